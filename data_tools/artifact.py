@@ -1,0 +1,164 @@
+"""Files that are whole or absent: atomic writes, digests, and manifests written last.
+
+A stage's folder is complete when it holds ``manifest.json``; the manifest says which inputs and settings the
+stage had (its key), so a second call knows what it need not do again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data_tools.errors import UserError
+from data_tools.schema import check
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed onto it on success and removed on failure.
+
+    The data reach the disk before the name does, so after a power cut the file is the old one or the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Like :func:`atomic_path` for a folder; an existing folder of that name is replaced."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what a killed process left of its atomic writes in ``folder`` (not below it)."""
+    for left in Path(folder).glob(".*.tmp*"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Raises UserError for a file that is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); remove it and run the command again") from None
+
+
+def write_table(frame: pl.DataFrame, path: str | Path, schema: pl.Schema) -> None:
+    """Write a checked table as parquet, atomically."""
+    with atomic_path(path) as temporary:
+        check(frame, schema, path).write_parquet(temporary)
+
+
+def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
+    """Read and check a parquet table.
+
+    Raises:
+        UserError: no such file, not parquet, or a wrong column; names the file and the column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest") from None
+    return check(frame, schema, path)
+
+
+def digest(path: str | Path) -> str:
+    """BLAKE2b-128 of a file's bytes, or of the names and bytes of every file below a folder, in hex."""
+    path = Path(path)
+    result = blake2b(digest_size=16)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        result.update(str(file.relative_to(path)).encode() + b"\0")
+        with open(file, "rb") as handle:
+            while block := handle.read(1 << 20):
+                result.update(block)
+    return result.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """BLAKE2b-128 of a JSON value with sorted keys, in hex."""
+    return blake2b(json.dumps(value, sort_keys=True, ensure_ascii=False).encode(), digest_size=16).hexdigest()
+
+
+def is_complete(folder: str | Path, key: dict[str, Any]) -> bool:
+    """Whether ``folder`` holds a manifest of a stage with this key.
+
+    Raises:
+        UserError: the folder is complete, but of other inputs or settings; names the first that differs.
+    """
+    manifest = Path(folder) / MANIFEST
+    if not manifest.exists():
+        return False
+    found = read_json(manifest)["key"]
+    for name in sorted(key.keys() | found.keys()):
+        if key.get(name) != found.get(name):
+            raise UserError(
+                f"{manifest}: made with another '{name}' ({_short(found.get(name))}, now {_short(key.get(name))}); "
+                "use another output folder, or remove this one to make it anew"
+            )
+    return True
+
+
+def write_manifest(folder: str | Path, key: dict[str, Any], **facts: Any) -> None:
+    """Say that ``folder`` is complete: written last. ``key`` is compared later, ``facts`` are for people."""
+    write_json(Path(folder) / MANIFEST, {"key": key, **facts})
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""Judge prompts and verdicts: rendered and parsed side by side, so training target and grader agree.
+
+A judgment is ``{rationale}\\nVerdict: [[A]]``. The sampler forces the frame after a rationale and reads the
+two letters' probabilities there; :func:`parse` reads a model's own text, where the last verdict counts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from data_tools.errors import UserError
+
+
+class Verdict(StrEnum):
+    """Which response is better; INVALID: the text names none. INVALID is never a tie and never half right."""
+
+    A = "A"
+    B = "B"
+    INVALID = "INVALID"
+
+
+FRAME = "\nVerdict: [["  # between rationale and letter
+CLOSE = "]]"  # after the letter
+
+_VERDICT = re.compile(r"\[\[\s*([AB])\s*\]\]")
+_FRAME = re.compile(r"\s*(?:\bVerdict\s*:\s*)?\[\[")
+# Marks that only the judge prompt and the judge may write; inside data they are taken apart.
+_MARKS = re.compile(r"\[\[(?=\s*[AB]\s*\]\])|\[(?=(?:End of )?(?:Conversation|Response [AB])\])", re.IGNORECASE)
+
+
+def render_completion(rationale: str, verdict: Verdict) -> str:
+    """What a judge should write. ``parse(render_completion(r, v)) == v`` for every rationale and A or B."""
+    if verdict is Verdict.INVALID:
+        raise ValueError("INVALID is what a parser finds, never what is rendered")
+    return f"{rationale}{FRAME}{verdict}{CLOSE}"
+
+
+def parse(text: str) -> Verdict:
+    """The last ``[[A]]`` or ``[[B]]`` in the text, else INVALID.
+
+    >>> parse("At first [[A]], but no. Verdict: [[B]]")
+    <Verdict.B: 'B'>
+    >>> parse("I cannot say.")
+    <Verdict.INVALID: 'INVALID'>
+    """
+    found = _VERDICT.findall(text)
+    return Verdict(found[-1]) if found else Verdict.INVALID
+
+
+def rationale_of(text: str) -> str:
+    """The text before the verdict's frame: what stands before a verdict is the rationale, whole if there is none."""
+    frame = _FRAME.search(text)
+    return (text[: frame.start()] if frame else text).strip()
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """A judge prompt: system turn, the words around the pair, and the hint of the post-rationalization model."""
+
+    system: str
+    question: str  # after the pair
+    hint: str  # replaces `question` when the answer is told; holds {better} and {worse}
+
+
+PROMPTS = {
+    # The MT-Bench pair prompt without ties, as in the paper (arXiv 2410.12832, appendix).
+    "mt_bench": JudgePrompt(
+        system=(
+            "Please act as an impartial judge and evaluate the quality of the responses provided by two AI "
+            "assistants to the user question displayed below. You should choose the assistant that follows the "
+            "user's instructions and answers the user's question better. Your evaluation should consider factors "
+            "such as the helpfulness, relevance, accuracy, depth, creativity, and level of detail of their "
+            "responses. Begin your evaluation by comparing the two responses and provide a short explanation. "
+            "Avoid any position biases and ensure that the order in which the responses were presented does not "
+            "influence your decision. Do not allow the length of the responses to influence your evaluation. Do "
+            "not favor certain names of the assistants. Be as objective as possible. After providing your "
+            'explanation, output your final verdict by strictly following this format: "[[A]]" if assistant A is '
+            'better, "[[B]]" if assistant B is better.'
+        ),
+        question="Compare the two responses, then give your verdict.",
+        hint=(
+            "Response {better} is better than response {worse}. Explain why, from the responses alone, as if you had "
+            "found it out yourself, then give your verdict."
+        ),
+    ),
+    # For small judges and short contexts: the same task in a tenth of the tokens.
+    "brief": JudgePrompt(
+        system='You compare two responses to a request. Explain briefly, then write "Verdict: [[A]]" or "Verdict: [[B]]".',
+        question="Which response follows the request better?",
+        hint="Response {better} follows the request better than response {worse}. Explain why.",
+    ),
+}
+
+
+def prompt_named(name: str) -> JudgePrompt:
+    """The judge prompt of that name. Raises UserError that lists the names there are."""
+    if name not in PROMPTS:
+        raise UserError(f"judge prompt '{name}' is unknown; there are: {', '.join(PROMPTS)}")
+    return PROMPTS[name]
+
+
+def defuse(text: str) -> str:
+    """Take apart, inside data, the marks that only judge prompt and judge may write.
+
+    A judge that quotes a response can then not quote a verdict, and a response cannot end its own block. The
+    text stays readable: ``[[A]]`` becomes ``[ [A]]``. Control tokens are the renderer's matter: contents are
+    tokenised with special tokens split.
+    """
+    return _MARKS.sub(lambda mark: " ".join(mark[0]) if len(mark[0]) > 1 else "[ ", text)
+
+
+def render_prompt(
+    conversation: list[dict[str, str]],
+    response_a: str,
+    response_b: str,
+    template: str = "mt_bench",
+    told: Verdict | None = None,
+) -> list[dict[str, str]]:
+    """The judge prompt as chat messages: a system turn and a user turn.
+
+    Args:
+        conversation: turns ``{"role", "content"}``; a single user turn is shown without role names.
+        told: the right verdict, for the post-rationalization model only; never for training or evaluation.
+    """
+    prompt = prompt_named(template)
+    if len(conversation) == 1:
+        shown = conversation[0]["content"]
+    else:
+        shown = "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in conversation)
+    blocks = [
+        f"[{name}]\n{defuse(text).strip()}\n[End of {name}]"
+        for name, text in (("Conversation", shown), ("Response A", response_a), ("Response B", response_b))
+    ]
+    if told is None:
+        question = prompt.question
+    else:
+        better, worse = (told, Verdict.B if told is Verdict.A else Verdict.A)
+        question = prompt.hint.format(better=better, worse=worse)
+    return [
+        {"role": "system", "content": prompt.system},
+        {"role": "user", "content": "\n\n".join([*blocks, question])},
+    ]

@@ -1,0 +1,91 @@
+"""The three tables of the project as polars schemas (architecture: docs/architecture.md).
+
+PREFERENCE  pairs of responses to one conversation, with the one people prefer
+JUDGMENT    one row a sampled rationale with its verdict
+EXAMPLE     one row a training example for a judge
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from data_tools.errors import UserError
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+PREFERENCE = pl.Schema(
+    {
+        "pair_id": pl.String,
+        "group_id": pl.String,  # ties the pairs of one N-way comparison; null where there is none
+        "source": pl.String,
+        "category": pl.String,
+        "subset": pl.String,
+        "split": pl.String,
+        "prompt": MESSAGES,  # the last turn is the user's
+        "chosen": pl.String,
+        "rejected": pl.String,
+        "margin": pl.Float64,  # strength of the preference in (0, 1]; null = unknown
+        "label_kind": pl.String,
+    }
+)
+
+JUDGMENT = pl.Schema(
+    {
+        "pair_id": pl.String,
+        "swapped": pl.Boolean,  # False: the order that order.py draws for the pair; True: the other one
+        "iteration": pl.Int32,
+        "sample_index": pl.Int32,
+        "rationale": pl.String,
+        "token_ids": pl.List(pl.Int32),  # rationale, verdict frame, voted letter, end: what training takes
+        "verdict": pl.String,  # what the model's own text says: A, B or INVALID
+        "vote": pl.String,  # A or B: drawn from p_a at the forced verdict, so every sample casts one
+        "p_a": pl.Float32,  # probability of A among {A, B} at the forced verdict
+        "logp": pl.Float32,  # summed over the rationale's tokens, nats
+        "mean_token_prob": pl.Float32,  # of the rationale's tokens
+        "n_tokens": pl.Int32,  # of the rationale
+        "finish_reason": pl.String,  # stop (the model ended it) or length (the budget did)
+        "seed": pl.Int64,
+        "judge": pl.String,
+    }
+)
+
+EXAMPLE = pl.Schema(
+    {
+        "pair_id": pl.String,
+        "swapped": pl.Boolean,
+        "prompt": MESSAGES,  # the judge prompt, without any hint of the answer
+        "completion": pl.String,  # rationale and verdict
+        "completion_ids": pl.List(pl.Int32),  # the same as sampled; null or empty: tokenise the text
+        "rejected_completion": pl.String,
+        "rejected_ids": pl.List(pl.Int32),
+        "ref_logp": pl.Float32,  # of the completion under the reference policy, nats; filled by `score`
+        "ref_rejected_logp": pl.Float32,
+    }
+)
+
+TABLES = {"PREFERENCE": PREFERENCE, "JUDGMENT": JUDGMENT, "EXAMPLE": EXAMPLE}
+SPLITS = ("train", "validation", "test")
+
+
+def conform(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema):
+    """Select the schema's columns in its order; absent ones become null. Works on frames and lazy frames."""
+    present = frame.collect_schema().names()
+    return frame.select(
+        (pl.col(name) if name in present else pl.lit(None)).cast(dtype).alias(name) for name, dtype in schema.items()
+    )
+
+
+def check(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.DataFrame:
+    """Return ``frame`` if it has exactly the schema's columns and types.
+
+    Raises:
+        UserError: naming ``where`` (the file the frame came from), the column, and what was expected.
+    """
+    found = frame.schema
+    name = next((n for n, s in TABLES.items() if s == schema), "table")
+    for column, dtype in schema.items():
+        if column not in found:
+            raise UserError(f"{where}: column '{column}' is missing; a {name} table has {', '.join(schema)}")
+        if found[column] != dtype:
+            raise UserError(f"{where}: column '{column}' is {found[column]}, a {name} table has {dtype} there")
+    return frame.select(list(schema))
