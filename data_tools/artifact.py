@@ -105,13 +105,20 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
         frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest") from None
+        raise UserError(
+            f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest"
+        ) from None
     return check(frame, schema, path)
 
 
 def digest(path: str | Path) -> str:
-    """BLAKE2b-128 of a file's bytes, or of the names and bytes of every file below a folder, in hex."""
+    """BLAKE2b-128 of a file's bytes, or of the names and bytes of every file below a folder, in hex.
+
+    Raises UserError where there is no such file.
+    """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
     result = blake2b(digest_size=16)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
@@ -131,12 +138,16 @@ def is_complete(folder: str | Path, key: dict[str, Any]) -> bool:
     """Whether ``folder`` holds a manifest of a stage with this key.
 
     Raises:
-        UserError: the folder is complete, but of other inputs or settings; names the first that differs.
+        UserError: the folder is complete, but of other inputs or settings (names the first that differs), or the
+            manifest is none of ours.
     """
     manifest = Path(folder) / MANIFEST
     if not manifest.exists():
         return False
-    found = read_json(manifest)["key"]
+    content = read_json(manifest)
+    found = content.get("key") if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise UserError(f"{manifest}: has no 'key', so it is no manifest of a stage; use another output folder")
     for name in sorted(key.keys() | found.keys()):
         if key.get(name) != found.get(name):
             raise UserError(

@@ -25,9 +25,11 @@ FRAME = "\nVerdict: [["  # between rationale and letter
 CLOSE = "]]"  # after the letter
 
 _VERDICT = re.compile(r"\[\[\s*([AB])\s*\]\]")
-_FRAME = re.compile(r"\s*(?:\bVerdict\s*:\s*)?\[\[")
+# A frame, whole or cut off by the end of the text. Brackets alone are none: a judge may write about x[[1]].
+_FRAME = re.compile(r"\bVerdict\s*:\s*(?:\[\[|\[?\s*$)|\[\[\s*(?:[AB]\s*(?:\]|$)|$)", re.IGNORECASE)
 # Marks that only the judge prompt and the judge may write; inside data they are taken apart.
-_MARKS = re.compile(r"\[\[(?=\s*[AB]\s*\]\])|\[(?=(?:End of )?(?:Conversation|Response [AB])\])", re.IGNORECASE)
+_VERDICT_MARK = re.compile(r"\[\[(?=\s*[AB]\s*\]\])", re.IGNORECASE)
+_BLOCK_MARK = re.compile(r"\[(\s*(?:End\s+of\s+)?(?:Conversation|Response\s+[AB])\s*)\]", re.IGNORECASE)
 
 
 def render_completion(rationale: str, verdict: Verdict) -> str:
@@ -50,7 +52,14 @@ def parse(text: str) -> Verdict:
 
 
 def rationale_of(text: str) -> str:
-    """The text before the verdict's frame: what stands before a verdict is the rationale, whole if there is none."""
+    """The text before the first verdict's frame; the whole text where there is none.
+
+    A verdict in passing ends the rationale too, so that rendering adds the only one. A frame that the end of the
+    text cuts off (``Verdict: [``) is taken away as well.
+
+    >>> rationale_of("A is shorter; x[[1]] is right.\\nVerdict: [[A]]")
+    'A is shorter; x[[1]] is right.'
+    """
     frame = _FRAME.search(text)
     return (text[: frame.start()] if frame else text).strip()
 
@@ -87,7 +96,9 @@ PROMPTS = {
     ),
     # For small judges and short contexts: the same task in a tenth of the tokens.
     "brief": JudgePrompt(
-        system='You compare two responses to a request. Explain briefly, then write "Verdict: [[A]]" or "Verdict: [[B]]".',
+        system=(
+            'You compare two responses to a request. Explain briefly, then write "Verdict: [[A]]" or "Verdict: [[B]]".'
+        ),
         question="Which response follows the request better?",
         hint="Response {better} follows the request better than response {worse}. Explain why.",
     ),
@@ -105,10 +116,17 @@ def defuse(text: str) -> str:
     """Take apart, inside data, the marks that only judge prompt and judge may write.
 
     A judge that quotes a response can then not quote a verdict, and a response cannot end its own block. The
-    text stays readable: ``[[A]]`` becomes ``[ [A]]``. Control tokens are the renderer's matter: contents are
-    tokenised with special tokens split.
+    text stays readable, and code keeps its meaning: ``x[[A]]`` becomes ``x[ [A]]``, ``[Response A]`` becomes
+    ``(Response A)``; letter case and spaces inside the marks make no difference. Defusing twice changes nothing
+    more. Control tokens are the renderer's matter: contents are tokenised with special tokens split.
     """
-    return _MARKS.sub(lambda mark: " ".join(mark[0]) if len(mark[0]) > 1 else "[ ", text)
+    return _BLOCK_MARK.sub(r"(\1)", _VERDICT_MARK.sub("[ [", text))
+
+
+def hint(template: str, told: Verdict) -> str:
+    """The words that tell a post-rationalization model the answer; they stand in no prompt that is trained on."""
+    better, worse = (told, Verdict.B if told is Verdict.A else Verdict.A)
+    return prompt_named(template).hint.format(better=better, worse=worse)
 
 
 def render_prompt(
@@ -121,7 +139,8 @@ def render_prompt(
     """The judge prompt as chat messages: a system turn and a user turn.
 
     Args:
-        conversation: turns ``{"role", "content"}``; a single user turn is shown without role names.
+        conversation: turns ``{"role", "content"}``; a single turn is shown without role names, in several (system
+            turns among them) each is headed by its role.
         told: the right verdict, for the post-rationalization model only; never for training or evaluation.
     """
     prompt = prompt_named(template)
@@ -133,11 +152,7 @@ def render_prompt(
         f"[{name}]\n{defuse(text).strip()}\n[End of {name}]"
         for name, text in (("Conversation", shown), ("Response A", response_a), ("Response B", response_b))
     ]
-    if told is None:
-        question = prompt.question
-    else:
-        better, worse = (told, Verdict.B if told is Verdict.A else Verdict.A)
-        question = prompt.hint.format(better=better, worse=worse)
+    question = prompt.question if told is None else hint(template, told)
     return [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": "\n\n".join([*blocks, question])},

@@ -1,0 +1,317 @@
+"""python -m data_tools: raw preference files -> clean tables -> training examples, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from data_tools import artifact, sources, star
+from data_tools.clean import clean
+from data_tools.errors import UserError
+from data_tools.judging import PROMPTS
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS
+from data_tools.split import sample, split
+from data_tools.stats import TOTAL, stats
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        """argparse would print its usage, too: our errors are one line."""
+        raise UserError(f"{message}; see: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 2 after an error the user can mend (one line on stderr), 130 after Ctrl-C."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except UserError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader (head, less) has left: nobody is there to tell. rich ends the same way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m data_tools", description=__doc__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(run, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__.strip("_"), help=summary, description=f"{summary}. {run.__doc__ or ''}"
+        )
+        added.set_defaults(run=run)
+        return added
+
+    def shares(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--validation", type=float, default=0.1, metavar="SHARE", help="share of the prompts (default 0.1)"
+        )
+        added.add_argument(
+            "--test", type=float, default=0.1, metavar="SHARE", help="share of the prompts (default 0.1)"
+        )
+        added.add_argument("--redo", action="store_true", help="forget the labels in the data and draw all rows anew")
+
+    def max_chars(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--max-chars", type=int, metavar="N",
+            help="drop rows with more characters than N in prompt and longer response together",
+        )  # fmt: skip
+
+    added = command(_ingest, "raw files -> train.parquet, validation.parquet, test.parquet")
+    added.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON Lines, also .gz and .zst")
+    added.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the tables and the manifest")
+    added.add_argument(
+        "--format", default="auto", help=f"auto (by the first row) or one of: {', '.join(sources.formats())}"
+    )
+    added.add_argument(
+        "--rows", type=int, metavar="N", help="at most N rows a split, chosen by a hash of the pair's id (default: all)"
+    )
+    max_chars(added)
+    shares(added)
+
+    added = command(_clean, "drop unusable rows of a table and count them")
+    added.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
+    added.add_argument("--out", required=True, type=Path, metavar="FILE", help="parquet to write")
+    max_chars(added)
+
+    added = command(_split, "label rows train, validation or test by a hash of the prompt")
+    added.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
+    added.add_argument("--out", required=True, type=Path, metavar="FILE", help="parquet to write")
+    shares(added)
+
+    added = command(_star, "judgments -> training examples")
+    for name, table in (("judgments", "JUDGMENT"), ("preferences", "PREFERENCE")):
+        added.add_argument(
+            f"--{name}", required=True, nargs="+", type=Path, metavar="FILE", help=f"{table} parquet, one or several"
+        )
+    added.add_argument("--objective", required=True, help=f"one of: {', '.join(star.OBJECTIVES)}")
+    added.add_argument("--out", required=True, type=Path, metavar="FILE", help="EXAMPLE parquet to write")
+    added.add_argument(
+        "--filter", action="append", default=[], dest="filters", metavar="NAME[:PARAMETER=VALUE,…]",
+        help=f"may be repeated; one of: {', '.join(star.FILTERS)}",
+    )  # fmt: skip
+    added.add_argument(
+        "--per-prompt", type=int, default=1, metavar="N", help="examples at most a pair and order (default 1)"
+    )
+    added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
+
+    added = command(_stats, "tables or raw files in numbers, by source")
+    added.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PREFERENCE parquet or raw JSON Lines")
+
+    added = command(_verifiable, "the embedded pairs, whose better answer is known by construction")
+    added.add_argument("--rows", required=True, type=int, metavar="N", help="training pairs")
+    added.add_argument("--seed", type=int, default=0, metavar="S", help="of the draw (default 0)")
+    added.add_argument(
+        "--test-rows", type=int, default=200, metavar="M", help="pairs in each of the two test sets (default 200)"
+    )
+    added.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the tables and the manifest")
+    return parser
+
+
+def _ingest(arguments: argparse.Namespace) -> None:
+    """Rows keep the split they have, others get one by a hash of the prompt; unusable rows are dropped and counted."""
+    if arguments.rows is not None and arguments.rows < 1:
+        raise UserError(f"--rows {arguments.rows}: must be at least 1")
+    settings = {
+        name: getattr(arguments, name) for name in ("format", "rows", "max_chars", "validation", "test", "redo")
+    }
+    key = {
+        "stage": "ingest",
+        "inputs": [artifact.digest(sources.existing(file)) for file in arguments.files],
+        **settings,
+    }
+    if _nothing_to_do(arguments.out, key):
+        return
+    console = Console(stderr=True)
+    reading = track(arguments.files, "reading", console=console, transient=True, disable=not console.is_terminal)
+    raw = pl.concat([sources.read(file, arguments.format) for file in reading])
+    table, dropped = clean(
+        split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo),
+        max_chars=arguments.max_chars,
+    )
+    if table.is_empty():
+        gone = ", ".join(f"{reason}: {n:,}" for reason, n in dropped.items() if n)
+        raise UserError(
+            f"{arguments.files[0]}: none of {raw.height:,} rows is left ({gone}); loosen --max-chars or use other data"
+        )
+    twice = table.filter(pl.col("pair_id").is_duplicated())
+    if not twice.is_empty():
+        raise UserError(
+            f"{arguments.files[0]}: id '{twice['pair_id'].min()}' stands for different pairs in these files; "
+            "make the ids unique"
+        )
+    kept = {name: table.filter(pl.col("split") == name) for name in SPLITS}
+    tables = {name: sample(rows, arguments.rows or rows.height) for name, rows in kept.items() if not rows.is_empty()}
+    counts = {
+        "read": raw.height,
+        "dropped": dropped,
+        "kept": {name: rows.height for name, rows in kept.items()},
+        "written": {name: tables[name].height if name in tables else 0 for name in SPLITS},
+    }
+    _write_tables(arguments.out, tables, SPLITS, key, counts=counts)
+    _show("ingest", {"read": raw.height, **_nonzero(dropped, "dropped: "), **_named(counts["written"], "written: ")})
+    if missing := [name for name in SPLITS if name not in tables]:
+        print(f"no rows for: {', '.join(missing)} (no such file written)")
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    """Empty and identical responses, repeats, contradictions, and training rows whose prompt is held out."""
+    raw = artifact.read_table(arguments.file, PREFERENCE)
+    table, dropped = clean(raw, max_chars=arguments.max_chars)
+    if table.is_empty():
+        raise UserError(f"{arguments.file}: none of {raw.height:,} rows is left; loosen --max-chars or use other data")
+    _write_table(table, arguments.out, PREFERENCE)
+    _show("clean", {"read": raw.height, **_nonzero(dropped, "dropped: "), "written": table.height})
+
+
+def _split(arguments: argparse.Namespace) -> None:
+    """No prompt is on two sides; rows that have a label keep it unless --redo is given."""
+    raw = artifact.read_table(arguments.file, PREFERENCE)
+    table = split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo)
+    _write_table(table, arguments.out, PREFERENCE)
+    _show("split", {name: int((table["split"] == name).sum()) for name in SPLITS})
+
+
+def _star(arguments: argparse.Namespace) -> None:
+    """Right votes are imitated; under dpo wrong ones of the same prompt are pushed away."""
+    judgments = pl.concat([artifact.read_table(file, JUDGMENT) for file in arguments.judgments])
+    preferences = pl.concat([artifact.read_table(file, PREFERENCE) for file in arguments.preferences])
+    table, counts = star.examples(
+        judgments,
+        preferences,
+        objective=arguments.objective,
+        filters=arguments.filters,
+        per_prompt=arguments.per_prompt,
+        template=arguments.template,
+    )
+    _write_table(table, arguments.out, EXAMPLE)
+    plain = {name: counts[name] for name in ("sampled", "right", "wrong")}
+    letters = _named(counts["letters"], "right letter ")
+    dropped = _nonzero(counts["dropped"], "dropped: ")
+    _show(
+        f"star {arguments.objective}", {**plain, **dropped, "kept": counts["kept"], "pairs": counts["pairs"], **letters}
+    )
+
+
+def _stats(arguments: argparse.Namespace) -> None:
+    """Rows, splits, labels, lengths, and the accuracy of always preferring the longer response or response A."""
+    table = pl.concat([_any_preferences(file) for file in arguments.files])
+    if table.is_empty():
+        raise UserError(f"{arguments.files[0]}: the table has no rows")
+    measured = stats(table)
+    shown = Table(title=f"{table.height:,} pairs")
+    headings = ("source", "rows", "train / validation / test", "prompts", "labels", "chars: median / 95%")
+    for heading in (*headings, "longer chosen", "chosen is A"):
+        left = heading in ("source", "labels")
+        shown.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for row in measured.iter_rows(named=True):
+        if row["source"] == TOTAL:
+            shown.add_section()
+        shown.add_row(
+            row["source"],
+            f"{row['rows']:,}",
+            " / ".join(f"{row[name]:,}" for name in SPLITS),
+            f"{row['prompts']:,}",
+            row["labels"],
+            f"{row['chars']:,} / {row['chars_95']:,}",
+            f"{row['longer_chosen']:.0%}",
+            f"{row['chosen_is_a']:.0%}",
+        )
+    _console().print(shown)
+
+
+def _verifiable(arguments: argparse.Namespace) -> None:
+    """Writes train, validation, test (the same kinds of task) and ood (kinds held out of training)."""
+    from data_tools import verifiable
+
+    key = {"stage": "verifiable", **{name: getattr(arguments, name) for name in ("rows", "seed", "test_rows")}}
+    tables = verifiable.build(arguments.rows, arguments.seed, test_rows=arguments.test_rows)
+    if _nothing_to_do(arguments.out, key):
+        return
+    rows = {name: table.height for name, table in tables.items()}
+    _write_tables(arguments.out, tables, tables, key, counts=rows)
+    _show("verifiable", rows)
+
+
+def _any_preferences(file: Path) -> pl.DataFrame:
+    if file.suffix == ".parquet":
+        return artifact.read_table(file, PREFERENCE)
+    return sources.read(file)
+
+
+def _nothing_to_do(folder: Path, key: dict[str, Any]) -> bool:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder for --out")
+    if artifact.is_complete(folder, key):
+        print(f"{folder}: already complete, nothing to do")
+        return True
+    return False
+
+
+def _write_tables(
+    folder: Path, tables: Mapping[str, pl.DataFrame], names: Iterable[str], key: dict[str, Any], **facts: Any
+) -> None:
+    """Write the tables, then the manifest. A file of one of the names that is not written now would seem part of it."""
+    for name in names:
+        stale = folder / f"{name}.parquet"
+        if name not in tables and stale.exists():
+            raise UserError(
+                f"{stale}: is left from another run, this one has no {name} rows; remove it or use another folder"
+            )
+    artifact.sweep(folder)
+    for name, table in tables.items():
+        artifact.write_table(table, folder / f"{name}.parquet", PREFERENCE)
+    artifact.write_manifest(folder, key, **facts)
+
+
+def _write_table(table: pl.DataFrame, file: Path, schema: pl.Schema) -> None:
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder; name a file for --out")
+    artifact.write_table(table, file, schema)
+
+
+def _nonzero(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return _named({name: n for name, n in counts.items() if n}, prefix)
+
+
+def _named(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {f"{prefix}{name}": n for name, n in counts.items()}
+
+
+def _show(title: str, counts: Mapping[str, int]) -> None:
+    table = Table("", "rows", title=title)
+    table.columns[1].justify = "right"
+    for name, n in counts.items():
+        table.add_row(name, f"{n:,}")
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)  # in a file or a pipe rich would take 80
+
+
+if __name__ == "__main__":
+    sys.exit(main())

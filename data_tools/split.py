@@ -1,0 +1,102 @@
+"""Splits and parts by a hash of the prompt: no prompt is ever on two sides, on any machine, in any row order."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from data_tools.errors import UserError
+from data_tools.order import hash64, unit
+from data_tools.schema import SPLITS
+
+
+def normalised_prompt() -> pl.Expr:
+    """The text by which two prompts count as the same: all turns' contents, lower-cased, whitespace collapsed."""
+    contents = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
+    return contents.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
+
+
+def split(frame: pl.DataFrame, *, validation: float = 0.1, test: float = 0.1, redo: bool = False) -> pl.DataFrame:
+    """PREFERENCE with every row in train, validation or test.
+
+    A labelled row keeps its label. An unlabelled one takes that of the same prompt elsewhere in the table (test
+    before validation before train), else one drawn from the prompt's hash. Labels that already disagree about a
+    prompt are kept; :func:`data_tools.clean.clean` then drops such rows from training.
+
+    Args:
+        validation, test: expected shares of the prompts (not of the rows), in [0, 1), together below 1.
+        redo: forget all labels and draw anew.
+
+    Raises:
+        UserError: shares out of range, or a label that is none of train, validation and test.
+    """
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
+        raise UserError(
+            f"split shares validation={validation} and test={test}: each must be at least 0, together below 1"
+        )
+    unknown = frame.filter(~pl.col("split").is_in(SPLITS))["split"]
+    if not redo and not unknown.is_empty():
+        raise UserError(f"split '{unknown[0]}' is unknown; there are: {', '.join(SPLITS)}; or draw all anew with redo")
+    keyed = frame.with_columns(_key=normalised_prompt(), _label=pl.lit(None, pl.String) if redo else pl.col("split"))
+    # SPLITS is in the order train, validation, test: the largest rank is the label that must not leak.
+    rank = pl.col("_label").replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int8)
+    prompts = keyed.group_by("_key").agg(rank.max().alias("_rank"))
+
+    def drawn(key: str) -> int:
+        at = unit("split", key)
+        return 2 if at < test else 1 if at < test + validation else 0
+
+    ranks = [drawn(key) if rank is None else rank for key, rank in prompts.iter_rows()]
+    prompts = prompts.select("_key", _drawn=pl.Series([SPLITS[rank] for rank in ranks], dtype=pl.String))
+    return (
+        keyed.join(prompts, on="_key", how="left", maintain_order="left")
+        .with_columns(split=pl.coalesce("_label", "_drawn"))
+        .select(frame.columns)
+    )
+
+
+def sample(frame: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """At most ``rows`` rows, those with the smallest hash of the pair's id: a fair sample, not the first ones.
+
+    A larger sample contains every smaller one. Rows keep their order.
+    """
+    if frame.height <= rows:
+        return frame
+    hashes = pl.Series([hash64("sample", pair) for pair in frame["pair_id"]], dtype=pl.UInt64)
+    kept = hashes.arg_sort()[:rows].sort()
+    return frame[kept]
+
+
+def parts(frame: pl.DataFrame, n: int) -> list[pl.DataFrame]:
+    """``frame`` cut into ``n`` disjoint parts whose union is the whole; rows of one prompt stay together.
+
+    Prompts stand in the order of their hash, rows of a prompt in that of their pair id, so the result depends on
+    neither the order nor the order of arrival of the rows. Each part's size is that of an equal cut, to within the
+    largest prompt's number of rows.
+
+    Raises:
+        UserError: ``n`` below 1, or too few prompts for a row in every part.
+    """
+    if n < 1:
+        raise UserError(f"parts={n}: the number of parts must be at least 1")
+    keyed = frame.with_columns(_key=normalised_prompt())
+    groups = keyed.group_by("_key").len()
+    hashes = pl.Series("_hash", [hash64("part", key) for key in groups["_key"]], dtype=pl.UInt64)
+    groups = groups.with_columns(hashes).sort("_hash", "_key").with_columns(pl.col("len").cast(pl.Int64))
+    # A prompt belongs to the part in which its middle row falls: both ends of a part are off by half a prompt at most.
+    twice_middle = 2 * pl.col("len").cum_sum() - pl.col("len")
+    groups = groups.with_columns(_part=twice_middle * n // (2 * max(frame.height, 1)))
+    keyed = keyed.join(groups.select("_key", "_hash", "_part"), on="_key").sort("_hash", "_key", "pair_id")
+    found = [keyed.filter(pl.col("_part") == i).select(frame.columns) for i in range(n)]
+    if any(part.is_empty() for part in found):
+        raise UserError(
+            f"parts={n}: the table has {frame.height} pairs over {groups.height} prompts, which leaves a part empty; "
+            "use fewer parts or more data"
+        )
+    return found
+
+
+def part(frame: pl.DataFrame, index: int, of: int) -> pl.DataFrame:
+    """Part ``index`` (from 0) of ``of``; see :func:`parts`. Raises UserError for an index that there is not."""
+    if not 0 <= index < of:
+        raise UserError(f"part {index + 1} of {of}: there are only {of} parts; cut into more, or use fewer iterations")
+    return parts(frame, of)[index]

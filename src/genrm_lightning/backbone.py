@@ -1,0 +1,220 @@
+"""The backbone all objectives share: a causal LM (hub id, folder or the embedded one), LoRA, a reward head.
+
+:class:`Policy` is the root that is trained, sharded and saved. Its forward takes a PrefixBatch and applies the
+vocabulary head or the reward head only where a loss looks; objectives never touch inner modules.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from data_tools.artifact import atomic_folder, write_json
+from data_tools.errors import UserError
+from genrm_lightning.embedded import embedded_folder
+from genrm_lightning.prefix import PrefixBatch, tree_mask
+from genrm_lightning.rendering import Renderer, load_tokenizer
+
+JUDGE_FILE = "genrm.json"  # beside the weights: template hash, judge prompt, objective, base
+HEAD_FILE = "head.safetensors"
+# Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
+_HEAD_CHUNK = 512
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adapters (arXiv 2106.09685) instead of training every weight.
+
+    Attributes:
+        rank: r.
+        alpha: the update is scaled by alpha / rank.
+        dropout: on the adapter's input.
+        targets: module names, or "all-linear" for every linear layer but the vocabulary head.
+    """
+
+    rank: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    targets: str | list[str] = "all-linear"
+
+
+@dataclass
+class BackboneSettings:
+    """Which model, and what of it is trained.
+
+    Attributes:
+        name: "embedded", a hub id, or a folder: a HF model or a judge that this project saved.
+        lora: adapters; null trains every weight. A judge folder with an adapter goes on with that adapter.
+        dtype: of the weights in memory; under LoRA bfloat16 saves half the memory of the frozen ones.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+    """
+
+    name: str = "embedded"
+    lora: LoraSettings | None = field(default_factory=LoraSettings)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+
+
+class Output(NamedTuple):
+    """What a forward returns: (N,) float32 log-probabilities where looked, (B,) float32 rewards (None without a head)."""
+
+    logps: Tensor
+    rewards: Tensor | None
+
+
+class Policy(nn.Module):
+    """A causal LM over PrefixBatches, with a reward head where ``head`` is True.
+
+    Args:
+        lm: a transformers causal LM or a peft model around one, with sdpa attention.
+        head: add a linear reward head in float32 on a branch's last state.
+    """
+
+    def __init__(self, lm: nn.Module, head: bool = False) -> None:
+        super().__init__()
+        self.lm = lm
+        self.head = nn.Linear(self.base.config.hidden_size, 1, bias=False, dtype=torch.float32) if head else None
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=1 / (self.base.config.hidden_size + 1) ** 0.5)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The transformers model, adapters injected where there are any."""
+        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+
+    def forward(self, batch: PrefixBatch) -> Output:
+        decoder = self.base.get_decoder()
+        states = decoder(
+            input_ids=batch.input_ids,
+            attention_mask=tree_mask(batch.segments),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state  # (R, S, H)
+        logps = self._logps(states[batch.rows, batch.cols], batch.targets)
+        if self.head is None:
+            return Output(logps, None)
+        last = states[batch.last_rows, batch.last_cols].float()
+        with torch.autocast(last.device.type, enabled=False):  # a reward's last digits matter: float32 throughout
+            return Output(logps, self.head(last).squeeze(-1))
+
+    def _logps(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each target: (N, H), (N,) -> (N,), in pieces recomputed for the backward pass."""
+        pieces = [
+            checkpoint(self._piece, s, t, use_reentrant=False) if torch.is_grad_enabled() else self._piece(s, t)
+            for s, t in zip(states.split(_HEAD_CHUNK), targets.split(_HEAD_CHUNK), strict=True)
+            if len(t)
+        ]
+        return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
+
+    def _piece(self, states: Tensor, targets: Tensor) -> Tensor:
+        logits = self.base.get_output_embeddings()(states).float()
+        return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def resolve(name: str) -> str:
+    """The hub id or folder behind a backbone's name ("embedded" is converted at the first use)."""
+    return str(embedded_folder()) if name == "embedded" else name
+
+
+def judge_info(folder: str | Path) -> dict[str, Any]:
+    """What ``genrm.json`` of a judge folder says; empty for a plain model."""
+    path = Path(folder) / JUDGE_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def load_renderer(name: str) -> Renderer:
+    """The renderer of a backbone. A judge's tokenizer must render as it did in training.
+
+    Raises:
+        UserError: the folder's template hash is not that of its tokenizer.
+    """
+    folder = resolve(name)
+    renderer = Renderer(load_tokenizer(folder))
+    trained = judge_info(folder).get("template_hash")
+    if trained not in (None, renderer.template_hash):
+        raise UserError(
+            f"{Path(folder) / JUDGE_FILE}: template_hash {trained} is not that of the tokenizer beside it "
+            f"({renderer.template_hash}); restore the tokenizer files the judge was saved with"
+        )
+    return renderer
+
+
+def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
+    """Load what ``settings`` name, ready to train: adapters added or continued, the rest frozen under LoRA."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    folder = resolve(settings.name)
+    info = judge_info(folder)
+    lm = _load_lm(resolve(info["base"]) if info.get("adapter") else folder, getattr(torch, settings.dtype))
+    if settings.gradient_checkpointing:
+        lm.gradient_checkpointing_enable({"use_reentrant": False})
+    if info.get("adapter"):
+        lm = PeftModel.from_pretrained(lm, folder, is_trainable=True)
+    elif settings.lora is not None:
+        lora = settings.lora
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
+        )
+        lm = get_peft_model(lm, config)
+    policy = Policy(lm, head)
+    if head and (Path(folder) / HEAD_FILE).is_file():
+        policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
+    return policy
+
+
+def load_judge(folder: str, dtype: torch.dtype, head: bool = False) -> Policy:
+    """A trained judge (or any model) for inference: adapters merged, eval mode, no gradients."""
+    from peft import PeftModel
+
+    folder = resolve(folder)
+    info = judge_info(folder)
+    if info.get("adapter"):
+        # Merge in float32: a bf16 sum would round a small update away.
+        lm = PeftModel.from_pretrained(_load_lm(resolve(info["base"]), torch.float32), folder).merge_and_unload()
+        lm = lm.to(dtype)
+    else:
+        lm = _load_lm(folder, dtype)
+    policy = Policy(lm, head)
+    if head:
+        path = Path(folder) / HEAD_FILE
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; '{folder}' holds no reward model")
+        policy.head.load_state_dict(load_file(path))
+    return policy.eval().requires_grad_(False)
+
+
+def save_judge(policy: Policy, renderer: Renderer, folder: str | Path, settings: BackboneSettings, **facts: Any) -> None:
+    """Write a judge folder atomically: adapter or whole model, reward head, tokenizer, ``genrm.json``."""
+    adapter = policy.lm is not policy.base
+    info = judge_info(resolve(settings.name))
+    base = info["base"] if info.get("adapter") else settings.name
+    with atomic_folder(folder) as temporary:
+        policy.lm.save_pretrained(temporary)
+        renderer.tokenizer.save_pretrained(temporary)
+        if policy.head is not None:
+            save_file({k: v.detach().cpu().contiguous() for k, v in policy.head.state_dict().items()}, temporary / HEAD_FILE)
+        write_json(
+            temporary / JUDGE_FILE,
+            {"adapter": adapter, "base": base, "template_hash": renderer.template_hash, "backbone": asdict(settings), **facts},
+        )
+
+
+def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
+    if getattr(lm.config, "sliding_window", None) and "sliding_attention" in (getattr(lm.config, "layer_types", None) or []):
+        raise UserError(f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention")
+    return lm

@@ -1,0 +1,1 @@
+"""Judgment tables turned into numbers with intervals, a report and a dashboard."""

@@ -1,0 +1,202 @@
+"""A STaR run as TensorBoard shows it: curves over iterations and the rationales behind them.
+
+Everything goes into one run below the log folder and is written anew each time, from the rows of the report and the
+judgment tables: a resumed loop leaves no point twice. Beside it, fits may log their own runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from torch.utils.tensorboard import SummaryWriter
+
+from data_tools.artifact import sweep
+from data_tools.judging import Verdict
+from data_tools.order import hash64, responses
+from genrm_lightning.evaluation.report import SETS
+
+RUN = "star"
+# A warm start is no iteration and step 0 is the zero-shot judge: it is a run of its own, a point beside the curve.
+WARM_START_RUN = "warm_start"
+_EXCERPT = 600  # characters of a prompt or a response
+# Control characters, and those that turn the direction of a line: they show as a box and do nothing.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The judgments of one row on one set, to show some rationales of.
+
+    Attributes:
+        label: of the row they belong to.
+        key: id or ood.
+        judgments: JUDGMENT rows.
+        preferences: PREFERENCE rows of the same pairs.
+    """
+
+    label: str
+    key: str
+    judgments: pl.DataFrame
+    preferences: pl.DataFrame
+
+
+def write_dashboard(
+    logdir: str | Path,
+    rows: Sequence[Mapping[str, Any]],
+    samples: Iterable[Samples] = (),
+    n_samples: int = 4,
+) -> Path:
+    """Write the run ``star`` below ``logdir``, in place of the one that is there.
+
+    Every number of a row becomes the scalar ``star/NAME`` at the step of its iteration (0: zero-shot; None is left
+    out); a custom layout shows the accuracies with their intervals. For each set, ``n_samples`` pairs are drawn by the
+    hash of their id, so every iteration shows the same pairs and nobody picks them: ``rationales/id_1`` and so on.
+
+    A running TensorBoard sees either the old event file or the new one, whole.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: two rows share a step, or samples name a row that is not there.
+    """
+    rows = list(rows)
+    places = {r["label"]: (WARM_START_RUN if r["kind"] == "warm_start" else "", int(r["iteration"])) for r in rows}
+    if len(set(places.values())) != len(rows):
+        raise ValueError(f"expected one row a step, got {[(r['label'], r['iteration']) for r in rows]}")
+    folder = Path(logdir) / RUN
+    with tempfile.TemporaryDirectory() as scratch:
+        writers: dict[str, SummaryWriter] = {}
+        for run, _ in sorted(places.values()):
+            if run not in writers:
+                writers[run] = SummaryWriter(str(Path(scratch) / run))
+        try:
+            if "" in writers:
+                writers[""].add_custom_scalars(layout())
+            for one in rows:
+                run, step = places[one["label"]]
+                for name, value in scalars(one).items():
+                    writers[run].add_scalar(name, value, step)
+            for one in samples:
+                if one.label not in places:
+                    raise ValueError(f"expected samples of a row ({', '.join(places)}), got '{one.label}'")
+                run, step = places[one.label]
+                for name, text in rationale_texts(one, n_samples).items():
+                    writers[run].add_text(name, text, step)
+        finally:
+            for writer in writers.values():
+                writer.close()
+        _replace(Path(scratch), folder)
+    return folder
+
+
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a report row by tag; what is no number (labels, None, nested tables) is left out.
+
+    So are the sizes of the sets (``n_pairs_id`` and the like): they are the same at every step.
+    """
+    return {
+        f"star/{name}": float(value)
+        for name, value in row.items()
+        if isinstance(value, int | float) and name != "iteration" and not name.startswith("n_")
+    }
+
+
+def layout() -> dict[str, dict[str, list[Any]]]:
+    """The custom layout: accuracy with its interval for both sets, and what to watch beside it."""
+    # TensorBoard 2.21 shows the margin charts of a category in reverse, and multiline charts before them.
+    margins = {
+        f"accuracy, {name} (95 % interval)": ["Margin", [f"star/accuracy_{key}{end}" for end in ("", "_low", "_high")]]
+        for key, name in reversed(SETS.items())
+    }
+    # The tags of a multiline chart are regular expressions.
+    watch = {
+        f"{what}, in distribution": ["Multiline", [f"^star/{name}_id$" for name in names]]
+        for what, names in {
+            "right in both orders, free accuracy, invalid": (
+                "position_consistent_accuracy",
+                "free_accuracy",
+                "invalid_rate",
+            ),
+            "rationales: distinct 3-grams, repetition, cut off": ("distinct_3grams", "mean_repetition", "length_share"),
+        }.items()
+    }
+    return {"STaR": margins, "STaR: what to watch": watch}
+
+
+def rationale_texts(samples: Samples, n_samples: int) -> dict[str, str]:
+    """Markdown of the first sample of some pairs, by tag; see :func:`write_dashboard` for which pairs.
+
+    What comes from data or from a model stands in code blocks only (:func:`code_block`).
+    """
+    pairs = sorted(samples.preferences["pair_id"], key=lambda pair_id: hash64("dashboard", pair_id))[:n_samples]
+    shown = samples.judgments.filter(pl.col("pair_id").is_in(pairs)).sort("swapped", "sample_index")
+    judgments = {r["pair_id"]: r for r in shown.unique("pair_id", keep="first", maintain_order=True).to_dicts()}
+    shown = samples.preferences.filter(pl.col("pair_id").is_in(pairs))
+    preferences = {r["pair_id"]: r for r in shown.to_dicts()}
+    return {
+        f"rationales/{samples.key}_{number}": _markdown(judgments[pair_id], preferences[pair_id])
+        for number, pair_id in enumerate(pairs, start=1)
+        if pair_id in judgments
+    }
+
+
+def code_block(text: str, most: int | None = None) -> str:
+    r"""Untrusted text as an indented Markdown code block, where neither Markdown nor HTML has a meaning.
+
+    Every line is indented, whatever ends it: a fence or a tag that starts a line would be read before code blocks are.
+    A fenced block would not do, the text could close it.
+
+    Args:
+        most: characters to keep.
+
+    >>> code_block("<b>\n# x")
+    '    <b>\n    # x'
+    """
+    if most is not None and len(text) > most:
+        text = text[:most].rstrip() + " …"
+    # Without a visible character there would be no block at all, and the next one would seem to be this text's.
+    lines = text.splitlines() if text.strip() else ["(empty)"]
+    return "\n".join("    " + _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", line) for line in lines)
+
+
+def _markdown(judgment: Mapping[str, Any], preference: Mapping[str, Any]) -> str:
+    a, b, right = responses(judgment["pair_id"], judgment["swapped"], preference["chosen"], preference["rejected"])
+    p_right = judgment["p_a"] if right == Verdict.A else 1 - judgment["p_a"]
+    # The verdict is a word of ours only if it is one of the three.
+    own = judgment["verdict"] if judgment["verdict"] in set(Verdict) else Verdict.INVALID.value
+    head = (
+        f"**{'right' if p_right > 0.5 else 'wrong'}**: the better response is {right}, "
+        f"p({right}) = {p_right:.3f} after the rationale; the judge's own text says {own} "
+        f"({'right' if own == right else 'wrong'})"
+    )
+    blocks = [("Request", preference["prompt"][-1]["content"], _EXCERPT), ("Response A", a, _EXCERPT)]
+    blocks += [("Response B", b, _EXCERPT), ("Rationale", judgment["rationale"] or "", None)]
+    blocks += [("Pair", judgment["pair_id"], _EXCERPT)]
+    return "\n\n".join([head, *(f"{name}:\n\n{code_block(text, most)}" for name, text, most in blocks)])
+
+
+def _replace(scratch: Path, folder: Path) -> None:
+    """Move the event files of ``scratch`` into ``folder``, then remove the event files it had before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    old = {path for path in folder.rglob("*tfevents*") if path.is_file()}
+    new = set()
+    for source in sorted(path for path in scratch.rglob("*tfevents*") if path.is_file()):
+        target = folder / source.relative_to(scratch)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        # TensorBoard reads whatever has "tfevents" in its name: the name comes when the file is whole.
+        whole = target.parent / ".events.tmp"
+        shutil.copyfile(source, whole)
+        os.replace(whole, target)
+        new.add(target)
+    for path in old - new:
+        path.unlink()

@@ -1,0 +1,280 @@
+"""One evaluated set: a JUDGMENT table in, its accuracies, biases and the health of its rationales out.
+
+A *presentation* is one pair in one order; it is judged by K >= 1 samples. Two accuracies are kept apart everywhere:
+*accuracy* is read from p(A) at the forced verdict, where every sample has a vote; *free accuracy* parses the model's
+own text, and a text without a verdict is wrong. All shares are fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from data_tools.judging import Verdict
+from data_tools.order import chosen_is_a
+from genrm_lightning.evaluation.intervals import RESAMPLES, Difference, clustered_interval, paired_bootstrap
+
+NO_CATEGORY = "(none)"
+_NEEDED = ("pair_id", "swapped", "sample_index", "verdict", "p_a", "n_tokens")
+_NGRAM = 3
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """What one judge did on one set. Shares are fractions; low and high are the ends of a 95 % interval.
+
+    Attributes:
+        accuracy: share of presentations whose mean p(A) over the samples lies on the right side of 0.5. A mean of
+            exactly 0.5 chooses nothing and counts as wrong in either order.
+        free_accuracy: share of samples whose own text names the right response; INVALID counts as wrong.
+        invalid_rate: share of samples whose own text names none.
+        position_consistent_accuracy: share of pairs that are right in both orders.
+        position_consistency: share of pairs whose two orders choose the same response, right or wrong.
+        share_a: share of presentations that choose A, one of exactly 0.5 counted half. Each response stands once as A,
+            so a judge without position bias has 0.5.
+        tie_rate: share of presentations with a mean of exactly 0.5.
+        mean_p_right: mean over samples of the probability of the right letter among {A, B}.
+        mean_n_tokens: tokens a rationale.
+        distinct_3grams: distinct word 3-grams of all rationales over all their 3-grams; falls as rationales become one
+            stencil. It also falls with the number of rationales: compare it on the same set only.
+        mean_repetition: mean of :func:`repetition`: the share of 3-grams that a rationale has said before.
+        length_share: share of samples that the token budget ended (finish_reason == length).
+        categories: for each PREFERENCE.category its n_pairs, accuracy, accuracy_low and accuracy_high.
+    """
+
+    n_pairs: int
+    n_presentations: int
+    n_samples: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    free_accuracy: float
+    free_accuracy_low: float
+    free_accuracy_high: float
+    invalid_rate: float
+    position_consistent_accuracy: float
+    position_consistency: float
+    share_a: float
+    tie_rate: float
+    mean_p_right: float
+    mean_n_tokens: float
+    distinct_3grams: float
+    mean_repetition: float
+    length_share: float
+    categories: dict[str, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return asdict(self)
+
+
+def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
+    """Score one judge on one set.
+
+    Args:
+        judgments: JUDGMENT rows of one judge on one set: both orders of every pair, the same number of samples each.
+        preferences: the PREFERENCE rows of exactly that set; a pair without a judgment is an error, not a smaller set.
+
+    Raises:
+        ValueError: an order is missing, sample counts are uneven, a sample occurs twice, a value is missing or no
+            probability, or the two tables do not hold the same pairs.
+    """
+    shown = presentations(judgments)
+    pairs = pair_scores(shown)
+    _same_pairs(pairs["pair_id"], preferences["pair_id"], "judgments", "preferences")
+    accuracy, accuracy_low, accuracy_high = clustered_interval(pairs["accuracy"].to_numpy())
+    # n_eff is capped at two trials a pair here too: further samples of the same prompt are not counted as evidence.
+    free, free_low, free_high = clustered_interval(pairs["free_accuracy"].to_numpy())
+    rationales = judgments["rationale"].fill_null("").to_list()
+    return SetScores(
+        n_pairs=pairs.height,
+        n_presentations=shown.height,
+        n_samples=judgments.height,
+        accuracy=accuracy,
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
+        free_accuracy=free,
+        free_accuracy_low=free_low,
+        free_accuracy_high=free_high,
+        invalid_rate=_mean(judgments["verdict"] == Verdict.INVALID.value),
+        position_consistent_accuracy=_mean(pairs["both_right"]),
+        position_consistency=_mean(pairs["consistent"]),
+        share_a=_mean((shown["p_a"] > 0.5) + 0.5 * (shown["p_a"] == 0.5)),
+        tie_rate=_mean(shown["p_a"] == 0.5),
+        mean_p_right=_mean(shown["p_right"]),
+        mean_n_tokens=_mean(judgments["n_tokens"]),
+        distinct_3grams=distinct_share(rationales),
+        mean_repetition=sum(map(repetition, rationales)) / len(rationales),
+        length_share=_mean((judgments["finish_reason"] == "length").fill_null(False)),
+        categories=_by_category(pairs, preferences),
+    )
+
+
+def compare(
+    before: pl.DataFrame, after: pl.DataFrame, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Difference, int]:
+    """Accuracy of ``after`` minus accuracy of ``before`` on the same pairs, with its paired 95 % interval.
+
+    Args:
+        before, after: JUDGMENT rows of two judges on one set, as in :func:`set_scores`.
+
+    Returns:
+        The difference (fractions) and the number of pairs.
+
+    Raises:
+        ValueError: the tables hold different pairs, or as in :func:`set_scores`.
+    """
+    first, second = (pair_scores(presentations(table)) for table in (before, after))
+    _same_pairs(first["pair_id"], second["pair_id"], "first judge's table", "second judge's")
+    # Both are sorted by pair_id, so the rows are aligned.
+    return paired_bootstrap(first["accuracy"].to_numpy(), second["accuracy"].to_numpy(), resamples, seed), first.height
+
+
+def presentations(judgments: pl.DataFrame) -> pl.DataFrame:
+    """One row a presentation, sorted by (pair_id, swapped), the samples averaged in double precision.
+
+    Returns:
+        pair_id, swapped, p_a (mean over samples), p_right (the same for the right letter), right and wrong (whether
+        p_a chooses the right or the wrong response; neither at exactly 0.5), free (share of samples whose own text is
+        right).
+
+    Raises:
+        ValueError: as in :func:`set_scores`.
+    """
+    _check(judgments)
+    right_is_a = pl.struct("pair_id", "swapped").map_elements(
+        lambda row: chosen_is_a(row["pair_id"], row["swapped"]), return_dtype=pl.Boolean
+    )
+    right_letter = pl.when("right_is_a").then(pl.lit(Verdict.A.value)).otherwise(pl.lit(Verdict.B.value))
+    return (
+        judgments.select("pair_id", "swapped", "verdict", pl.col("p_a").cast(pl.Float64), right_is_a=right_is_a)
+        .with_columns(free=pl.col("verdict") == right_letter)
+        .group_by("pair_id", "swapped")
+        .agg(pl.col("right_is_a").first(), pl.col("p_a").mean(), pl.col("free").mean())
+        .with_columns(p_right=pl.when("right_is_a").then("p_a").otherwise(1 - pl.col("p_a")))
+        .select(
+            "pair_id",
+            "swapped",
+            "p_a",
+            "p_right",
+            # Compared on the side of A itself: 1 - p_a may round a p_a beside 0.5 onto it.
+            right=pl.when("right_is_a").then(pl.col("p_a") > 0.5).otherwise(pl.col("p_a") < 0.5),
+            wrong=pl.when("right_is_a").then(pl.col("p_a") < 0.5).otherwise(pl.col("p_a") > 0.5),
+            free="free",
+        )
+        .sort("pair_id", "swapped")
+    )
+
+
+def pair_scores(shown: pl.DataFrame) -> pl.DataFrame:
+    """One row a pair, sorted by pair_id, from the rows of :func:`presentations`.
+
+    Returns:
+        pair_id, accuracy (0, 0.5 or 1: over the two orders), free_accuracy, both_right, consistent.
+    """
+    return (
+        shown.group_by("pair_id")
+        .agg(
+            accuracy=pl.col("right").mean(),
+            free_accuracy=pl.col("free").mean(),
+            both_right=pl.col("right").all(),
+            consistent=pl.col("right").all() | pl.col("wrong").all(),
+        )
+        .sort("pair_id")
+    )
+
+
+def repetition(text: str, n: int = _NGRAM) -> float:
+    """The share of a text's word n-grams that occurred in it before: 0 for none, near 1 for a loop.
+
+    Words are separated by white space and compared without case. A text of fewer than n words repeats nothing.
+
+    >>> repetition("good good good good good")
+    0.6666666666666667
+    """
+    grams = _ngrams(text, n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def distinct_share(texts: Iterable[str], n: int = _NGRAM) -> float:
+    """Distinct word n-grams over all n-grams of all texts together (distinct-n of Li et al., arXiv 1510.03055).
+
+    0 where no text has n words: rationales that say nothing are not diverse.
+    """
+    seen: set[tuple[str, ...]] = set()
+    total = 0
+    for text in texts:
+        grams = _ngrams(text, n)
+        seen.update(grams)
+        total += len(grams)
+    return len(seen) / total if total else 0.0
+
+
+def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    words = text.lower().split()
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+def _by_category(pairs: pl.DataFrame, preferences: pl.DataFrame) -> dict[str, dict[str, float]]:
+    kinds = preferences.select("pair_id", pl.col("category").fill_null(NO_CATEGORY))
+    result = {}
+    for (kind,), members in sorted(pairs.join(kinds, on="pair_id").partition_by("category", as_dict=True).items()):
+        accuracy, low, high = clustered_interval(members["accuracy"].to_numpy())
+        result[kind] = {
+            "n_pairs": members.height,
+            "accuracy": accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+        }
+    return result
+
+
+def _check(judgments: pl.DataFrame) -> None:
+    if judgments.is_empty():
+        raise ValueError("expected judgments of at least one pair, got an empty table")
+    for name in _NEEDED:
+        if judgments[name].null_count():
+            raise ValueError(f"expected a value in every row, got {judgments[name].null_count()} nulls in '{name}'")
+    # polars orders NaN above every number, so a range check alone says little about it.
+    if not (judgments["p_a"].is_finite() & judgments["p_a"].is_between(0, 1)).all():
+        raise ValueError(f"expected p_a in [0, 1], got {judgments['p_a'].min()} to {judgments['p_a'].max()}, or NaN")
+    strange = set(judgments["verdict"].unique()) - {verdict.value for verdict in Verdict}
+    if strange:
+        raise ValueError(f"expected verdicts {', '.join(Verdict)}, got {', '.join(sorted(strange))}")
+    key = ["pair_id", "swapped", "sample_index"]
+    twice = judgments.filter(judgments.select(key).is_duplicated())
+    if twice.height:
+        raise ValueError(
+            f"expected each sample once, got {dict(zip(key, twice.select(key).row(0), strict=True))} again: "
+            "a table of one judge on one set is needed"
+        )
+    counts = judgments.group_by("pair_id", "swapped").len().sort("pair_id", "swapped")
+    orders = counts.group_by("pair_id", maintain_order=True).len("orders").filter(pl.col("orders") != 2)
+    if orders.height:
+        raise ValueError(
+            f"expected both orders of every pair, got one of {orders.height} pairs, the first '{orders['pair_id'][0]}'"
+        )
+    uneven = counts.filter(pl.col("len") != counts["len"].max())
+    if uneven.height:
+        raise ValueError(
+            f"expected {counts['len'].max()} samples of every pair and order, got {uneven['len'][0]} of "
+            f"'{uneven['pair_id'][0]}' with swapped={uneven['swapped'][0]}"
+        )
+
+
+def _same_pairs(first: pl.Series, second: pl.Series, name: str, other: str) -> None:
+    if second.n_unique() != len(second):
+        raise ValueError(f"expected each pair once in the {other}, got {len(second) - second.n_unique()} repeated rows")
+    lacking, extra = set(second) - set(first), set(first) - set(second)
+    if lacking or extra:
+        raise ValueError(
+            f"expected the same pairs in the {name} and the {other}, got {len(extra)} only in the one and "
+            f"{len(lacking)} only in the other, such as '{min(lacking | extra)}'"
+        )
+
+
+def _mean(series: pl.Series) -> float:
+    return float(series.cast(pl.Float64).mean())

@@ -1,0 +1,166 @@
+"""What all objectives share: backbone, optimizer, logging, saving. An objective adds ``trees`` and ``loss``."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import polars as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
+
+from data_tools.judging import prompt_named
+from genrm_lightning.backbone import BackboneSettings, Output, Policy, load_policy, load_renderer, save_judge
+from genrm_lightning.prefix import PrefixBatch, Tree
+from genrm_lightning.rendering import Renderer
+
+
+@dataclass
+class OptimizerSettings:
+    """AdamW with a cosine schedule, as in the paper (arXiv 2410.12832, appendix).
+
+    Attributes:
+        learning_rate: the peak.
+        betas, weight_decay: of AdamW; norms and biases are not decayed.
+        warmup: share of the steps in which the rate rises linearly from 0.
+        final: share of the peak that is left at the end of the cosine.
+    """
+
+    learning_rate: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    warmup: float = 0.1
+    final: float = 0.0
+
+
+class Objective(L.LightningModule):
+    """Base of all objectives. A subclass says which table it reads, how a row becomes a tree, and the loss.
+
+    Args:
+        backbone: the model and what of it is trained.
+        optimizer: AdamW and its schedule.
+        judge_prompt: name in data_tools.judging.PROMPTS; unused by objectives without a judge prompt.
+    """
+
+    table: ClassVar[pl.Schema]  # schema of the rows it is trained on
+    head: ClassVar[bool] = False  # whether the policy has a reward head
+
+    def __init__(
+        self,
+        backbone: BackboneSettings | None = None,
+        optimizer: OptimizerSettings | None = None,
+        judge_prompt: str = "mt_bench",
+    ) -> None:
+        super().__init__()
+        prompt_named(judge_prompt)  # an unknown name fails when the config is read
+        self.backbone_settings = backbone or BackboneSettings()
+        self.optimizer_settings = optimizer or OptimizerSettings()
+        self.judge_prompt = judge_prompt
+        self.policy: Policy | None = None
+        self.train_metrics, self.val_metrics, self.test_metrics = (nn.ModuleDict(self.metrics()) for _ in range(3))
+
+    @abstractmethod
+    def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
+        """The trees of a table's rows, in order. Needs no weights: the data module calls it before they are loaded."""
+
+    @abstractmethod
+    def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
+        """(mean loss, values to log, one an example). A value named like one of ``metrics`` goes to it."""
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
+        return {}
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        return load_renderer(self.backbone_settings.name)
+
+    def configure_model(self) -> None:
+        if self.policy is None:  # Lightning may call this more than once
+            self.policy = load_policy(self.backbone_settings, self.head)
+            self.policy.train()
+
+    def forward(self, batch: PrefixBatch) -> Output:
+        return self.policy(batch)
+
+    def training_step(self, batch: PrefixBatch, batch_idx: int) -> Tensor:
+        loss = self._step(batch, self.train_metrics, "train/")
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
+        return loss
+
+    def validation_step(self, batch: PrefixBatch, batch_idx: int) -> None:
+        self._step(batch, self.val_metrics, "val/")
+
+    def test_step(self, batch: PrefixBatch, batch_idx: int) -> None:
+        self._step(batch, self.test_metrics, "test/")
+
+    def predict_step(self, batch: PrefixBatch, batch_idx: int) -> dict[str, Any]:
+        """The values ``loss`` computes, one an example, with their pair ids."""
+        _, values = self.loss(batch, self(batch))
+        return {"pair_id": batch.pair_ids, **{k: v.float().cpu() for k, v in values.items()}}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        settings = self.optimizer_settings
+        trained = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, lambda step: cosine(step, total, settings.warmup, settings.final))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the judge: weights or adapter, head, tokenizer, and what it needs to be read again."""
+        facts = {"objective": type(self).__name__, "judge_prompt": self.judge_prompt}
+        save_judge(self.policy, self.renderer, folder, self.backbone_settings, **facts)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Frozen weights are those of the backbone: a checkpoint under LoRA holds the adapter alone.
+        trained = {n for n, p in self.named_parameters() if p.requires_grad}
+        frozen = {n for n, _ in self.named_parameters(remove_duplicate=False)} - trained
+        checkpoint["state_dict"] = {n: v for n, v in checkpoint["state_dict"].items() if n not in frozen}
+        checkpoint["genrm"] = {"template_hash": self.renderer.template_hash, "backbone": asdict(self.backbone_settings)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trained = checkpoint.get("genrm", {}).get("template_hash")
+        if trained != self.renderer.template_hash:
+            raise ValueError(f"the checkpoint was trained with chat template {trained}, this backbone's is {self.renderer.template_hash}")
+        self.strict_loading = False  # the frozen weights come from the backbone
+
+    def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
+        loss, values = self.loss(batch, self(batch))
+        n = len(batch.pair_ids)
+        on_step = stage == "train/"
+        self.log(f"{stage}loss", loss.detach(), on_step=on_step, on_epoch=not on_step, prog_bar=True, batch_size=n)
+        for name, value in values.items():
+            if name in metrics:
+                metrics[name](value)
+                value = metrics[name]
+            else:
+                value = value.mean()
+            self.log(f"{stage}{name}", value, on_step=on_step, on_epoch=not on_step, prog_bar=name == "accuracy", batch_size=n)
+        return loss
+
+
+def cosine(step: int, total: int, warmup: float, final: float) -> float:
+    """Factor on the learning rate: linear from 0 over ``warmup``·total steps, then a cosine from 1 to ``final``.
+
+    >>> [round(cosine(s, 10, 0.2, 0.0), 3) for s in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    rising = math.ceil(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    progress = min(1.0, (step - rising) / max(1, total - rising))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,85 @@
+"""What a sampler is given and what it returns, whatever runs behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_tools.errors import UserError
+from data_tools.judging import Verdict
+from data_tools.order import hash64
+
+
+@dataclass
+class SamplingSettings:
+    """How rationales are drawn.
+
+    Attributes:
+        n_samples: K, rationales a prompt.
+        temperature: of the rationale's tokens.
+        top_p: nucleus: tokens are drawn from the smallest set with this much probability.
+        verdict_temperature: of the vote drawn at the forced verdict; above 1 both letters are tried more often.
+        rationale_tokens: budget of a rationale.
+        batch_tokens: tokens of prompts and samples held at a time: memory against speed, results do not depend on it
+            in exact arithmetic.
+    """
+
+    n_samples: int = 4
+    temperature: float = 1.0
+    top_p: float = 0.95
+    verdict_temperature: float = 1.0
+    rationale_tokens: int = 128
+    batch_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        for name in ("n_samples", "rationale_tokens", "batch_tokens", "temperature", "verdict_temperature"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"sampling.{name}: {getattr(self, name)} is not above 0")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"sampling.top_p: {self.top_p} is not in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One judge prompt, as chat messages, in one order."""
+
+    pair_id: str
+    swapped: bool
+    messages: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled rationale with its verdict: the columns of JUDGMENT that a sampler knows."""
+
+    rationale: str
+    token_ids: list[int]
+    verdict: Verdict
+    vote: Verdict
+    p_a: float
+    logp: float
+    mean_token_prob: float
+    n_tokens: int
+    finish_reason: str
+
+
+class Sampler(ABC):
+    """Draws K rationales a prompt and reads the verdict after each."""
+
+    @abstractmethod
+    def sample(self, requests: Sequence[Request], settings: SamplingSettings, salt: str) -> Iterator[tuple[int, list[Sample]]]:
+        """Yield (index of the request, its K samples) in any order, as they are done.
+
+        Args:
+            salt: names the draw (iteration and seed): with the request and the sample's index it fixes every
+                random number, so a rerun draws the same samples.
+        """
+
+
+def uniforms(request: Request, salt: str, n_samples: int, n: int) -> np.ndarray:
+    """(n_samples, n) numbers in [0, 1) that depend on pair, order, sample index and salt alone."""
+    keys = [f"{request.pair_id}|{request.swapped}|{i}|{salt}" for i in range(n_samples)]
+    return np.stack([np.random.Generator(np.random.Philox(key=hash64("sample", key))).random(n) for key in keys])

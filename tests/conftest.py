@@ -1,0 +1,24 @@
+"""What every test shares. The environment is set here, before anything imports torch or transformers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on the hub; this holds for the processes they start, too
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers of several threads each would wait for one another
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def pairs_folder() -> Path:
+    """The folder of real preference pairs that GENRM_PAIRS names; unset, the test skips."""
+    name = os.environ.get("GENRM_PAIRS")
+    if not name:
+        pytest.skip("GENRM_PAIRS names no folder of real pairs")
+    folder = Path(name).resolve()
+    assert folder.is_dir(), f"GENRM_PAIRS={name}: no such folder"
+    return folder

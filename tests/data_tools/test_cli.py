@@ -1,0 +1,281 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_tools import __main__ as cli
+from data_tools import artifact
+from data_tools.judging import parse
+from data_tools.order import chosen_is_a, hash64
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, conform
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(path, n=60, **same):
+    rows = [
+        {
+            "id": f"{path.stem}-{i}",
+            "source": path.stem,
+            "prompt": [{"role": "user", "content": f"{path.stem} {i}"}],
+            "chosen": f"good {i}" + "!" * i,
+            "rejected": "bad",
+            "label_kind": "human",
+            "split": ("train", "validation", "test")[min(i % 4, 2)],
+            **same,
+        }
+        for i in range(n)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def fails(capsys, *argv):
+    """Runs a command that should fail; returns its one line."""
+    assert cli.main([str(argument) for argument in argv]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and said.out == ""
+    return said.err.removeprefix("error: ").strip()
+
+
+def runs(capsys, *argv):
+    assert cli.main([str(argument) for argument in argv]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_ingest(tmp_path, capsys):
+    one, two = write(tmp_path / "one.jsonl"), write(tmp_path / "two.jsonl")
+    out = tmp_path / "out"
+    assert "120" in runs(capsys, "ingest", one, two, "--out", out)
+    assert files(out) == ["manifest.json", "test.parquet", "train.parquet", "validation.parquet"]
+    manifest = artifact.read_json(out / "manifest.json")
+    assert manifest["counts"]["read"] == 120
+    assert manifest["counts"]["written"] == {"train": 30, "validation": 30, "test": 60}
+    for split, rows in manifest["counts"]["written"].items():
+        frame = artifact.read_table(out / f"{split}.parquet", PREFERENCE)
+        assert frame["split"].to_list() == [split] * rows
+
+
+def test_a_second_ingest_does_nothing_and_other_settings_are_refused(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
+    runs(capsys, "ingest", raw, "--out", out)
+    before = (out / "train.parquet").stat().st_mtime_ns
+    assert "already complete" in runs(capsys, "ingest", raw, "--out", out)
+    assert (out / "train.parquet").stat().st_mtime_ns == before
+    assert "made with another 'rows' (null, now 3)" in fails(capsys, "ingest", raw, "--out", out, "--rows", 3)
+    write(raw, 61)
+    assert "made with another 'inputs'" in fails(capsys, "ingest", raw, "--out", out)
+
+
+def test_rows_are_a_fair_sample_of_each_split(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
+    runs(capsys, "ingest", raw, "--out", out, "--rows", 5)
+    train = [f"one-{i}" for i in range(0, 60, 4)]
+    found = artifact.read_table(out / "train.parquet", PREFERENCE)["pair_id"]
+    assert set(found) == set(sorted(train, key=lambda pair: hash64("sample", pair))[:5]) != set(train[:5])
+    assert artifact.read_json(out / "manifest.json")["counts"]["written"] == {"train": 5, "validation": 5, "test": 5}
+
+
+def test_max_chars(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl", 8), tmp_path / "out"  # "one i" + "good i" + i: 11 + i characters
+    runs(capsys, "ingest", raw, "--out", out, "--max-chars", 14, "--redo", "--validation", 0, "--test", 0)
+    assert artifact.read_table(out / "train.parquet", PREFERENCE)["pair_id"].to_list() == [f"one-{i}" for i in range(4)]
+    assert artifact.read_json(out / "manifest.json")["counts"]["dropped"]["too long"] == 4
+
+
+def test_a_missing_split_is_said(tmp_path, capsys):
+    out = tmp_path / "out"
+    said = runs(capsys, "ingest", write(tmp_path / "one.jsonl", split="test"), "--out", out)
+    assert "no rows for: train, validation" in said
+    assert files(out) == ["manifest.json", "test.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "said"),
+    [
+        ({"rejected": " "}, [], "none of 60 rows is left (empty prompt or response: 60)"),
+        ({"id": "same"}, [], "id 'same' stands for different pairs"),
+        ({"chosen": None}, [], "line 1: key 'chosen' is missing or null"),
+        ({}, ["--rows", 0], "--rows 0: must be at least 1"),
+        ({}, ["--rows", "x"], "argument --rows: invalid int value: 'x'; see: python -m data_tools ingest --help"),
+        ({}, ["--max-chars", 0], "max_chars=0"),
+        ({}, ["--format", "csv"], "format 'csv' is unknown; there are: auto, pairs, trl"),
+        ({}, ["--test", 1], "split shares"),
+    ],
+)
+def test_an_ingest_that_fails_writes_nothing(tmp_path, capsys, more, arguments, said):
+    raw, out = write(tmp_path / "one.jsonl", **more), tmp_path / "out"
+    assert said in fails(capsys, "ingest", raw, "--out", out, *arguments)
+    assert not out.exists()
+
+
+def test_ingest_errors_about_files(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
+    assert fails(capsys, "ingest", tmp_path / "nope", "--out", out) == f"{tmp_path / 'nope'}: no such file"
+    assert "name a folder for --out" in fails(capsys, "ingest", raw, "--out", raw)
+    out.mkdir()
+    (out / "test.parquet").write_text("left")
+    train = write(tmp_path / "train.jsonl", split="train")
+    assert "test.parquet: is left from another run" in fails(capsys, "ingest", train, "--out", out)
+    assert files(out) == ["test.parquet"]
+
+
+def test_clean_and_split(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl", rejected="good 0", split=None), tmp_path / "table.parquet"
+    frame = cli.sources.read(raw)
+    artifact.write_table(frame, out, PREFERENCE)
+    assert "dropped: chosen equals rejected" in runs(capsys, "clean", out, "--out", tmp_path / "clean.parquet")
+    runs(capsys, "split", tmp_path / "clean.parquet", "--out", tmp_path / "split.parquet", "--test", 0.5)
+    done = artifact.read_table(tmp_path / "split.parquet", PREFERENCE)
+    assert done.height == 59 and 15 < (done["split"] == "test").sum() < 45
+    assert "is a folder" in fails(capsys, "split", out, "--out", tmp_path)
+    assert "for raw rows run: python -m data_tools ingest" in fails(capsys, "clean", raw, "--out", out)
+    assert artifact.read_table(out, PREFERENCE).equals(frame)
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Preferences, and judgments of which every second is right."""
+    preferences = cli.sources.read(write(tmp_path / "one.jsonl", 20))
+    artifact.write_table(preferences, tmp_path / "preferences.parquet", PREFERENCE)
+    rows = [
+        {
+            "pair_id": pair,
+            "swapped": swapped,
+            "sample_index": k,
+            "rationale": f"because of {k}",
+            "vote": "A" if chosen_is_a(pair, swapped) == (k % 2 == 0) else "B",
+        }
+        for pair in preferences["pair_id"]
+        for swapped in (False, True)
+        for k in range(4)
+    ]
+    names = {name: JUDGMENT[name] for name in rows[0]}
+    artifact.write_table(conform(pl.DataFrame(rows, schema=names), JUDGMENT), tmp_path / "judgments.parquet", JUDGMENT)
+    return ["star", "--judgments", tmp_path / "judgments.parquet", "--preferences", tmp_path / "preferences.parquet"]
+
+
+def test_star(tmp_path, capsys, judged):
+    out = tmp_path / "examples.parquet"
+    said = runs(
+        capsys, *judged, "--objective", "dpo", "--out", out, "--per-prompt", 2, "--template", "brief",
+        "--filter", "both_orders", "--filter", "min_words:words=2",
+    )  # fmt: skip
+    assert "sampled" in said and "160" in said
+    frame = artifact.read_table(out, EXAMPLE)
+    assert frame.height == 80
+    assert all(parse(c) != parse(r) for c, r in frame.select("completion", "rejected_completion").iter_rows())
+
+
+def test_a_star_that_fails_writes_nothing(tmp_path, capsys, judged):
+    out = tmp_path / "examples.parquet"
+    assert "objective 'ppo' is unknown" in fails(capsys, *judged, "--objective", "ppo", "--out", out)
+    argv = [*judged, "--objective", "sft", "--out", out, "--filter"]
+    assert "filter 'x' is unknown" in fails(capsys, *argv, "x")
+    assert "min_words: 80" in fails(capsys, *argv, "min_words:words=9")
+    argv[2] = argv[4]
+    assert "column 'swapped' is missing; a JUDGMENT table has" in fails(capsys, *argv, "balance")
+    assert not out.exists()
+
+
+def test_stats(tmp_path, capsys):
+    one = write(tmp_path / "one.jsonl", 4)  # chosen longer in all
+    two = write(tmp_path / "two.jsonl", 4, chosen="xyz", label_kind="gpt-4")  # as long as "bad": half each
+    said = runs(capsys, "stats", one, two)
+    row = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in said.splitlines()
+        if "│" in line
+    }
+    assert row["one"][:4] == ["4", "1 / 1 / 2", "4", "human 4"] and row["one"][5] == "100%"
+    assert row["two"][5] == "50%" and row["two"][4] == "8 / 8"
+    assert row["all"][0] == "8" and row["all"][3] == "gpt-4 4, human 4" and row["all"][5] == "75%"
+    assert "no such file" in fails(capsys, "stats", tmp_path / "x.parquet")
+    artifact.write_table(pl.DataFrame(schema=PREFERENCE), tmp_path / "e.parquet", PREFERENCE)
+    assert "has no rows" in fails(capsys, "stats", tmp_path / "e.parquet")
+
+
+def test_verifiable(tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = ["verifiable", "--rows", 40, "--seed", 3, "--test-rows", 10, "--out", out]
+    runs(capsys, *argv)
+    assert files(out) == ["manifest.json", "ood.parquet", "test.parquet", "train.parquet", "validation.parquet"]
+    assert artifact.read_table(out / "train.parquet", PREFERENCE).height == 40
+    assert artifact.read_table(out / "ood.parquet", PREFERENCE).height == 10
+    assert "already complete" in runs(capsys, *argv)
+    argv[2] = 0
+    fails(capsys, *argv[:-1], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("argv", [[], ["bake"], ["ingest"], ["stats", "--nope", "x"]])
+def test_a_wrong_command_line_is_one_line(capsys, argv):
+    assert "see: python -m data_tools" in fails(capsys, *argv)
+
+
+@pytest.mark.parametrize("command", ["ingest", "clean", "split", "star", "stats", "verifiable"])
+def test_every_command_has_help(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: python -m data_tools {command}" in said and len(said) > 300
+
+
+def test_ctrl_c(monkeypatch, capsys, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.sources, "read", interrupted)
+    assert cli.main(["stats", str(write(tmp_path / "one.jsonl", 1))]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_error_of_the_file_system_is_one_line(monkeypatch, capsys, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    raw = write(tmp_path / "one.jsonl")
+    assert str(blocked) in fails(capsys, "ingest", raw, "--out", blocked / "out")
+
+
+def python(*argv, **more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "data_tools", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **more)
+
+
+def test_as_a_process(tmp_path):
+    raw = write(tmp_path / "one.jsonl")
+    with open(raw, "a") as handle:
+        handle.write("{broken\n")
+    done = python("ingest", raw, "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {raw}: line 61 is not valid JSON") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_leaves_is_left_in_peace(tmp_path):
+    raw = write(tmp_path / "one.jsonl", 5)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "data_tools", "stats", str(raw)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    running.stdout.close()
+    assert running.stderr.read() == "" and running.wait() == 1
+
+
+def test_real_pairs(pairs_folder, tmp_path, capsys):
+    raw = sorted(pairs_folder.glob("*.jsonl.gz"))[:3]
+    runs(capsys, "ingest", *raw, "--out", tmp_path / "out", "--rows", 50)
+    counts = artifact.read_json(tmp_path / "out" / "manifest.json")["counts"]
+    assert counts["read"] == sum(counts["kept"].values()) + sum(counts["dropped"].values())
+    assert max(counts["written"].values()) == 50
