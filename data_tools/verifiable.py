@@ -25,6 +25,8 @@ KINDS: dict[str, Kind] = {kind.__name__: kind for kind in (*TRAINED, *UNSEEN)}
 HELD_OUT: tuple[str, ...] = tuple(kind.__name__ for kind in UNSEEN)
 LEVELS = (1, 2, 3)
 
+# Raised when the same arguments begin to give other pairs.
+VERSION = 1
 MAX_ROWS = 20_000
 MAX_TEST_ROWS = 1_000
 _TRIES = 5_000  # draws for one row; far above what the limits above need

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from data_tools.artifact import atomic_folder, write_json
 from data_tools.errors import UserError
+from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.prefix import PrefixBatch, tree_mask
 from genrm_lightning.rendering import Renderer, load_tokenizer
@@ -52,13 +53,16 @@ class BackboneSettings:
 
     Attributes:
         name: "embedded", a hub id, or a folder: a HF model or a judge that this project saved.
-        lora: adapters; null trains every weight. A judge folder with an adapter goes on with that adapter.
-        dtype: of the weights in memory; under LoRA bfloat16 saves half the memory of the frozen ones.
+        lora: adapters; null trains the model's own weights. A judge folder with an adapter goes on with that adapter.
+        train_layers: without adapters, train only this many decoder layers, from the top; null trains every weight.
+            The embeddings are then frozen too: on a CPU their dense gradient costs as much as all layers together.
+        dtype: of frozen weights in memory; trained ones are always float32. bfloat16 wants trainer.precision bf16-mixed.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
     """
 
     name: str = "embedded"
     lora: LoraSettings | None = field(default_factory=LoraSettings)
+    train_layers: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
 
@@ -115,8 +119,10 @@ class Policy(nn.Module):
         return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
 
     def _piece(self, states: Tensor, targets: Tensor) -> Tensor:
-        logits = self.base.get_output_embeddings()(states).float()
-        return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        # In float32: bf16 logits lie an eighth apart around 20, which makes ties of A and B and moves log-ratios.
+        with torch.autocast(states.device.type, enabled=False):
+            logits = states.float() @ self.base.get_output_embeddings().weight.float().T
+            return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
 
 def resolve(name: str) -> str:
@@ -164,6 +170,15 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
         )
         lm = get_peft_model(lm, config)
+    elif settings.train_layers is not None:
+        layers = lm.get_decoder().layers
+        if not 1 <= settings.train_layers <= len(layers):
+            raise UserError(f"backbone.train_layers: {settings.train_layers} is not in 1..{len(layers)}, the layers of '{folder}'")
+        lm.requires_grad_(False)
+        layers[-settings.train_layers :].requires_grad_(True)
+    for parameter in lm.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     policy = Policy(lm, head)
     if head and (Path(folder) / HEAD_FILE).is_file():
         policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
@@ -210,7 +225,7 @@ def save_judge(policy: Policy, renderer: Renderer, folder: str | Path, settings:
 def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
         lm = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True
+            folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

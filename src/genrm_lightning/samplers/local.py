@@ -21,7 +21,8 @@ from genrm_lightning.prefix import tree_mask
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings, uniforms
 
-_NUCLEUS = 64  # candidates looked at first: nearly every nucleus is smaller, the rest is sorted in full
+# Candidates looked at: most nuclei fit the first number, nearly all the second, the rest is sorted in full.
+_NUCLEUS = (64, 2048)
 
 
 class LocalSampler(Sampler):
@@ -239,16 +240,22 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_p: float) -> tuple[T
     Returns:
         (N,) token ids, and (N,) log-probabilities under the untempered, uncut distribution, nats.
     """
-    scaled = logits / temperature
-    total = scaled.logsumexp(-1, keepdim=True)
-    values, order = scaled.topk(min(_NUCLEUS, logits.shape[-1]), dim=-1)
-    if bool(((values - total).exp().sum(-1) < top_p).any()):  # a nucleus does not fit: sort the whole vocabulary
-        values, order = scaled.sort(dim=-1, descending=True)
-    mass = (values - total).exp()
-    before = mass.cumsum(-1) - mass
-    mass = mass.where(before < top_p, 0.0)  # the token that crosses top_p is in the nucleus
-    edges = mass.double().cumsum(-1)
-    pick = torch.searchsorted(edges, (u.double() * edges[:, -1])[:, None], right=True).clamp(max=order.shape[-1] - 1)
-    tokens = order.gather(-1, pick).squeeze(-1)
-    logp = (logits.gather(-1, tokens[:, None]) - logits.logsumexp(-1, keepdim=True)).squeeze(-1)
+    scaled = logits if temperature == 1 else logits / temperature
+    total = scaled.logsumexp(-1)
+    tokens = torch.empty_like(u, dtype=torch.long)
+    left = torch.arange(len(u), device=u.device)
+    for size in (*_NUCLEUS, logits.shape[-1]):
+        size = min(size, logits.shape[-1])
+        values, order = (scaled if len(left) == len(u) else scaled[left]).topk(size, dim=-1)
+        mass = (values - total[left, None]).exp()
+        fits = (mass.sum(-1) >= top_p) if size < logits.shape[-1] else torch.ones_like(left, dtype=torch.bool)
+        before = mass.cumsum(-1) - mass
+        edges = mass.where(before < top_p, 0.0).double().cumsum(-1)  # the token that crosses top_p is in the nucleus
+        pick = torch.searchsorted(edges, (u[left].double() * edges[:, -1])[:, None], right=True).clamp(max=size - 1)
+        picked = order.gather(-1, pick).squeeze(-1)
+        tokens[left[fits]] = picked[fits]
+        left = left[~fits]
+        if not len(left):
+            break
+    logp = logits.gather(-1, tokens[:, None]).squeeze(-1) - (total if temperature == 1 else logits.logsumexp(-1))
     return tokens, logp

@@ -1,0 +1,167 @@
+"""The commands beside LightningCLI's: star, sample, score, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from data_tools.artifact import read_table, write_table
+from data_tools.errors import UserError
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
+from genrm_lightning.cli import OneLineErrors
+from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.star.settings import StarSettings
+
+
+class _Parser(OneLineErrors, ArgumentParser):
+    pass
+
+
+def main(argv: list[str]) -> int:
+    """Run the command ``argv[0]`` names."""
+    commands: dict[str, Callable[[list[str]], None]] = {"star": _star, "sample": _sample, "score": _score, "evaluate": _evaluate}
+    if argv[0] not in commands:
+        raise UserError(f"'{argv[0]}' is no command; there are: fit, validate, test, predict, {', '.join(commands)}")
+    commands[argv[0]](argv[1:])
+    return 0
+
+
+def star_settings(argv: list[str]) -> StarSettings:
+    """The settings of a STaR run from ``--config`` files and flags."""
+    parser = _Parser(prog="python -m genrm_lightning star", description="STaR: sample, select, fit, evaluate; N times.")
+    parser.add_argument("--config", action="config", help="settings as YAML; flags after it win")
+    parser.add_class_arguments(StarSettings, nested_key=None, as_group=False)
+    return _built(parser, argv, StarSettings)
+
+
+def _star(argv: list[str]) -> None:
+    settings = star_settings(argv)
+    from genrm_lightning.star.loop import run
+
+    run(settings)
+
+
+def _sample(argv: list[str]) -> None:
+    parser = _Parser(prog="python -m genrm_lightning sample", description="Preference pairs -> judgments, in both orders.")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
+    parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
+    parser.add_argument("--told", type=bool, default=False, help="tell the answer (for the Rationalizer)")
+    parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
+    _common(parser, SamplingSettings())
+    parser.add_argument("--iteration", type=int, default=1)
+    arguments, sampling = _sampling(parser, argv)
+    table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
+    print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
+
+
+def _evaluate(argv: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from genrm_lightning.evaluation.scores import set_scores
+
+    parser = _Parser(prog="python -m genrm_lightning evaluate", description="A judge on held-out pairs, both orders.")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--judge", type=str, required=True, help="judge folder or backbone")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
+    parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
+    parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
+    _common(parser, SamplingSettings(n_samples=1))
+    arguments, sampling = _sampling(parser, argv)
+    table = _judged(arguments, sampling, "evaluate", False, 0)
+    scores = set_scores(table, _pairs(arguments)).as_dict()
+    from data_tools.artifact import write_json
+
+    write_json(Path(arguments.out) / "scores.json", scores)
+    shown = Table(title=f"{arguments.judge} on {arguments.pairs}")
+    for name in ("accuracy", "free accuracy", "position-consistent accuracy", "invalid rate", "pairs"):
+        shown.add_column(name)
+    interval = f"{scores['accuracy']:.1%} ({scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%})"
+    rest = [f"{scores[k]:.1%}" for k in ("free_accuracy", "position_consistent_accuracy", "invalid_rate")]
+    shown.add_row(interval, *rest, str(scores["n_pairs"]))
+    Console().print(shown)
+
+
+def _score(argv: list[str]) -> None:
+    from genrm_lightning.progress import Progress
+    from genrm_lightning.scoring import score_examples
+
+    parser = _Parser(prog="python -m genrm_lightning score", description="Examples -> the same with ref_logp.")
+    parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
+    parser.add_argument("--reference", type=str, default="embedded", help="what the fit will begin from")
+    parser.add_argument("--fit", type=str, default=None, help="the fit's YAML: its backbone and precision are used")
+    parser.add_argument("--out", type=str, required=True, help="parquet to write")
+    arguments = parser.parse_args(argv)
+    fit: dict[str, Any] = {}
+    if arguments.fit is not None:
+        if not Path(arguments.fit).is_file():
+            raise UserError(f"--fit: {arguments.fit}: no such file")
+        fit = yaml.safe_load(Path(arguments.fit).read_text()) or {}
+    table = read_table(arguments.examples, EXAMPLE)
+    with Progress("score", len(table), "examples") as progress:
+        write_table(score_examples(table, arguments.reference, fit, progress.advance), arguments.out, EXAMPLE)
+    print(f"{len(table)} examples: {arguments.out}")
+
+
+def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
+    parser.add_argument("--judge_prompt", type=str, default="mt_bench", help="name in data_tools.judging.PROMPTS")
+    parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last")
+    parser.add_class_arguments(SamplingSettings, "sampling")
+    parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
+
+
+def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings]:
+    arguments = parser.parse_args(argv)
+    return arguments, SamplingSettings(**vars(arguments.sampling))
+
+
+def _pairs(arguments: Namespace):
+    from data_tools.split import sample
+
+    pairs = read_table(arguments.pairs, PREFERENCE)
+    if not len(pairs):
+        raise UserError(f"{arguments.pairs}: no rows; name another file")
+    return pairs if arguments.rows is None else sample(pairs, arguments.rows)
+
+
+def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
+    from data_tools.artifact import digest
+    from data_tools.judging import prompt_named
+    from genrm_lightning.judgments import judge_pairs
+    from genrm_lightning.progress import Progress
+    from genrm_lightning.star.stages import local_sampler, run_stage
+
+    prompt_named(arguments.judge_prompt)
+    pairs = _pairs(arguments)
+    folder = Path(arguments.out)
+    names = ("judge", "judge_prompt", "dtype", "seed", "shard", "rows")
+    key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
+    key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
+
+    def work() -> dict[str, Any]:
+        total = len(pairs) * 2 * sampling.n_samples
+        with Progress(purpose, total, "samples") as progress, local_sampler(arguments.judge, arguments.dtype) as sampler:
+            table = judge_pairs(
+                folder, pairs, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
+                seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard, advance=progress.advance,
+            )  # fmt: skip
+        write_table(table, folder / "judgments.parquet", JUDGMENT)
+        for shard in folder.glob("shard-*.parquet"):
+            shard.unlink()
+        return {"rows": len(table)}
+
+    run_stage(folder, key, work)
+    return read_table(folder / "judgments.parquet", JUDGMENT)
+
+
+def _built(parser: ArgumentParser, argv: list[str], kind: type):
+    found = parser.instantiate_classes(parser.parse_args(argv))
+    return kind(**{k: v for k, v in vars(found).items() if k != "config"})

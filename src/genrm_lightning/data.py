@@ -1,0 +1,199 @@
+"""Tables -> PrefixBatches: the data modules, and a loader that resumes in mid-epoch on the same batches.
+
+A data module reads a table of the schema its objective names and lets the objective turn rows into trees; it needs
+no weights. The batch plan is a function of (rows, batch size, seed, epoch) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import polars as pl
+
+from data_tools import verifiable
+from data_tools.artifact import read_table
+from data_tools.errors import UserError
+from data_tools.schema import PREFERENCE, SPLITS
+from genrm_lightning.objectives.base import Objective
+from genrm_lightning.prefix import PrefixBatch, Tree, collate
+from genrm_lightning.rendering import Renderer
+
+_POOL = 16  # batches' worth of shuffled rows that are sorted by length together: little padding, random batches
+
+
+def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int, shuffle: bool = True) -> list[list[int]]:
+    """Which rows go together: every row once an epoch, rows of like length in one batch.
+
+    Args:
+        lengths: tokens of each row.
+        shuffle: False keeps the rows' order (validation and prediction).
+    """
+    rows = np.arange(len(lengths))
+    if shuffle:
+        draw = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        rows = draw.permutation(rows)
+        size = batch_size * _POOL
+        pools = [rows[i : i + size] for i in range(0, len(rows), size)]
+        rows = np.concatenate([pool[np.argsort([lengths[i] for i in pool], kind="stable")] for pool in pools])
+    plan = [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)]
+    return [plan[i] for i in draw.permutation(len(plan))] if shuffle else plan
+
+
+class TreeLoader:
+    """Batches of trees by :func:`batch_plan`; ``state_dict`` holds epoch and batch, so a resumed fit goes on in place.
+
+    Args:
+        rank, ranks: this process takes every ranks-th batch; all take equally many (the plan's start fills up).
+    """
+
+    def __init__(
+        self, trees: list[Tree], renderer: Renderer, batch_size: int, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.trees = trees
+        self.renderer = renderer
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank, self.ranks = rank, ranks
+        self.epoch = 0
+        self.next_batch = 0  # of the epoch that the next iteration begins with; above 0 after a resume
+        self.batch_sampler = self  # Lightning asks it for set_epoch
+
+    def __len__(self) -> int:
+        batches = -(-len(self.trees) // self.batch_size)
+        return -(-batches // self.ranks)
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.epoch, self.next_batch = epoch, 0
+
+    def __iter__(self) -> Iterator[PrefixBatch]:
+        plan = batch_plan([len(t) for t in self.trees], self.batch_size, self.seed, self.epoch, self.shuffle)
+        full = len(self) * self.ranks
+        mine = (plan + plan[: full - len(plan)])[self.rank :: self.ranks]
+        letters = tuple(self.renderer.letter_ids.values())
+        start, self.next_batch = self.next_batch, 0
+        for number in range(start, len(mine)):
+            self.next_batch = number + 1
+            yield collate([self.trees[i] for i in mine[number]], self.renderer.pad_id, letters)
+        self.next_batch = 0
+        self.epoch += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        # A state taken at the epoch's last batch, before the iterator has ended, belongs to the next epoch.
+        done = self.next_batch >= len(self)
+        return {"epoch": self.epoch + done, "batch": 0 if done else self.next_batch, "rows": len(self.trees)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["rows"] != len(self.trees):
+            raise UserError(f"data.train: the checkpoint was made on {state['rows']} rows, there are {len(self.trees)} now")
+        self.epoch, self.next_batch = state["epoch"], state["batch"]
+
+
+class _Trees(L.LightningDataModule):
+    """Base: rows of a part -> trees -> loader."""
+
+    def __init__(self, batch_size: int, seed: int, max_tokens: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size: {batch_size} is not above 0")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.max_tokens = max_tokens
+        self.trees: dict[str, list[Tree]] = {}
+
+    def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
+        """The part's rows and where they come from, None where the part is absent."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        objective = self.trainer.lightning_module
+        for part in {"fit": ("train", "validation"), "validate": ("validation",), "predict": ("test",)}.get(stage, (stage,)):
+            found = self.rows(part, objective)
+            if found is None:
+                if part == "train" or stage != "fit":
+                    raise UserError(f"data.{part}: no file given")
+                continue
+            frame, where = found
+            if not len(frame):
+                raise UserError(f"{where}: no rows for {part}; name another file or split")
+            trees = list(objective.trees(frame, objective.renderer))
+            longest = max(trees, key=len)
+            if len(longest) > self.max_tokens:
+                raise UserError(
+                    f"{where}: pair '{longest.pair_id}' has {len(longest)} tokens, data.max_tokens is {self.max_tokens}; "
+                    "raise it (up to the model's context), or drop long pairs with: python -m data_tools ingest --max-chars"
+                )
+            self.trees[part] = trees
+
+    def _loader(self, part: str, shuffle: bool = False) -> TreeLoader:
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        return TreeLoader(self.trees[part], self.trainer.lightning_module.renderer, self.batch_size, self.seed, shuffle, rank, ranks)
+
+    def train_dataloader(self) -> TreeLoader:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> TreeLoader | list:
+        return self._loader("validation") if "validation" in self.trees else []
+
+    def test_dataloader(self) -> TreeLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> TreeLoader:
+        return self._loader("test")
+
+
+class Tables(_Trees):
+    """Parquet tables: PREFERENCE for Bradley-Terry and GenRM, EXAMPLE for the rationale objectives.
+
+    Args:
+        train, validation, test: files that ``python -m data_tools`` wrote; validation may be left out.
+        batch_size: rows (trees) a step and device.
+        seed: of the batch plan.
+        max_tokens: longest tree; a longer one is an error that names its pair.
+    """
+
+    def __init__(
+        self,
+        train: str | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+        batch_size: int = 8,
+        seed: int = 0,
+        max_tokens: int = 4096,
+    ) -> None:
+        super().__init__(batch_size, seed, max_tokens)
+        self.files = {"train": train, "validation": validation, "test": test}
+
+    def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
+        file = self.files[part]
+        return None if file is None else (read_table(file, objective.table), file)
+
+
+class EmbeddedPairs(_Trees):
+    """The embedded preference pairs (data_tools.verifiable), made in memory: nothing to prepare.
+
+    Args:
+        rows: training pairs.
+        data_seed: of the pairs.
+        test_rows: held-out pairs of the trained kinds.
+        batch_size, seed, max_tokens: as in :class:`Tables`.
+    """
+
+    def __init__(
+        self, rows: int = 1000, data_seed: int = 0, test_rows: int = 200, batch_size: int = 8, seed: int = 0, max_tokens: int = 4096
+    ) -> None:
+        super().__init__(batch_size, seed, max_tokens)
+        self.build = (rows, data_seed, test_rows)
+
+    def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
+        if objective.table != PREFERENCE:
+            raise UserError(
+                f"data: {type(objective).__name__} trains on sampled rationales, the embedded data are pairs; "
+                "run: make star-iter, then use configs/data/examples.yaml"
+            )
+        assert part in SPLITS
+        return verifiable.build(*self.build)[part], "embedded data"

@@ -1,0 +1,83 @@
+"""Preference pairs -> JUDGMENT tables: both orders of every pair, in shards that a killed run need not draw again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from data_tools.artifact import read_table, write_table
+from data_tools.judging import Verdict, render_prompt
+from data_tools.order import hash64, responses
+from data_tools.schema import JUDGMENT
+from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
+
+
+def requests(pairs: pl.DataFrame, template: str, told: bool = False) -> list[Request]:
+    """Both orders of every pair as judge prompts, in the order of the pair ids' hashes.
+
+    Args:
+        told: tell the answer (post-rationalization; never for evaluation).
+    """
+    result = []
+    for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):
+        for swapped in (False, True):
+            a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
+            messages = render_prompt(row["prompt"], a, b, template, Verdict(right) if told else None)
+            result.append(Request(row["pair_id"], swapped, messages))
+    return result
+
+
+def judge_pairs(
+    folder: str | Path,
+    pairs: pl.DataFrame,
+    sampler: Callable[[], Sampler],
+    settings: SamplingSettings,
+    *,
+    template: str,
+    judge: str,
+    iteration: int,
+    seed: int,
+    purpose: str,
+    told: bool = False,
+    shard: int = 64,
+    advance: Callable[[int, int], None] = lambda samples, tokens: None,
+) -> pl.DataFrame:
+    """Judge every pair in both orders; shards lie in ``folder`` and finished ones are not drawn again.
+
+    Args:
+        sampler: makes the sampler, called only if a shard is missing.
+        purpose: part of every random number's key: "sample" or "evaluate".
+        shard: judge prompts a shard; part of the draw, since batches are formed within shards.
+        advance: told how many samples and tokens each finished prompt brought (finished shards included).
+
+    Returns:
+        The JUDGMENT rows, sorted by pair, order and sample.
+    """
+    folder = Path(folder)
+    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}"
+    made: Sampler | None = None
+    tables = []
+    for number, chunk in enumerate(_chunks(requests(pairs, template, told), shard)):
+        path = folder / f"shard-{number:05d}.parquet"
+        if path.exists():
+            table = read_table(path, JUDGMENT)
+            advance(len(table), int(table["n_tokens"].sum()))
+        else:
+            made = made or sampler()
+            rows = []
+            for index, samples in made.sample(chunk, settings, salt):
+                request = chunk[index]
+                for sample_index, sample in enumerate(samples):
+                    own = {"pair_id": request.pair_id, "swapped": request.swapped, "sample_index": sample_index}
+                    rows.append({**vars(sample), **own, "iteration": iteration, "seed": seed, "judge": judge})
+                advance(len(samples), sum(s.n_tokens for s in samples))
+            table = pl.DataFrame(rows, schema=JUDGMENT).sort("pair_id", "swapped", "sample_index")
+            write_table(table, path, JUDGMENT)
+        tables.append(table)
+    return pl.concat(tables).sort("pair_id", "swapped", "sample_index")
+
+
+def _chunks(items: list[Request], size: int) -> list[list[Request]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,51 @@
+"""Rich progress of a long step: done, rate, time left; one plain line at the end where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+
+class Progress:
+    """A context manager around one bar.
+
+    Args:
+        label: what is being done.
+        total: how many units there are.
+        unit: their name, in the plural.
+    """
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.tokens = 0
+        self.console = Console(stderr=True)
+        self.bar = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Progress:
+        self.start = time.perf_counter()
+        self.bar.start()
+        self.task = self.bar.add_task(self.label, total=self.total, rate="")
+        return self
+
+    def advance(self, units: int, tokens: int = 0) -> None:
+        """Count finished units, and tokens where they mean something."""
+        self.done += units
+        self.tokens += tokens
+        self.bar.update(self.task, advance=units, rate=self._rate())
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+        if error[0] is None:
+            seconds = time.perf_counter() - self.start
+            self.console.print(f"{self.label}: {self.done} {self.unit} in {seconds:.0f} s, {self._rate()}", highlight=False)
+
+    def _rate(self) -> str:
+        seconds = max(time.perf_counter() - self.start, 1e-9)
+        rate = f"{self.done / seconds:.1f} {self.unit}/s"
+        return f"{rate}, {self.tokens / seconds:.0f} tokens/s" if self.tokens else rate

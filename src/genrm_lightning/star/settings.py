@@ -1,0 +1,117 @@
+"""The settings of a STaR run: the signature is the config's schema."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from data_tools.errors import UserError
+from data_tools.judging import prompt_named
+from data_tools.star import parse_filter
+from genrm_lightning.samplers.base import SamplingSettings
+
+# variant -> (objective of data_tools.star, class of the fit, whether the sampler is told the answer)
+VARIANTS = {
+    "star-sft": ("sft", "genrm_lightning.objectives.STaRSFT", False),
+    "star-dpo": ("dpo", "genrm_lightning.objectives.RationaleDPO", False),
+    "star-rationalizer": ("rationalizer", "genrm_lightning.objectives.Rationalizer", True),
+}
+
+
+@dataclass
+class EmbeddedSettings:
+    """The embedded data (python -m data_tools verifiable).
+
+    Attributes:
+        rows: training pairs, cut into ``parts``.
+        seed: of the pairs.
+        test_rows: held-out pairs in each of the two sets.
+    """
+
+    rows: int = 480
+    seed: int = 0
+    test_rows: int = 100
+
+
+@dataclass
+class DataSettings:
+    """Where the pairs come from: files, or the embedded data where no file is named.
+
+    Attributes:
+        train: PREFERENCE parquet that the iterations draw fresh parts of.
+        test: held-out pairs like the training pairs (in distribution).
+        ood: held-out pairs unlike them (out of distribution).
+        test_rows: at most this many pairs of each test file, drawn by hash; null takes all.
+        embedded: used where ``train`` is null.
+    """
+
+    train: str | None = None
+    test: str | None = None
+    ood: str | None = None
+    test_rows: int | None = None
+    embedded: EmbeddedSettings = field(default_factory=EmbeddedSettings)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("train", "test", "ood") if getattr(self, name)]
+        if given and len(given) < 3:
+            missing = next(name for name in ("train", "test", "ood") if name not in given)
+            raise UserError(f"data.{missing}: no file given, but data.{given[0]} is; name all three or none")
+
+
+@dataclass
+class StarSettings:
+    """A STaR run (arXiv 2410.12832 section 3).
+
+    Attributes:
+        run: folder of the run.
+        iterations: N, how many iterations to run; raising it later goes on with the run.
+        parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
+        variant: what the samples train: star-sft, star-dpo or star-rationalizer.
+        start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
+        backbone: hub id, folder or "embedded".
+        dtype: of the weights that sample and evaluate.
+        judge_prompt: name in data_tools.judging.PROMPTS.
+        seed: of samples and fits.
+        data: the pairs.
+        sampling: how an iteration's rationales are drawn.
+        evaluation: how rationales are drawn on the held-out pairs.
+        filters: data_tools.star filters, in order.
+        per_prompt: most examples a judge prompt gives.
+        fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
+        shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
+    """
+
+    run: str = "runs/star"
+    iterations: int = 3
+    parts: int = 3
+    variant: Literal["star-sft", "star-dpo", "star-rationalizer"] = "star-dpo"
+    start: Literal["previous", "base"] = "previous"
+    backbone: str = "embedded"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    judge_prompt: str = "mt_bench"
+    seed: int = 0
+    data: DataSettings = field(default_factory=DataSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
+    filters: list[str] = field(default_factory=list)
+    per_prompt: int = 1
+    fit: dict[str, Any] = field(default_factory=dict)
+    shard: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "parts", "per_prompt", "shard"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} is not above 0")
+        if self.iterations > self.parts:
+            raise UserError(
+                f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a fresh part of "
+                "the data: lower --iterations, or start a new run with more parts"
+            )
+        prompt_named(self.judge_prompt)
+        for spec in self.filters:
+            parse_filter(spec)
+
+    def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
+        """What decides a draw: batch size is left out, it changes no sample."""
+        chosen = {k: v for k, v in asdict(sampling).items() if k != "batch_tokens"}
+        return {"sampling": chosen, "seed": self.seed, "judge_prompt": self.judge_prompt, "dtype": self.dtype, "shard": self.shard}
