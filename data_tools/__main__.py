@@ -127,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--test-rows", type=int, default=200, metavar="M", help="pairs in each of the two test sets (default 200)"
     )
+    added.add_argument(
+        "--levels", type=int, nargs="+", default=[1, 2, 3], metavar="L", help="of difficulty, 1 easy (default 1 2 3)"
+    )
     added.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the tables and the manifest")
     return parser
 
@@ -247,8 +250,9 @@ def _verifiable(arguments: argparse.Namespace) -> None:
     """Writes train, validation, test (the same kinds of task) and ood (kinds held out of training)."""
     from data_tools import verifiable
 
-    key = {"stage": "verifiable", **{name: getattr(arguments, name) for name in ("rows", "seed", "test_rows")}}
-    tables = verifiable.build(arguments.rows, arguments.seed, test_rows=arguments.test_rows)
+    key = {"stage": "verifiable", **{name: getattr(arguments, name) for name in ("rows", "seed", "test_rows", "levels")}}
+    key["generator"] = verifiable.VERSION
+    tables = verifiable.build(arguments.rows, arguments.seed, arguments.test_rows, arguments.levels)
     if _nothing_to_do(arguments.out, key):
         return
     rows = {name: table.height for name, table in tables.items()}

@@ -8,6 +8,7 @@ or the prompt alone says which is which. Some kinds are held out of training: th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import polars as pl
@@ -23,6 +24,7 @@ TRAINED: tuple[Kind, ...] = (kinds.topic, kinds.case, kinds.keyword, kinds.form,
 UNSEEN: tuple[Kind, ...] = (heldout.category, heldout.ending, heldout.mood, heldout.language, heldout.opposite)
 KINDS: dict[str, Kind] = {kind.__name__: kind for kind in (*TRAINED, *UNSEEN)}
 HELD_OUT: tuple[str, ...] = tuple(kind.__name__ for kind in UNSEEN)
+TRAINABLE: tuple[str, ...] = tuple(kind.__name__ for kind in TRAINED)
 LEVELS = (1, 2, 3)
 
 # Raised when the same arguments begin to give other pairs.
@@ -46,14 +48,13 @@ def _belongs(prompt: str, part: str) -> bool:
     return low <= unit("verifiable-part", prompt) < high
 
 
-def _part(part: str, rows: int, seed: int) -> pl.DataFrame:
-    """The first ``rows`` pairs of an endless list that depends on part and seed alone."""
-    names = HELD_OUT if part == "ood" else tuple(name for name in KINDS if name not in HELD_OUT)
+def _part(part: str, rows: int, seed: int, levels: Sequence[int], names: Sequence[str]) -> pl.DataFrame:
+    """The first ``rows`` pairs of an endless list that depends on the other arguments alone."""
     seen: set[str] = set()
     records = []
     for index in range(rows):
         kind = names[index % len(names)]
-        level = LEVELS[index // len(names) % len(LEVELS)]
+        level = levels[index // len(names) % len(levels)]
         rng = Random(hash64("verifiable", f"{seed}|{part}|{index}"))
         for _ in range(_TRIES):
             task = KINDS[kind](rng, level)
@@ -81,7 +82,9 @@ def _part(part: str, rows: int, seed: int) -> pl.DataFrame:
     return check(conform(pl.DataFrame(records, schema=columns), PREFERENCE), PREFERENCE, f"verifiable {part}")
 
 
-def build(rows: int, seed: int, test_rows: int = 200) -> dict[str, pl.DataFrame]:
+def build(
+    rows: int, seed: int, test_rows: int = 200, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = TRAINABLE
+) -> dict[str, pl.DataFrame]:
     """The embedded data: a PREFERENCE table for each part.
 
     ============  ======================  ==========================================================
@@ -96,13 +99,20 @@ def build(rows: int, seed: int, test_rows: int = 200) -> dict[str, pl.DataFrame]
     ``category`` is the kind, ``subset`` kind and level (``topic-1`` easy … ``topic-3`` hard). The same
     arguments give the same tables everywhere; fewer rows give the beginning of the longer table; a prompt
     belongs to train, validation or test by its own hash, so no part of one seed holds a prompt from another
-    part of any seed.
+    part of any seed. ``levels`` keeps to some of the levels, in all parts; ``kinds``
+    to some of the trained kinds (``ood`` always has every held-out kind).
 
     Raises:
-        UserError: ``rows`` or ``test_rows`` below 1 or above what the kinds can fill with distinct prompts.
+        UserError: a level or kind there is not, or ``rows`` or ``test_rows`` below 1 or above what the kinds can fill with distinct prompts.
     """
     for name, value, most in (("rows", rows, MAX_ROWS), ("test_rows", test_rows, MAX_TEST_ROWS)):
         if not 1 <= value <= most:
             raise UserError(f"verifiable: {name} is {value}; it must lie between 1 and {most}")
+    if not levels or not set(levels) <= set(LEVELS):
+        raise UserError(f"verifiable: levels are {list(levels)}; there are {', '.join(map(str, LEVELS))}")
+    if not kinds or not set(kinds) <= set(TRAINABLE):
+        raise UserError(f"verifiable: kinds are {', '.join(kinds) or 'none'}; there are {', '.join(TRAINABLE)}")
     sizes = {"train": rows, "validation": max(32, rows // 10), "test": test_rows, "ood": test_rows}
-    return {part: _part(part, size, seed) for part, size in sizes.items()}
+    return {
+        part: _part(part, size, seed, levels, HELD_OUT if part == "ood" else kinds) for part, size in sizes.items()
+    }

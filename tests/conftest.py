@@ -22,3 +22,11 @@ def pairs_folder() -> Path:
     folder = Path(name).resolve()
     assert folder.is_dir(), f"GENRM_PAIRS={name}: no such folder"
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama (tests/tiny.py); nothing may write into it."""
+    from tests.tiny import make_tiny_llama  # here, so that the data tools' tests need not wait for torch
+
+    return make_tiny_llama(tmp_path_factory.mktemp("backbone") / "tiny-llama")

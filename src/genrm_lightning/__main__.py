@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from data_tools.errors import UserError
+from genrm_lightning.parsing import SUBCOMMANDS
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
 
@@ -13,7 +16,7 @@ train and use one model (LightningCLI; --config FILE may be given several times,
   fit        train an objective; the judge is saved in <trainer.default_root_dir>/judge
   validate   its loss and metrics on the validation part
   test       the same on the test part
-  predict    its values, one a pair
+  predict    what it says of each test pair, in <trainer.default_root_dir>/predictions.parquet
 
 judge and improve by its own reasoning (STaR):
   star       sample, select, fit, evaluate, N times; a second call goes on where the first stopped
@@ -32,21 +35,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_HELP)
         return 0
     try:
-        try:
-            import torch  # noqa: F401  # absent where only the data tools are installed
-        except ModuleNotFoundError:
-            raise UserError("torch is not installed; run: pip install 'genrm-lightning[train]'") from None
-        from genrm_lightning import cli, commands
-
-        if argv[0] in cli.SUBCOMMANDS:
-            return cli.main(argv)
-        return commands.main(argv)
+        status = _dispatch(argv)
+        sys.stdout.flush()
+        return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except SystemExit as left:  # of the parsers: --help, or a mistake that they have told already
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BrokenPipeError:
+        # The reader (head, less) has left: nobody is there to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:  # not about a file: a traceback says more
+            raise
+        return _fail(f"{error.filename}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if find_spec("torch") is None:  # where only the data tools are installed
+        raise UserError("torch is not installed; run: pip install 'genrm-lightning[train]'")
+    # Imported only where it is used: a finished STaR run says so without waiting for torch.
+    if argv[0] in SUBCOMMANDS:
+        from genrm_lightning import cli
+
+        return cli.main(argv)
+    from genrm_lightning import commands
+
+    return commands.main(argv)
+
+
+def _fail(message: str) -> int:
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -6,18 +6,18 @@ vocabulary head or the reward head only where a loss looks; objectives never tou
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from data_tools.artifact import atomic_folder, write_json
+from data_tools.artifact import atomic_folder, read_json, write_json
 from data_tools.errors import UserError
 from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
@@ -28,6 +28,9 @@ JUDGE_FILE = "genrm.json"  # beside the weights: template hash, judge prompt, ob
 HEAD_FILE = "head.safetensors"
 # Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
 _HEAD_CHUNK = 512
+_MASKED_BY_BOOL = (attention.NAME, "sdpa")
+# Config keys by which some families change the logits behind the vocabulary head; this forward would miss it.
+_LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 @dataclass
@@ -78,7 +81,7 @@ class Policy(nn.Module):
     """A causal LM over PrefixBatches, with a reward head where ``head`` is True.
 
     Args:
-        lm: a transformers causal LM or a peft model around one, with sdpa attention.
+        lm: a transformers causal LM or a peft model around one, with genrm_tree or sdpa attention.
         head: add a linear reward head in float32 on a branch's last state.
     """
 
@@ -95,6 +98,9 @@ class Policy(nn.Module):
         return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
 
     def forward(self, batch: PrefixBatch) -> Output:
+        if self.base.config._attn_implementation not in _MASKED_BY_BOOL:
+            # Eager attention would add the mask's True and False to the scores, in silence.
+            raise ValueError(f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa")
         decoder = self.base.get_decoder()
         states = decoder(
             input_ids=batch.input_ids,
@@ -133,7 +139,20 @@ def resolve(name: str) -> str:
 def judge_info(folder: str | Path) -> dict[str, Any]:
     """What ``genrm.json`` of a judge folder says; empty for a plain model."""
     path = Path(folder) / JUDGE_FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
+
+
+def context_of(name: str) -> int | None:
+    """Tokens that a backbone was made for, None where its config does not say."""
+    folder = resolve(name)
+    info = judge_info(folder)
+    folder = resolve(info["base"]) if info.get("adapter") else folder
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
+    return getattr(config, "max_position_embeddings", None)
 
 
 def load_renderer(name: str) -> Renderer:
@@ -176,6 +195,9 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
             raise UserError(f"backbone.train_layers: {settings.train_layers} is not in 1..{len(layers)}, the layers of '{folder}'")
         lm.requires_grad_(False)
         layers[-settings.train_layers :].requires_grad_(True)
+    vocabulary = lm.get_output_embeddings().weight
+    if head and vocabulary is not lm.get_input_embeddings().weight:
+        vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
     for parameter in lm.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -211,6 +233,10 @@ def save_judge(policy: Policy, renderer: Renderer, folder: str | Path, settings:
     adapter = policy.lm is not policy.base
     info = judge_info(resolve(settings.name))
     base = info["base"] if info.get("adapter") else settings.name
+    if Path(base).is_dir():
+        base = str(Path(base).resolve())  # the judge is read from anywhere
+    for config in filter(None, (policy.base.config, policy.base.generation_config)):
+        config.pad_token_id = renderer.pad_id  # where the model says pad = eos, its judges do not
     with atomic_folder(folder) as temporary:
         policy.lm.save_pretrained(temporary)
         renderer.tokenizer.save_pretrained(temporary)
@@ -227,9 +253,12 @@ def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
         lm = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
     if getattr(lm.config, "sliding_window", None) and "sliding_attention" in (getattr(lm.config, "layer_types", None) or []):
         raise UserError(f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention")
+    changed = [key for key in _LOGIT_KEYS if getattr(lm.config, key, None) not in (None, 1, 1.0)]
+    if changed or lm.get_output_embeddings().bias is not None:
+        raise UserError(f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); take a Llama-like model")
     return lm

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_tools.errors import UserError
+from genrm_lightning.callbacks import (
+    CHECKPOINTS,
+    CheckpointFiles,
+    ConfigFile,
+    FitProgress,
+    LastCheckpoint,
+    OneCurve,
+    Predictions,
+)
 from genrm_lightning.objectives import Objective
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, one_line
+from genrm_lightning.quiet import no_loading_bars, quiet
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
-
-
-class OneLineErrors:
-    """A mistake in a config or flag is one line that names the key, and exit status 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-        # jsonargparse puts the reason last and what it wraps first.
-        print("error: " + "; ".join(dict.fromkeys(lines)), file=sys.stderr)
-        sys.exit(2)
+# Words for a checkpoint that Lightning finds itself.
+_FOUND = ("best", "last", "hpc", "registry")
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -46,23 +50,49 @@ class GenRMCLI(LightningCLI):
                 "trainer.max_epochs": 1,
                 "trainer.gradient_clip_val": 1.0,
                 "trainer.log_every_n_steps": 1,
+                "trainer.enable_model_summary": False,
                 # Our loader shards the batch plan itself; Lightning's sampler would shuffle it.
                 "trainer.use_distributed_sampler": False,
             }
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        root = self._get(self.config_init, "trainer").get("default_root_dir")
-        defaults = [RichProgressBar(refresh_rate=1), LearningRateMonitor("step")]
-        given = {type(c) for c in self._get(self.config_init, "trainer").get("callbacks") or []}
-        if ModelCheckpoint not in given:
-            # "last.ckpt" is what a killed fit resumes from.
-            defaults.append(ModelCheckpoint(dirpath=Path(root) / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=50))
-        extra = [c for c in defaults if type(c) not in given]
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.extend(extra)
-        trainer.callbacks = trainer._callback_connector._reorder_callbacks(trainer.callbacks)
+        """The config's trainer, with what the config leaves out; callbacks of a kind that it names stay as they are."""
+        given = self._get(self.config_init, "trainer")
+        root = Path(given.default_root_dir)
+        callbacks = (
+            given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
+        )
+        fitting = self.subcommand == "fit"
+        if given.logger in (None, True):
+            # validate and test print their numbers; only a fit has curves.
+            kwargs["logger"] = fitting and TensorBoardLogger(str(root), name="tensorboard", sub_dir=None)
+        wanted = []
+        if given.enable_progress_bar is not False:
+            wanted.append((ProgressBar, FitProgress))
+        if fitting:
+            wanted.append((OneCurve, OneCurve))
+            if kwargs.get("logger", given.logger):
+                wanted.append((LearningRateMonitor, lambda: LearningRateMonitor("step")))
+            if given.enable_checkpointing is not False:
+                wanted.append((ModelCheckpoint, LastCheckpoint))
+        if self.subcommand == "predict":
+            wanted.append((Predictions, Predictions))
+        callbacks += [make() for kind, make in wanted if not any(isinstance(c, kind) for c in callbacks)]
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str((root / CHECKPOINTS).resolve())
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        with contextlib.suppress(NotImplementedError):  # sharded strategies have files of their own
+            if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                trainer.strategy.checkpoint_io = CheckpointFiles()
         return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint holds no settings (Lightning would read it whole to look for some); here it must only exist."""
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path and path not in _FOUND and not Path(path).exists():
+            raise UserError(f"--ckpt_path: {path}: no such file; name a checkpoint, or say: --ckpt_path last")
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:
@@ -76,6 +106,9 @@ class _Parsed(Exception):
 
 
 class _ReadOnlyCLI(GenRMCLI):
+    def _set_seed(self) -> None:  # reading a config draws nothing
+        pass
+
     def before_instantiate_classes(self) -> None:
         raise _Parsed(self.config)
 
@@ -101,19 +134,27 @@ def parse(subcommand: str, config: dict[str, Any], where: str) -> Any:
 
 def main(argv: list[str]) -> int:
     """Run one of SUBCOMMANDS."""
-    _run(GenRMCLI, argv)
+    no_loading_bars()
+    try:
+        _run(GenRMCLI, argv)
+    except MisconfigurationException as error:
+        raise UserError(one_line(str(error))) from None
     return 0
 
 
 def _run(kind: type[GenRMCLI], argv: list[str]) -> None:
+    quiet()
     kind(
         Objective,
         L.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_callback=SaveConfigCallback,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=ConfigFile,
         parser_class=Parser,
+        # An abbreviated flag is a misspelt one: --trainer.max_epoch would be taken for max_epochs.
+        parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in SUBCOMMANDS}},
         seed_everything_default=0,
+        # Optimizer and schedule belong to the objective; Lightning would add flags for every one that torch has.
+        auto_configure_optimizers=False,
         args=argv,
     )

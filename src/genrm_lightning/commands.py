@@ -12,28 +12,36 @@ from jsonargparse import ArgumentParser, Namespace
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
-from genrm_lightning.cli import OneLineErrors
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
 
 
 class _Parser(OneLineErrors, ArgumentParser):
-    pass
+    def __init__(self, command: str, description: str) -> None:
+        # An abbreviated flag is a misspelt one, and refused like one.
+        super().__init__(prog=f"python -m genrm_lightning {command}", description=description, allow_abbrev=False)
+        if command != "score":
+            self.add_argument("--config", action="config", help="settings as YAML; flags after it win")
 
 
 def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
-    commands: dict[str, Callable[[list[str]], None]] = {"star": _star, "sample": _sample, "score": _score, "evaluate": _evaluate}
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "star": _star,
+        "sample": _sample,
+        "score": _score,
+        "evaluate": _evaluate,
+    }
     if argv[0] not in commands:
-        raise UserError(f"'{argv[0]}' is no command; there are: fit, validate, test, predict, {', '.join(commands)}")
+        raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *commands))}")
     commands[argv[0]](argv[1:])
     return 0
 
 
 def star_settings(argv: list[str]) -> StarSettings:
     """The settings of a STaR run from ``--config`` files and flags."""
-    parser = _Parser(prog="python -m genrm_lightning star", description="STaR: sample, select, fit, evaluate; N times.")
-    parser.add_argument("--config", action="config", help="settings as YAML; flags after it win")
+    parser = _Parser("star", "STaR: sample, select, fit, evaluate; N times.")
     parser.add_class_arguments(StarSettings, nested_key=None, as_group=False)
     return _built(parser, argv, StarSettings)
 
@@ -46,8 +54,7 @@ def _star(argv: list[str]) -> None:
 
 
 def _sample(argv: list[str]) -> None:
-    parser = _Parser(prog="python -m genrm_lightning sample", description="Preference pairs -> judgments, in both orders.")
-    parser.add_argument("--config", action="config")
+    parser = _Parser("sample", "Preference pairs -> judgments, in both orders.")
     parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
@@ -66,8 +73,7 @@ def _evaluate(argv: list[str]) -> None:
 
     from genrm_lightning.evaluation.scores import set_scores
 
-    parser = _Parser(prog="python -m genrm_lightning evaluate", description="A judge on held-out pairs, both orders.")
-    parser.add_argument("--config", action="config")
+    parser = _Parser("evaluate", "A judge on held-out pairs, both orders.")
     parser.add_argument("--judge", type=str, required=True, help="judge folder or backbone")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
@@ -92,7 +98,7 @@ def _score(argv: list[str]) -> None:
     from genrm_lightning.progress import Progress
     from genrm_lightning.scoring import score_examples
 
-    parser = _Parser(prog="python -m genrm_lightning score", description="Examples -> the same with ref_logp.")
+    parser = _Parser("score", "Examples -> the same with ref_logp.")
     parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
     parser.add_argument("--reference", type=str, default="embedded", help="what the fit will begin from")
     parser.add_argument("--fit", type=str, default=None, help="the fit's YAML: its backbone and precision are used")
@@ -113,7 +119,9 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument("--judge_prompt", type=str, default="mt_bench", help="name in data_tools.judging.PROMPTS")
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last")
+    parser.add_argument(
+        "--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
+    )
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
 
@@ -126,6 +134,8 @@ def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, Sampl
 def _pairs(arguments: Namespace):
     from data_tools.split import sample
 
+    if arguments.rows is not None and arguments.rows < 1:
+        raise UserError(f"--rows: {arguments.rows} is not above 0")
     pairs = read_table(arguments.pairs, PREFERENCE)
     if not len(pairs):
         raise UserError(f"{arguments.pairs}: no rows; name another file")
@@ -137,25 +147,31 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import judge_pairs
     from genrm_lightning.progress import Progress
-    from genrm_lightning.star.stages import local_sampler, run_stage
+    from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
     prompt_named(arguments.judge_prompt)
+    if arguments.shard < 1:
+        raise UserError(f"--shard: {arguments.shard} is not above 0")
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
-    names = ("judge", "judge_prompt", "dtype", "seed", "shard", "rows")
+    names = ("judge_prompt", "dtype", "seed", "shard", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
+    key["judge"] = identity(arguments.judge)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
     def work() -> dict[str, Any]:
         total = len(pairs) * 2 * sampling.n_samples
-        with Progress(purpose, total, "samples") as progress, local_sampler(arguments.judge, arguments.dtype) as sampler:
+        with (
+            Progress(purpose, total, "samples") as progress,
+            local_sampler(arguments.judge, arguments.dtype) as sampler,
+        ):
             table = judge_pairs(
-                folder, pairs, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
-                seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard, advance=progress.advance,
+                folder, pairs, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
+                iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
+                advance=progress.advance,
             )  # fmt: skip
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        for shard in folder.glob("shard-*.parquet"):
-            shard.unlink()
+        remove_shards(folder)
         return {"rows": len(table)}
 
     run_stage(folder, key, work)

@@ -59,8 +59,10 @@ class TreeLoader:
         self.shuffle = shuffle
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
-        self.next_batch = 0  # of the epoch that the next iteration begins with; above 0 after a resume
-        self.batch_sampler = self  # Lightning asks it for set_epoch
+        self.next_batch = 0
+        self.resumed = False  # whether the next iteration goes on at next_batch
+        # Lightning tells a loader's sampler the epoch; to a fit that resumes at an epoch's end it says nothing else.
+        self.sampler = self.batch_sampler = self
 
     def __len__(self) -> int:
         batches = -(-len(self.trees) // self.batch_size)
@@ -68,29 +70,29 @@ class TreeLoader:
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
-            self.epoch, self.next_batch = epoch, 0
+            self.epoch, self.next_batch, self.resumed = epoch, 0, False
 
     def __iter__(self) -> Iterator[PrefixBatch]:
+        if self.next_batch and not self.resumed:  # the iterator before was left early (limit_train_batches, sanity check)
+            self.epoch, self.next_batch = self.epoch + 1, 0
+        self.resumed = False
         plan = batch_plan([len(t) for t in self.trees], self.batch_size, self.seed, self.epoch, self.shuffle)
-        full = len(self) * self.ranks
-        mine = (plan + plan[: full - len(plan)])[self.rank :: self.ranks]
+        mine = [plan[i % len(plan)] for i in range(self.rank, len(self) * self.ranks, self.ranks)]
         letters = tuple(self.renderer.letter_ids.values())
-        start, self.next_batch = self.next_batch, 0
-        for number in range(start, len(mine)):
-            self.next_batch = number + 1
+        for number in range(self.next_batch, len(mine)):
+            # Where to go on is said before the batch is given: Lightning never asks an iterator for more than the
+            # epoch's last batch, and takes states while it holds a batch.
+            last = number + 1 == len(mine)
+            self.epoch, self.next_batch = (self.epoch + 1, 0) if last else (self.epoch, number + 1)
             yield collate([self.trees[i] for i in mine[number]], self.renderer.pad_id, letters)
-        self.next_batch = 0
-        self.epoch += 1
 
     def state_dict(self) -> dict[str, Any]:
-        # A state taken at the epoch's last batch, before the iterator has ended, belongs to the next epoch.
-        done = self.next_batch >= len(self)
-        return {"epoch": self.epoch + done, "batch": 0 if done else self.next_batch, "rows": len(self.trees)}
+        return {"epoch": self.epoch, "batch": self.next_batch, "rows": len(self.trees)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["rows"] != len(self.trees):
             raise UserError(f"data.train: the checkpoint was made on {state['rows']} rows, there are {len(self.trees)} now")
-        self.epoch, self.next_batch = state["epoch"], state["batch"]
+        self.epoch, self.next_batch, self.resumed = state["epoch"], state["batch"], True
 
 
 class _Trees(L.LightningDataModule):
@@ -121,13 +123,26 @@ class _Trees(L.LightningDataModule):
             if not len(frame):
                 raise UserError(f"{where}: no rows for {part}; name another file or split")
             trees = list(objective.trees(frame, objective.renderer))
-            longest = max(trees, key=len)
-            if len(longest) > self.max_tokens:
-                raise UserError(
-                    f"{where}: pair '{longest.pair_id}' has {len(longest)} tokens, data.max_tokens is {self.max_tokens}; "
-                    "raise it (up to the model's context), or drop long pairs with: python -m data_tools ingest --max-chars"
-                )
+            self._refuse_long(trees, where, objective.context)
             self.trees[part] = trees
+
+    def _refuse_long(self, trees: list[Tree], where: str, context: int | None) -> None:
+        def reach(tree: Tree) -> int:
+            return len(tree.prefix) + max(len(branch.ids) for branch in tree.branches)
+
+        remedy = "or drop long pairs with: python -m data_tools clean --max-chars"
+        longest = max(trees, key=len)
+        if len(longest) > self.max_tokens:
+            raise UserError(
+                f"{where}: pair '{longest.pair_id}' has {len(longest)} tokens, data.max_tokens is {self.max_tokens}; "
+                f"raise it, {remedy}"
+            )
+        longest = max(trees, key=reach)
+        if context is not None and reach(longest) > context:
+            raise UserError(
+                f"{where}: pair '{longest.pair_id}' reaches {reach(longest)} tokens, the model's context is {context}; "
+                f"take another backbone, {remedy}"
+            )
 
     def _loader(self, part: str, shuffle: bool = False) -> TreeLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
@@ -180,14 +195,22 @@ class EmbeddedPairs(_Trees):
         rows: training pairs.
         data_seed: of the pairs.
         test_rows: held-out pairs of the trained kinds.
+        levels: of difficulty, 1 (easy) to 3; null takes all.
         batch_size, seed, max_tokens: as in :class:`Tables`.
     """
 
     def __init__(
-        self, rows: int = 1000, data_seed: int = 0, test_rows: int = 200, batch_size: int = 8, seed: int = 0, max_tokens: int = 4096
+        self,
+        rows: int = 1000,
+        data_seed: int = 0,
+        test_rows: int = 200,
+        levels: list[int] | None = None,
+        batch_size: int = 8,
+        seed: int = 0,
+        max_tokens: int = 4096,
     ) -> None:
         super().__init__(batch_size, seed, max_tokens)
-        self.build = (rows, data_seed, test_rows)
+        self.build = (rows, data_seed, test_rows, levels or verifiable.LEVELS)
 
     def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
         if objective.table != PREFERENCE:

@@ -76,7 +76,7 @@ def judge_pairs(
             table = pl.DataFrame(rows, schema=JUDGMENT).sort("pair_id", "swapped", "sample_index")
             write_table(table, path, JUDGMENT)
         tables.append(table)
-    return pl.concat(tables).sort("pair_id", "swapped", "sample_index")
+    return pl.concat([pl.DataFrame(schema=JUDGMENT), *tables]).sort("pair_id", "swapped", "sample_index")
 
 
 def _chunks(items: list[Request], size: int) -> list[list[Request]]:

@@ -77,3 +77,15 @@ def verdict_nll(logp_right: Tensor, logp_wrong: Tensor, label_smoothing: float =
         (N,) losses in nats.
     """
     return -(1 - label_smoothing) * logp_right - label_smoothing * logp_wrong
+
+
+def choice_nll(logp_right: Tensor, logp_wrong: Tensor) -> Tensor:
+    """−log p(right | {right, wrong}) = −log σ(log p(right) − log p(wrong)): the verdict among the two letters alone.
+
+    Args:
+        logp_right, logp_wrong: (N,) log-probabilities, nats.
+
+    Returns:
+        (N,) losses in nats; ln 2 where the two are equal.
+    """
+    return -F.logsigmoid(logp_right - logp_wrong)

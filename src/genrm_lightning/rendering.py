@@ -22,6 +22,7 @@ from genrm_lightning.prefix import Branch, Role
 # Llama 3's template prints the day of the run; this is the day it falls back to.
 _DATE = datetime(2024, 7, 26)
 _SLOT = re.compile("\ue000([0-9]+)\ue001")  # private-use characters: where a content goes in the rendered frame
+_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 # Reserved tokens that may serve as padding where the tokenizer has none of its own, or only its end token.
 _PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "<unk>")
 
@@ -42,6 +43,8 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
             f"backbone.name: the tokenizer of '{folder}' has no chat template; "
             "take the model's chat version, or put chat_template.jinja into its folder"
         )
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"backbone.name: the tokenizer of '{folder}' has no end token; add an eos_token to it")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         vocabulary = tokenizer.get_vocab()
         spare = [t for t in (*_PADDING, tokenizer.unk_token) if t in vocabulary and t != tokenizer.eos_token]
@@ -65,6 +68,8 @@ class Renderer:
         self.tokenizer = tokenizer
         self.pad_id: int = tokenizer.pad_token_id
         self.end_id: int = tokenizer.eos_token_id
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        self.control_ids: list[int] = sorted(special | {self.end_id})
         self.frame_ids = self.text(FRAME)
         self.close_ids = [*self.text(CLOSE), self.end_id]
         letters = {letter: self.text(letter) for letter in (Verdict.A, Verdict.B)}
@@ -90,7 +95,7 @@ class Renderer:
 
     def decode(self, ids: list[int]) -> str:
         """Text of sampled ids, control tokens left out."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def prompt(self, messages: list[dict[str, str]]) -> list[int]:
         """Ids of a conversation up to where the assistant begins to write."""
@@ -149,11 +154,17 @@ class Renderer:
             try:
                 self._frames[roles] = self.tokenizer.apply_chat_template(
                     slots,
+                    # transformers gives templates no functions but its own: the clock is stopped in their text.
+                    chat_template=_CLOCK.sub(_stopped, self.tokenizer.get_chat_template()),
                     tokenize=False,
                     add_generation_prompt=True,
                     date_string=_DATE.strftime("%d %b %Y"),
-                    strftime_now=_DATE.strftime,
                 )
             except Exception as error:  # a template may refuse roles in any way it likes
                 raise UserError(f"the chat template refuses a conversation of {', '.join(roles)}: {error}") from None
         return self._frames[roles]
+
+
+def _stopped(call: re.Match[str]) -> str:
+    """The template's literal for what ``strftime_now(format)`` says on :data:`_DATE`."""
+    return repr(_DATE.strftime(call[2]))

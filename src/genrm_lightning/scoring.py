@@ -31,8 +31,9 @@ def score_examples(
         fit: the fit's config; its backbone and precision are used.
     """
     backbone = ((fit.get("model") or {}).get("init_args") or {}).get("backbone") or {}
-    lora = LoraSettings(**backbone["lora"]) if backbone.get("lora") else None  # a new adapter changes nothing yet
-    settings = BackboneSettings(**{**backbone, "name": reference, "lora": lora})
+    settings = BackboneSettings(**{**backbone, "name": reference})
+    if isinstance(settings.lora, dict):
+        settings.lora = LoraSettings(**settings.lora)
     renderer = load_renderer(reference)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = load_policy(settings).to(device).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
+from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from genrm_lightning.backbone import BackboneSettings, Output, Policy, load_policy, load_renderer, save_judge
+from genrm_lightning.backbone import (
+    BackboneSettings,
+    Output,
+    Policy,
+    context_of,
+    load_policy,
+    load_renderer,
+    save_judge,
+)
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 
@@ -83,6 +92,11 @@ class Objective(L.LightningModule):
     def renderer(self) -> Renderer:
         return load_renderer(self.backbone_settings.name)
 
+    @cached_property
+    def context(self) -> int | None:
+        """Tokens that the backbone was made for."""
+        return context_of(self.backbone_settings.name)
+
     def configure_model(self) -> None:
         if self.policy is None:  # Lightning may call this more than once
             self.policy = load_policy(self.backbone_settings, self.head)
@@ -92,10 +106,13 @@ class Objective(L.LightningModule):
         return self.policy(batch)
 
     def training_step(self, batch: PrefixBatch, batch_idx: int) -> Tensor:
-        loss = self._step(batch, self.train_metrics, "train/")
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
-        return loss
+        return self._step(batch, self.train_metrics, "train/")
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Gradient checkpointing, adapters and freezing have each been seen to train nothing, in silence.
+        step = self.trainer.global_step
+        if step < 2 and getattr(self.trainer.precision_plugin, "scaler", None) is None:  # fp16's first steps may overflow
+            check_gradients(self.named_parameters(), zero_is_wrong=step > 0)
 
     def validation_step(self, batch: PrefixBatch, batch_idx: int) -> None:
         self._step(batch, self.val_metrics, "val/")
@@ -135,11 +152,19 @@ class Objective(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = checkpoint.get("genrm", {}).get("template_hash")
         if trained != self.renderer.template_hash:
-            raise ValueError(f"the checkpoint was trained with chat template {trained}, this backbone's is {self.renderer.template_hash}")
+            raise UserError(
+                f"the checkpoint was trained with chat template {trained}, this backbone's is {self.renderer.template_hash}; "
+                "fit with the backbone the checkpoint was made with"
+            )
+        missing = [n for n, p in self.named_parameters() if p.requires_grad and n not in checkpoint["state_dict"]]
+        if missing:
+            raise UserError(f"the checkpoint holds no {missing[0]}, which this config trains; resume with the config it was made with")
         self.strict_loading = False  # the frozen weights come from the backbone
 
     def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
         loss, values = self.loss(batch, self(batch))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
         n = len(batch.pair_ids)
         on_step = stage == "train/"
         self.log(f"{stage}loss", loss.detach(), on_step=on_step, on_epoch=not on_step, prog_bar=True, batch_size=n)
@@ -151,6 +176,25 @@ class Objective(L.LightningModule):
                 value = value.mean()
             self.log(f"{stage}{name}", value, on_step=on_step, on_epoch=not on_step, prog_bar=name == "accuracy", batch_size=n)
         return loss
+
+
+def check_gradients(parameters: Iterable[tuple[str, nn.Parameter]], zero_is_wrong: bool) -> None:
+    """Every trainable tensor has a finite gradient.
+
+    Args:
+        zero_is_wrong: refuse one that is zero throughout, too. At the first step every ``lora_A`` is: its ``lora_B``
+            starts at zero.
+
+    Raises:
+        RuntimeError: names the tensor.
+    """
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        norm = math.nan if parameter.grad is None else float(parameter.grad.detach().norm())
+        if not math.isfinite(norm) or (zero_is_wrong and norm == 0):
+            found = "no" if parameter.grad is None else "a zero" if norm == 0 else "a non-finite"
+            raise RuntimeError(f"{name} is to be trained but has {found} gradient")
 
 
 def cosine(step: int, total: int, warmup: float, final: float) -> float:

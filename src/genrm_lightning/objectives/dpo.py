@@ -32,6 +32,9 @@ class RationaleDPO(Objective):
         variant: sigmoid, or ipo (the table's STaR-IPO, β 0.4).
         label_smoothing: cDPO's ε.
         nll_weight: weight of the chosen judgment's length-normalised NLL (arXiv 2409.14664): keeps its probability up.
+        verdict_weight: weight of −log p(right letter | {A, B}) after the chosen rationale, GenRM's loss in that place.
+            The letter is one token among a rationale's many: a small judge whose verdicts say nothing yet learns to
+            tell its rationales apart before it learns to judge (docs/log.md).
     """
 
     table = EXAMPLE
@@ -45,12 +48,14 @@ class RationaleDPO(Objective):
         variant: Literal["sigmoid", "ipo"] = "sigmoid",
         label_smoothing: float = 0.0,
         nll_weight: float = 0.0,
+        verdict_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
         self.beta = beta
         self.variant = variant
         self.label_smoothing = label_smoothing
         self.nll_weight = nll_weight
+        self.verdict_weight = verdict_weight
 
     def metrics(self):
         return {"reward_accuracy": PreferenceAccuracy(), "accuracy": PreferenceAccuracy()}
@@ -76,12 +81,14 @@ class RationaleDPO(Objective):
         )
         n_chosen, n_rejected = batch.counts().view(-1, 2).unbind(1)
         nll = losses.mean_nll(chosen, n_chosen)
-        right, wrong = right_and_wrong(batch, output.logps.detach(), per_row=2)
-        return (values + self.nll_weight * nll).mean(), {
+        right, wrong = right_and_wrong(batch, output.logps, per_row=2)
+        choice = losses.choice_nll(right, wrong)
+        return (values + self.nll_weight * nll + self.verdict_weight * choice).mean(), {
             "dpo_loss": values.detach(),
             "reward_accuracy": chosen_reward - rejected_reward,
             "reward_margin": chosen_reward - rejected_reward,
             "chosen_logp_per_token": (chosen / n_chosen).detach(),
             "rejected_logp_per_token": (rejected / n_rejected).detach(),
-            "accuracy": right - wrong,
+            "verdict_loss": choice.detach(),
+            "accuracy": (right - wrong).detach(),
         }

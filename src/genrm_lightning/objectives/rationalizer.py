@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from data_tools.errors import UserError
+from data_tools.judging import Verdict, hint
 from genrm_lightning.objectives.genrm import STaRSFT
 
 
@@ -19,9 +21,7 @@ class Rationalizer(STaRSFT):
 
 
 def _refuse_hints(rows, template: str) -> None:
-    from data_tools.judging import Verdict, hint
-
     hints = [hint(template, told) for told in (Verdict.A, Verdict.B)]
     for row in rows.iter_rows(named=True):
         if any(h in turn["content"] for h in hints for turn in row["prompt"]):
-            raise ValueError(f"the prompt of pair {row['pair_id']} tells the answer; train on prompts without the hint")
+            raise UserError(f"the prompt of pair {row['pair_id']} tells the answer; train on prompts without the hint")

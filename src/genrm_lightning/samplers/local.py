@@ -105,37 +105,44 @@ class LocalSampler(Sampler):
         """Sample every branch to its end: token ids (R, K, steps; the end token behind an end), log-probs, the tree."""
         rows, branches, steps = draws.shape[0], draws.shape[1], draws.shape[2] - 1
         tree = _Tree(self.policy, prompts, self.renderer.pad_id, branches, steps + len(self.renderer.frame_ids))
-        logits = self._logits(tree.states)[:, None].expand(-1, branches, -1)
-        tokens = torch.full((rows, branches, steps), self.renderer.end_id, device=self.device)
-        logps = torch.zeros(rows, branches, steps, device=self.device)
-        alive = torch.ones(rows, branches, dtype=torch.bool, device=self.device)
+        tokens = torch.full((rows * branches, steps), self.renderer.end_id, device=self.device)
+        logps = torch.zeros(rows * branches, steps, device=self.device)
+        control = torch.tensor(self.renderer.control_ids, device=self.device)
+        live = torch.arange(rows * branches, device=self.device)  # branches that are still written, row after row
+        logits = self._logits(tree.states)[live // branches]
         for step in range(steps):
-            drawn, logp = draw(logits.flatten(0, 1), draws[:, :, step].flatten(), settings.temperature, settings.top_p)
-            drawn = drawn.view(rows, branches).where(alive, self.renderer.end_id)
-            tokens[:, :, step] = drawn
-            logps[:, :, step] = logp.view(rows, branches).where(alive, 0.0)
-            alive &= drawn != self.renderer.end_id
-            if not alive.any() or step == steps - 1:
+            drawn, logp = draw(logits, draws.flatten(0, 1)[live, step], settings.temperature, settings.top_p)
+            tokens[live, step] = drawn
+            logps[live, step] = logp
+            going = ~torch.isin(drawn, control)
+            live, drawn = live[going], drawn[going]
+            if not len(live) or step == steps - 1:
                 break
-            segments = tree.branch_segments.where(alive, -1)
-            positions = (tree.lengths[:, None] + step).expand(-1, branches)
-            logits = self._logits(tree.grow(drawn, segments, positions))
-        return tokens, logps, tree
+            logits = self._logits(tree.write(drawn, live // branches, live % branches, step))
+        shape = (rows, branches, steps)
+        return tokens.view(shape), logps.view(shape), tree
 
     def _cut(self, ids: list[int], settings: SamplingSettings) -> tuple[int, str, str]:
         """(tokens of the rationale, finish reason, the text the model wrote) of one sample's ids."""
-        written = ids[: ids.index(self.renderer.end_id)] if self.renderer.end_id in ids else ids
+        controls = set(self.renderer.control_ids)
+        written = ids[: next((i for i, token in enumerate(ids) if token in controls), len(ids))]
         text = self.renderer.decode(written)
-        length = len(rationale_of(text))
-        n = min(len(written), settings.rationale_tokens)
-        # The verdict, and blanks before it, are not rationale. Tokens do not end where characters do: walk back.
         lead = len(text) - len(text.lstrip())
-        while n and len(self.renderer.decode(written[:n]).rstrip()) - lead > length:
+        n = min(len(written), settings.rationale_tokens)
+
+        def characters(n: int) -> int:
+            return len(self.renderer.decode(written[:n]).rstrip()) - lead
+
+        length = len(rationale_of(text))
+        reason = "length" if n < len(written) and characters(n) < length else "stop"
+        if n < len(written):  # the budget may end in the middle of what then looks like a verdict's frame
+            length = min(length, len(rationale_of(self.renderer.decode(written[:n]))))
+        # The verdict, and blanks before it, are not rationale. Tokens do not end where characters do: walk back.
+        while n and characters(n) > length:
             n -= 1
         while n and not self.renderer.decode(written[n - 1 : n]).strip():
             n -= 1
-        ended = len(written) < len(ids) or length < len(text.strip())
-        return n, "stop" if ended else "length", text
+        return n, reason, text
 
     def _force(self, tree: _Tree, tokens: Tensor, kept: list[list[tuple[int, str, str]]], steps: int) -> Tensor:
         """Force the verdict's frame behind every rationale; logits of A and B there: (R, K, 2) float32."""
@@ -178,6 +185,16 @@ class _Tree:
         self.cache = Cache(layers=[_Room(capacity) for _ in range(layers)])
         states = self._forward(ids, self.positions, tree_mask(self.segments))
         self.states = states[torch.arange(len(prompts)), self.lengths - 1]  # (R, H), each prompt's last
+
+    def write(self, ids: Tensor, rows: Tensor, branches: Tensor, step: int) -> Tensor:
+        """Feed the next token of N branches that are sorted by row: (N,) each; returns their states (N, H)."""
+        slot = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+        # As many columns as the row with the most branches wants: those that have ended cost nothing.
+        size = (len(self.lengths), int(slot.max()) + 1)
+        packed = ids.new_zeros(size).index_put((rows, slot), ids)
+        segments = ids.new_full(size, -1).index_put((rows, slot), branches + 1)
+        states = self.grow(packed, segments, (self.lengths[:, None] + step).expand(size))
+        return states[rows, slot]
 
     def grow(self, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
         """Feed (R, T) tokens of the given branches (-1: ignored); returns their states (R, T, H)."""
@@ -247,11 +264,12 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_p: float) -> tuple[T
     for size in (*_NUCLEUS, logits.shape[-1]):
         size = min(size, logits.shape[-1])
         values, order = (scaled if len(left) == len(u) else scaled[left]).topk(size, dim=-1)
-        mass = (values - total[left, None]).exp()
+        mass = (values.double() - total[left, None]).exp()
         fits = (mass.sum(-1) >= top_p) if size < logits.shape[-1] else torch.ones_like(left, dtype=torch.bool)
-        before = mass.cumsum(-1) - mass
-        edges = mass.where(before < top_p, 0.0).double().cumsum(-1)  # the token that crosses top_p is in the nucleus
-        pick = torch.searchsorted(edges, (u[left].double() * edges[:, -1])[:, None], right=True).clamp(max=size - 1)
+        inside = mass.cumsum(-1) - mass < top_p  # the token that crosses top_p is in the nucleus
+        edges = mass.where(inside, 0.0).cumsum(-1)
+        pick = torch.searchsorted(edges, (u[left].double() * edges[:, -1])[:, None], right=True)
+        pick = pick.minimum(inside.sum(-1, keepdim=True) - 1)  # where rounding made u reach the last edge
         picked = order.gather(-1, pick).squeeze(-1)
         tokens[left[fits]] = picked[fits]
         left = left[~fits]

@@ -3,48 +3,74 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_tools.artifact import write_text
+from data_tools.artifact import sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.star.settings import VARIANTS, StarSettings
 
 CONFIG = "fit.yaml"
 
 
-def fit_config(settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, name: str) -> dict[str, Any]:
+def fit_config(
+    settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, iteration: int
+) -> dict[str, Any]:
     """The ``fit`` section of the settings, completed with what the run decides."""
     config = deepcopy(settings.fit)
-    model = config.setdefault("model", {})
+    model = _section(config, "model")
     model["class_path"] = VARIANTS[settings.variant][1]
-    arguments = model.setdefault("init_args", {})
+    arguments = _section(model, "init_args")
     arguments["judge_prompt"] = settings.judge_prompt
-    arguments["backbone"] = {**(arguments.get("backbone") or {}), "name": start}
-    data = config.setdefault("data", {})
+    _section(arguments, "backbone")["name"] = start
+    data = _section(config, "data")
     data["class_path"] = "genrm_lightning.data.Tables"
-    data["init_args"] = {**(data.get("init_args") or {}), "train": str(examples)}
-    trainer = config.setdefault("trainer", {})
+    _section(data, "init_args")["train"] = str(examples)
+    trainer = _section(config, "trainer")
     trainer["default_root_dir"] = str(folder)
-    trainer["logger"] = {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        "init_args": {"save_dir": str(logdir), "name": "", "version": name},
-    }
-    config["seed_everything"] = settings.seed
+    if "logger" not in trainer:
+        trainer["logger"] = {
+            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+            "init_args": {"save_dir": str(logdir), "name": "", "version": f"iteration-{iteration}"},
+        }
+    callbacks = trainer.get("callbacks") or []
+    trainer["callbacks"] = [
+        *(callbacks if isinstance(callbacks, list) else [callbacks]),
+        {"class_path": "genrm_lightning.callbacks.FitProgress", "init_args": {"label": f"iteration {iteration}: fit"}},
+    ]
+    config.setdefault("seed_everything", settings.seed)
     return config
 
 
-def write_config(settings: StarSettings, folder: Path, examples: Path, start: str, logdir: Path, name: str) -> Path:
+def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The mapping of that name, made where it is absent or null.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if config.get(name) is None:
+        config[name] = {}
+    if not isinstance(config[name], dict):
+        raise UserError(f"the star config's 'fit' section: '{name}' is {config[name]!r}; it must be a mapping")
+    return config[name]
+
+
+def write_config(
+    settings: StarSettings, folder: Path, examples: Path, start: str, logdir: Path, iteration: int
+) -> Path:
     """Write the fit's config into its folder and return its path."""
     path = folder / CONFIG
-    write_text(path, yaml.safe_dump(fit_config(settings, examples, start, folder, logdir, name), sort_keys=False))
+    config = fit_config(settings, examples, start, folder, logdir, iteration)
+    write_text(path, yaml.safe_dump(config, sort_keys=False))
     return path
 
 
@@ -57,28 +83,44 @@ def check_config(settings: StarSettings) -> None:
     from genrm_lightning.cli import parse
 
     nowhere = Path("unused")
-    parse("fit", fit_config(settings, nowhere, settings.backbone, nowhere, nowhere, "check"), "the star config's 'fit' section")
+    config = fit_config(settings, nowhere, settings.backbone, nowhere, nowhere, 1)
+    parse("fit", config, "the star config's 'fit' section")
 
 
 def run_fit(config: Path, folder: Path) -> None:
     """Run the fit; a killed one goes on from its last checkpoint. Ends with ``folder/judge`` and no checkpoints.
 
     Raises:
-        UserError: the fit failed (its own message stands above).
+        UserError: the fit failed.
+        SystemExit: it failed and has said why in one line.
     """
-    command = [sys.executable, "-m", "genrm_lightning", "fit", "--config", str(config)]
     checkpoints = folder / "checkpoints"
-    if (checkpoints / "last.ckpt").is_file():
-        command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
-    ended = subprocess.run(command, preexec_fn=_die_with_parent, check=False).returncode
-    if ended == -signal.SIGINT:
-        raise KeyboardInterrupt
-    if ended:
-        raise UserError(f"the fit of {config} ended with status {ended}; mend it and run the same command, it goes on from there")
+    if not (folder / "judge").is_dir():  # written in one piece at the end of a fit
+        command = [sys.executable, "-m", "genrm_lightning", "fit", "--config", str(config)]
+        if (checkpoints / "last.ckpt").is_file():
+            command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
+        # Its stdout goes to our stderr: our stdout holds the table alone. It inherits the run folder's lock.
+        done = subprocess.run(command, stdout=2, close_fds=False, preexec_fn=_die_with(os.getpid()), check=False)
+        if done.returncode == -signal.SIGINT:
+            raise KeyboardInterrupt
+        if done.returncode == 2:
+            raise SystemExit(2)
+        if done.returncode:
+            raise UserError(
+                f"the fit of {config} ended with status {done.returncode}; mend it and run the same command, "
+                "it goes on from there"
+            )
     shutil.rmtree(checkpoints, ignore_errors=True)
+    sweep(folder)
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> Callable[[], None]:
     """A killed run must not leave a fit behind that writes into its folder (Linux; elsewhere the run's lock holds)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
+
+    def ask() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
+            if os.getppid() != parent:  # it died before we could ask
+                os._exit(1)
+
+    return ask

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,111 +13,171 @@ from typing import Any
 
 from rich.console import Console
 
-from data_tools.artifact import digest_of, read_json, read_table
+from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, sweep
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
-from genrm_lightning.evaluation.dashboard import Samples, write_dashboard
 from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.star import stages
-from genrm_lightning.star.settings import VARIANTS, StarSettings
-from genrm_lightning.star.stages import SETS, Artifact
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
+from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
 LOGDIR = "tensorboard"
+LOCK = ".lock"
+_PATIENCE = 2.0  # seconds for a killed run's processes to let go of its folder
 
 
 def run(settings: StarSettings) -> dict[str, Any]:
-    """Run what is missing of the settings' iterations; returns (and writes) the summary. A finished run does nothing."""
+    """Run what is missing of the settings' iterations, print the table, write the summary and return it.
+
+    A finished run does nothing and says so. Iterations that an earlier call made beyond ``iterations`` stay in the
+    table.
+    """
     root = Path(settings.run)
+    if _complete(root) < settings.iterations:
+        from genrm_lightning.star.fitting import check_config
+
+        check_config(settings)
     root.mkdir(parents=True, exist_ok=True)
     with _only_one(root):
-        if not (root / SUMMARY).exists():
-            from genrm_lightning.star.fitting import check_config
-
-            check_config(settings)
+        sweep(root)
         pairs = stages.data(settings, root / "data")
-        judge, judge_digest = settings.backbone, digest_of(_identity(settings.backbone))
+        judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))
         base = (judge, judge_digest)
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]
-        rows = [_row(pairs, evaluated[0], 0, [evaluated[0]])]
-        _report(settings, root, pairs, rows, evaluated, final=False)
-        for iteration in range(1, settings.iterations + 1):
-            name = f"iteration-{iteration}"
+        done = [pairs, *evaluated]
+        rows = [_row(pairs, evaluated[0], 0, evaluated)]
+        summary = _report(settings, root, pairs, rows, evaluated)
+        for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
+            name, label = f"iteration-{iteration}", f"iteration {iteration}"
             folder = root / name
             samples = stages.sample_part(settings, folder / "sample", pairs, judge, judge_digest, iteration)
             examples = kept = stages.select(settings, folder / "select", pairs, samples)
             start = base if settings.start == "base" else (judge, judge_digest)
-            done = [samples, kept]
             if VARIANTS[settings.variant][0] == "dpo":
-                examples = stages.score(settings, folder / "score", kept, *start, f"iteration {iteration}")
-                done.append(examples)
-            fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, name)
+                examples = stages.score(settings, folder / "score", kept, *start, label)
+            fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, iteration)
             judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
-            scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, iteration, f"iteration {iteration}")
+            scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, iteration, label)
+            own = [samples, kept, *([examples] if examples is not kept else []), fitted, scores]
+            done += own
             evaluated.append(scores)
-            rows.append(_row(pairs, scores, iteration, [*done, fitted, scores], kept.facts))
-            summary = _report(settings, root, pairs, rows, evaluated, final=iteration == settings.iterations)
+            rows.append(_row(pairs, scores, iteration, own, kept.facts))
+            summary = _report(settings, root, pairs, rows, evaluated)
+        _show(settings, summary, judge, any(stage.made for stage in done))
     return summary
 
 
-def _row(pairs: Artifact, evaluated: Artifact, iteration: int, done: list[Artifact], counts: dict[str, Any] | None = None) -> dict[str, Any]:
+def _complete(root: Path) -> int:
+    """How many iterations lie finished in a run's folder."""
+    found = 0
+    while (root / f"iteration-{found + 1}" / "evaluate" / MANIFEST).exists():
+        found += 1
+    return found
+
+
+def _row(
+    pairs: Artifact, evaluated: Artifact, iteration: int, done: list[Artifact], counts: dict[str, Any] | None = None
+) -> dict[str, Any]:
     scores = {
-        name: set_scores(read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name)) for name in SETS
+        name: set_scores(read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name))
+        for name in HELD_OUT
     }
-    return report.row(
+    row = report.row(
         "iteration" if iteration else "zero_shot",
         iteration,
         scores,
         kept=counts and counts["kept"],
         sampled=counts and counts["sampled"],
-        seconds=sum(stage.facts["seconds"] for stage in done),
+        seconds=round(sum(stage.facts["seconds"] for stage in done), 1),
     )
+    if evaluated.made:
+        accuracies = ", ".join(f"{report.percent(row[f'accuracy_{name}'])} % {name.upper()}" for name in HELD_OUT)
+        note(f"{row['label']}: accuracy {accuracies}")
+    return row
 
 
 def _report(
-    settings: StarSettings, root: Path, pairs: Artifact, rows: list[dict[str, Any]], evaluated: list[Artifact], final: bool
+    settings: StarSettings, root: Path, pairs: Artifact, rows: list[dict[str, Any]], evaluated: list[Artifact]
 ) -> dict[str, Any]:
-    """Table, summary.json and TensorBoard from the rows so far; the table is printed when the run is done."""
+    """summary.json and TensorBoard from the rows so far; written only when a row is new."""
     differences = []
     if len(rows) > 1:
-        for name in SETS:
+        for name in HELD_OUT:
             first, last = (read_table(e.folder / f"{name}.parquet", JUDGMENT) for e in (evaluated[0], evaluated[-1]))
             differences.append(report.difference(name, rows[0]["label"], rows[-1]["label"], first, last))
     summary = report.summary(
-        rows, differences, variant=settings.variant, backbone=settings.backbone, seed=settings.seed, judge_prompt=settings.judge_prompt
+        rows,
+        differences,
+        variant=settings.variant,
+        start=settings.start,
+        backbone=settings.backbone,
+        seed=settings.seed,
+        judge_prompt=settings.judge_prompt,
     )
     path = root / SUMMARY
-    if not path.exists() or read_json(path) != summary:
-        # The dashboard first: a summary on disk means that everything that is shown is there.
+    known = read_json(path) if path.exists() else {"rows": []}
+    # On the way to its end a later call passes the states of the earlier ones: those are known, and shown already.
+    if known["rows"][: len(rows)] != summary["rows"] or (len(known["rows"]) == len(rows) and known != summary):
+        from genrm_lightning.evaluation.dashboard import Samples, write_dashboard
+
         samples = [
             Samples(row["label"], name, read_table(e.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name))
             for row, e in zip(rows, evaluated, strict=True)
-            for name in SETS
+            for name in HELD_OUT
         ]
+        # The dashboard first: a summary on disk means that everything is shown.
         write_dashboard(root / LOGDIR, rows, samples)
         report.write_summary(path, summary)
-    if final:
-        report.render(summary, Console())
-        print(f"\nnumbers: {path}\ncurves and rationales: make tensorboard LOGDIR={root / LOGDIR}\njudge: {evaluated[-1].folder.parent / 'fit' / 'judge'}")
     return summary
+
+
+def _show(settings: StarSettings, summary: dict[str, Any], judge: str, made: bool) -> None:
+    root = Path(settings.run)
+    # Where there is no terminal rich would take 80 columns and fold the table.
+    report.render(summary, Console(width=None if sys.stdout.isatty() else 120))
+    print()
+    if not made:
+        n = len(summary["rows"]) - 1
+        more = (
+            f"up to {settings.parts}, the parts of the data" if n < settings.parts else "in a new run with more parts"
+        )
+        print(f"nothing to do: {n} of {n} iterations are complete; for more, raise iterations ({more})")
+    print(f"numbers: {root / SUMMARY}")
+    print(f"curves and rationales: make tensorboard LOGDIR={root / LOGDIR}")
+    print(f"judge: {judge}")
 
 
 def _preferences(pairs: Artifact, name: str):
     return read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
 
 
-def _identity(backbone: str) -> Any:
-    """What a backbone is known by: its name, and for a folder the names and sizes of its files."""
-    folder = Path(backbone)
-    return [backbone, sorted((str(f.relative_to(folder)), f.stat().st_size) for f in folder.rglob("*") if f.is_file())]
+def note(text: str) -> None:
+    """A line about the run, on stderr: stdout keeps the table alone."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    with open(root / ".lock", "w") as lock:
+    """One run at a time in a folder: a lock that ends with the process that holds it, and with its fit."""
+    with open(root / LOCK, "w") as lock:
+        # The fit inherits it: where a fit outlives a killed run, the folder stays locked until it has ended.
+        os.set_inheritable(lock.fileno(), True)
+        waited = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - waited > _PATIENCE:
+                    raise UserError(
+                        f"{root}: another run is at work in this folder; wait for it, or name another one with --run"
+                    ) from None
+                time.sleep(0.1)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{root}: another run is at work in this folder; wait for it, or name another one with --run") from None
-        yield
+            yield
+        finally:
+            if [path.name for path in root.iterdir()] == [LOCK]:  # it failed before it made anything
+                (root / LOCK).unlink()
+                root.rmdir()

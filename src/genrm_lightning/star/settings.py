@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.star import parse_filter
@@ -16,6 +17,7 @@ VARIANTS = {
     "star-dpo": ("dpo", "genrm_lightning.objectives.RationaleDPO", False),
     "star-rationalizer": ("rationalizer", "genrm_lightning.objectives.Rationalizer", True),
 }
+HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
 
 
 @dataclass
@@ -26,11 +28,15 @@ class EmbeddedSettings:
         rows: training pairs, cut into ``parts``.
         seed: of the pairs.
         test_rows: held-out pairs in each of the two sets.
+        levels: of difficulty, 1 (easy) to 3.
+        kinds: kinds of task in training and in the in-distribution test.
     """
 
     rows: int = 480
     seed: int = 0
     test_rows: int = 100
+    levels: list[int] = field(default_factory=lambda: list(verifiable.LEVELS))
+    kinds: list[str] = field(default_factory=lambda: list(verifiable.TRAINABLE))
 
 
 @dataclass
@@ -104,8 +110,8 @@ class StarSettings:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")
         if self.iterations > self.parts:
             raise UserError(
-                f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a fresh part of "
-                "the data: lower --iterations, or start a new run with more parts"
+                f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
+                "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
         prompt_named(self.judge_prompt)
         for spec in self.filters:
@@ -114,4 +120,10 @@ class StarSettings:
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
         """What decides a draw: batch size is left out, it changes no sample."""
         chosen = {k: v for k, v in asdict(sampling).items() if k != "batch_tokens"}
-        return {"sampling": chosen, "seed": self.seed, "judge_prompt": self.judge_prompt, "dtype": self.dtype, "shard": self.shard}
+        return {
+            "sampling": chosen,
+            "seed": self.seed,
+            "judge_prompt": self.judge_prompt,
+            "dtype": self.dtype,
+            "shard": self.shard,
+        }

@@ -7,10 +7,9 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,25 +32,36 @@ from data_tools.artifact import (
 )
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
-from data_tools.split import part, sample
+from data_tools.split import part, parts, sample
 from genrm_lightning.progress import Progress
-from genrm_lightning.star.settings import VARIANTS, StarSettings
+from genrm_lightning.star import checks
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
 
-SETS = ("id", "ood")
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage made: its folder, its key's digest (part of the keys downstream), and facts for people."""
+    """What a stage made.
+
+    Attributes:
+        folder: where it lies.
+        digest: of its key; part of the keys downstream.
+        facts: for people; ``seconds`` is among them.
+        made: whether this call worked on it (else it was there).
+    """
 
     folder: Path
     digest: str
     facts: dict[str, Any] = field(default_factory=dict)
+    made: bool = False
 
 
 def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> Artifact:
     """Do a stage unless its manifest says that it is done.
+
+    Its ``seconds`` are those of the attempt that ended it, and of each killed attempt up to the last file that this
+    one left (a shard, a checkpoint): what came after is lost work and nobody knows how long it took.
 
     Args:
         key: everything the result depends on.
@@ -60,23 +70,48 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
     Raises:
         UserError: the folder was made, or begun, with another key.
     """
-    if not is_complete(folder, key):
-        folder.mkdir(parents=True, exist_ok=True)
+    done = is_complete(folder, key)
+    started = folder / STARTED
+    if not done:
+        spent = _spent_before(folder, key)
         sweep(folder)
-        started = folder / STARTED
-        if started.exists():
-            begun = read_json(started)
-            for name in sorted(key.keys() | begun.keys()):
-                if key.get(name) != begun.get(name):
-                    raise UserError(f"{folder}: begun with another '{name}'; use another run folder, or remove this one to begin anew")
-        else:
-            write_json(started, key)
+        write_json(started, {"key": key, "began": time.time(), "seconds": spent})
         clock = time.perf_counter()
-        facts = work()
-        write_manifest(folder, key, seconds=round(time.perf_counter() - clock, 1), facts=facts)
-        started.unlink()
+        try:
+            facts = work()
+        except Exception:
+            if _is_empty(folder):  # nothing to go on from: leave no trace
+                started.unlink()
+                with suppress(OSError):  # a folder of the user's own
+                    folder.rmdir()
+            raise
+        seconds = round(spent + time.perf_counter() - clock, 1)
+        write_manifest(folder, key, seconds=seconds, facts=facts)
+    started.unlink(missing_ok=True)
     manifest = read_json(folder / MANIFEST)
-    return Artifact(folder, digest_of(key), {**manifest["facts"], "seconds": manifest["seconds"]})
+    facts = {**manifest["facts"], "seconds": manifest["seconds"]}
+    return Artifact(folder, digest_of(key), facts, made=not done)
+
+
+def _spent_before(folder: Path, key: dict[str, Any]) -> float:
+    """Seconds that killed attempts at this stage have worked, 0 where there was none."""
+    started = folder / STARTED
+    if not started.exists() or _is_empty(folder):
+        return 0.0
+    before = read_json(started)
+    for name in sorted(key.keys() | before["key"].keys()):
+        if key.get(name) != before["key"].get(name):
+            raise UserError(
+                f"{folder}: begun with another '{name}'; use another run folder, or remove this one to begin the "
+                "stage anew"
+            )
+    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return before["seconds"] + max(0.0, last - before["began"])
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a begun stage left nothing that a resume could use."""
+    return not any(path.is_file() and path.name != STARTED and ".tmp" not in path.name for path in folder.rglob("*"))
 
 
 def data(settings: StarSettings, folder: Path) -> Artifact:
@@ -94,7 +129,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
     def work() -> dict[str, Any]:
         if given.train is None:
             embedded = given.embedded
-            made = verifiable.build(embedded.rows, embedded.seed, embedded.test_rows)
+            made = verifiable.build(embedded.rows, embedded.seed, embedded.test_rows, embedded.levels, embedded.kinds)
             tables = {"train": made["train"], "id": made["test"], "ood": made["ood"]}
         else:
             tables = {"train": read_table(given.train, PREFERENCE)}
@@ -104,8 +139,10 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
         where = {"train": given.train, "id": given.test, "ood": given.ood}
         for name, table in tables.items():
             if not len(table):
-                raise UserError(f"{where[name] or 'embedded data'}: no rows; the run needs pairs in train, test and ood")
-        _refuse_shared_prompts(tables, where)
+                raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
+        checks.no_shared_prompts(tables, where)
+        checks.lengths(settings, tables)
+        parts(tables["train"], settings.parts)  # too few prompts: said now, not before the last iteration
         for name, table in tables.items():
             write_table(table, folder / f"{name}.parquet", PREFERENCE)
         return {"rows": {name: len(table) for name, table in tables.items()}}
@@ -113,17 +150,26 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
     return run_stage(folder, {"stage": "data", "source": source}, work)
 
 
-def sample_part(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int) -> Artifact:
+def sample_part(
+    settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int
+) -> Artifact:
     """Rationales of the newest judge on a fresh part of the data, both orders, K each."""
     told = VARIANTS[settings.variant][2]
-    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, "iteration": iteration, "parts": settings.parts}
+    key = {
+        "stage": "sample",
+        "data": pairs.digest,
+        "judge": judge_digest,
+        "iteration": iteration,
+        "parts": settings.parts,
+    }
     key |= {"told": told, **settings.sampler_key(settings.sampling)}
 
     def work() -> dict[str, Any]:
         fresh = part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
-        table = _judge(settings, folder, fresh, judge, settings.sampling, iteration, "sample", f"iteration {iteration}: sample", told)
+        label = f"iteration {iteration}: sample"
+        table = _judge(settings, folder, fresh, judge, settings.sampling, iteration, "sample", label, told)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        _remove_shards(folder)
+        remove_shards(folder)
         return {"pairs": len(fresh), "sampled": len(table)}
 
     return run_stage(folder, key, work)
@@ -132,7 +178,12 @@ def sample_part(settings: StarSettings, folder: Path, pairs: Artifact, judge: st
 def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
     """Keep by verdict: judgments -> training examples."""
     objective = VARIANTS[settings.variant][0]
-    options = {"objective": objective, "filters": settings.filters, "per_prompt": settings.per_prompt, "template": settings.judge_prompt}
+    options = {
+        "objective": objective,
+        "filters": settings.filters,
+        "per_prompt": settings.per_prompt,
+        "template": settings.judge_prompt,
+    }
 
     def work() -> dict[str, Any]:
         judgments = read_table(samples.folder / "judgments.parquet", JUDGMENT)
@@ -143,13 +194,19 @@ def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artif
     return run_stage(folder, {"stage": "select", "samples": samples.digest, **options}, work)
 
 
-def score(settings: StarSettings, folder: Path, examples: Artifact, start: str, start_digest: str, label: str) -> Artifact:
+def score(
+    settings: StarSettings, folder: Path, examples: Artifact, start: str, start_digest: str, label: str
+) -> Artifact:
     """The reference's log-probabilities of the examples: the policy the fit begins from (PAPER eq. 9's π_ref)."""
-    key = {"stage": "score", "examples": examples.digest, "start": start_digest, "fit": digest_of(_model_args(settings))}
+    key = {"stage": "score", "examples": examples.digest, "start": start_digest}
+    # What decides the numbers: how the policy is loaded and in which precision it runs.
+    key |= {"backbone": _model_args(settings).get("backbone"), "precision": _trainer_args(settings).get("precision")}
 
     def work() -> dict[str, Any]:
+        from genrm_lightning.quiet import no_loading_bars
         from genrm_lightning.scoring import score_examples
 
+        no_loading_bars()
         table = read_table(examples.folder / "examples.parquet", EXAMPLE)
         with Progress(f"{label}: score", len(table), "examples") as progress:
             table = score_examples(table, start, settings.fit, progress.advance)
@@ -159,48 +216,83 @@ def score(settings: StarSettings, folder: Path, examples: Artifact, start: str, 
     return run_stage(folder, key, work)
 
 
-def fit(settings: StarSettings, folder: Path, examples: Artifact, start: str, start_digest: str, logdir: Path, name: str) -> Artifact:
-    """Train on the examples with LightningCLI in a process of its own; resumes in mid-epoch from its last checkpoint."""
+def fit(
+    settings: StarSettings,
+    folder: Path,
+    examples: Artifact,
+    start: str,
+    start_digest: str,
+    logdir: Path,
+    iteration: int,
+) -> Artifact:
+    """Train on the examples with LightningCLI in a process of its own; resumes in mid-epoch from a checkpoint."""
     from genrm_lightning.star.fitting import run_fit, write_config
 
-    key = {"stage": "fit", "examples": examples.digest, "start": start_digest, "seed": settings.seed, "fit": settings.fit}
+    key = {
+        "stage": "fit",
+        "examples": examples.digest,
+        "start": start_digest,
+        "seed": settings.seed,
+        "fit": settings.fit,
+    }
 
     def work() -> dict[str, Any]:
-        config = write_config(settings, folder, examples.folder / "examples.parquet", start, logdir, name)
-        run_fit(config, folder)
+        run_fit(write_config(settings, folder, examples.folder / "examples.parquet", start, logdir, iteration), folder)
         return {}
 
     return run_stage(folder, key, work)
 
 
-def evaluate(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int, label: str) -> Artifact:
+def evaluate(
+    settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int, label: str
+) -> Artifact:
     """Judge the held-out sets in both orders, with the same random numbers for every judge."""
-    key = {"stage": "evaluate", "data": pairs.digest, "judge": judge_digest, **settings.sampler_key(settings.evaluation)}
+    key = {
+        "stage": "evaluate",
+        "data": pairs.digest,
+        "judge": judge_digest,
+        **settings.sampler_key(settings.evaluation),
+    }
 
     def work() -> dict[str, Any]:
-        for name in SETS:
+        for name in HELD_OUT:
             file = folder / f"{name}.parquet"
             if not file.exists():
                 held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
-                shards = folder / name
-                table = _judge(settings, shards, held_out, judge, settings.evaluation, iteration, "evaluate", f"{label}: evaluate {name}")
+                what = f"{label}: evaluate {name}"
+                table = _judge(
+                    settings, folder / name, held_out, judge, settings.evaluation, iteration, "evaluate", what
+                )
                 write_table(table, file, JUDGMENT)
-        for name in SETS:
-            _remove_shards(folder / name)
+        for name in HELD_OUT:
+            remove_shards(folder / name)
         return {}
 
     return run_stage(folder, key, work)
 
 
 def _judge(
-    settings: StarSettings, folder: Path, pairs: pl.DataFrame, judge: str, sampling, iteration: int, purpose: str, label: str, told=False
+    settings: StarSettings,
+    folder: Path,
+    pairs: pl.DataFrame,
+    judge: str,
+    sampling,
+    iteration: int,
+    purpose: str,
+    label: str,
+    told=False,
 ) -> pl.DataFrame:
     from genrm_lightning.judgments import judge_pairs
 
     sweep(folder)
-    with Progress(label, len(pairs) * 2 * sampling.n_samples, "samples") as progress, local_sampler(judge, settings.dtype) as sampler:
+    # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
+    known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
+    with (
+        Progress(label, len(pairs) * 2 * sampling.n_samples, "samples") as progress,
+        local_sampler(judge, settings.dtype) as sampler,
+    ):
         return judge_pairs(
-            folder, pairs, sampler, sampling, template=settings.judge_prompt, judge=judge, iteration=iteration,
+            folder, pairs, sampler, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
             seed=settings.seed, purpose=purpose, told=told, shard=settings.shard, advance=progress.advance,
         )  # fmt: skip
 
@@ -211,8 +303,10 @@ def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
     import torch
 
     from genrm_lightning.backbone import load_judge, load_renderer
+    from genrm_lightning.quiet import no_loading_bars
     from genrm_lightning.samplers.local import LocalSampler
 
+    no_loading_bars()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     yield lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
     gc.collect()
@@ -222,26 +316,23 @@ def _model_args(settings: StarSettings) -> dict[str, Any]:
     return (settings.fit.get("model") or {}).get("init_args") or {}
 
 
-def _remove_shards(folder: Path) -> None:
+def _trainer_args(settings: StarSettings) -> dict[str, Any]:
+    return settings.fit.get("trainer") or {}
+
+
+def remove_shards(folder: Path) -> None:
+    """Their rows stand in the stage's table now."""
+    sweep(folder)
     for shard in folder.glob("shard-*.parquet"):
         shard.unlink()
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def _refuse_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | None]) -> None:
-    """A held-out prompt in training makes every number of the run worthless."""
-    from data_tools.split import normalised_prompt
-
-    keys = {name: set(table.select(normalised_prompt().alias("key"))["key"]) for name, table in tables.items()}
-    for name in SETS:
-        if shared := keys["train"] & keys[name]:
-            raise UserError(
-                f"{where[name]}: {len(shared)} of its prompts also occur in {where['train']}; "
-                "separate them with: python -m data_tools clean, or python -m data_tools split --redo"
-            )
-
-
-def note(text: str) -> None:
-    """A line about the run, on stderr: stdout keeps the table alone."""
-    print(text, file=sys.stderr, flush=True)
+def identity(backbone: str) -> Any:
+    """What a backbone or judge is known by: its name, and for a folder its files' names and sizes."""
+    if backbone == "embedded":
+        return backbone
+    folder = Path(backbone)
+    files = [f for f in folder.rglob("*") if f.is_file()]
+    return [backbone, sorted([str(f.relative_to(folder)), f.stat().st_size] for f in files)]

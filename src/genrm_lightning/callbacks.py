@@ -1,0 +1,195 @@
+"""What a LightningCLI run needs around the objective: progress, checkpoints that are whole or absent, predictions."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import polars as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from torch import Tensor
+
+from data_tools.artifact import atomic_path, sweep
+from data_tools.errors import UserError
+from genrm_lightning.progress import Progress
+
+PREDICTIONS = "predictions.parquet"
+CHECKPOINTS = "checkpoints"
+
+
+class FitProgress(ProgressBar):
+    """Optimizer steps of a fit, batches of the rest, with rate, time left and what the objective puts on the bar.
+
+    Args:
+        label: shown before the bar; null says what is run.
+    """
+
+    def __init__(self, label: str | None = None) -> None:
+        super().__init__()
+        self.label = label
+        self.progress: Progress | None = None
+        self.wanted = True
+
+    def disable(self) -> None:  # Lightning calls it on all processes but one
+        self.wanted = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        steps = trainer.estimated_stepping_batches
+        self.steps = trainer.global_step
+        self._open("fit", int(steps) if steps != float("inf") else None, "steps", self.steps)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if self.progress and trainer.global_step > self.steps:
+            self.progress.advance(trainer.global_step - self.steps, note=self._note(trainer, pl_module))
+            self.steps = trainer.global_step
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close(done=not trainer.interrupted)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._open("validate", sum(trainer.num_val_batches), "batches")
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._batch()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._close(done=True)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._open("test", sum(trainer.num_test_batches), "batches")
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        self._batch()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close(done=True)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._open("predict", sum(trainer.num_predict_batches), "batches")
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        self._batch()
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close(done=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _open(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.progress = Progress(self.label or what, total, unit, done).__enter__() if self.wanted else None
+
+    def _batch(self) -> None:
+        if self.progress:
+            self.progress.advance(1)
+
+    def _close(self, done: bool = False) -> None:
+        if self.progress:
+            self.progress.__exit__(*((None,) if done else (KeyboardInterrupt,)))
+            self.progress = None
+
+    def _note(self, trainer: L.Trainer, pl_module: L.LightningModule) -> str:
+        shown = self.get_metrics(trainer, pl_module).items()
+        numbers = {name: float(value) for name, value in shown if isinstance(value, int | float | Tensor)}
+        return ", ".join(f"{name.removeprefix('train/')} {value:.3f}" for name, value in numbers.items())
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """``last.ckpt``, from which a killed fit goes on: written by the clock, so that it costs the same at any speed.
+
+    Args:
+        minutes: between two checkpoints.
+        dirpath: null: ``<trainer.default_root_dir>/checkpoints``.
+    """
+
+    def __init__(self, minutes: float = 1.0, dirpath: str | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            save_last=True,
+            save_top_k=0,
+            train_time_interval=timedelta(minutes=minutes),
+            # Else a second fit in the same folder would write last-v1.ckpt beside the first one's.
+            enable_version_counter=False,
+        )
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Checkpoints that are whole or absent, whatever kills the fit, and that run no code when they are read."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        sweep(Path(path).parent)
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except FileNotFoundError:
+            raise UserError(f"ckpt_path: {path}: no such file") from None
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"ckpt_path: {path}: not a readable checkpoint ({reason})") from None
+
+
+class OneCurve(Callback):
+    """A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                writer = logger.experiment._get_file_writer()
+                # What SummaryWriter(purge_step=...) writes; the step is not known yet when the logger is made.
+                begun = SessionLog(status=SessionLog.START)
+                writer.add_event(Event(step=trainer.global_step, file_version="brain.Event:2"))
+                writer.add_event(Event(step=trainer.global_step, session_log=begun))
+
+
+class ConfigFile(SaveConfigCallback):
+    """The whole config of a fit, defaults included, in ``<trainer.default_root_dir>/config.yaml``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            with atomic_path(Path(trainer.default_root_dir) / "config.yaml") as temporary:
+                self.parser.save(self.config, temporary, skip_none=False, overwrite=True, multifile=False)
+
+
+class Predictions(BasePredictionWriter):
+    """``predict`` writes ``<trainer.default_root_dir>/predictions.parquet``: a row a tree, in the order of the table.
+
+    Columns: ``pair_id``; ``tree``, which numbers the rows of one pair (GenRM: 0 its own order, 1 swapped); the values
+    that the objective computes. Each further process writes ``predictions-RANK.parquet``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="epoch")
+
+    def write_on_epoch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, predictions: list[STEP_OUTPUT], batch_indices: Any
+    ) -> None:
+        frame = pl.concat(
+            pl.DataFrame({name: v.tolist() if isinstance(v, Tensor) else v for name, v in batch.items()})
+            for batch in predictions
+        )
+        frame = frame.select("pair_id", pl.int_range(pl.len()).over("pair_id").alias("tree"), pl.exclude("pair_id"))
+        rank = trainer.global_rank
+        path = Path(trainer.default_root_dir) / (f"predictions-{rank}.parquet" if rank else PREDICTIONS)
+        with atomic_path(path) as temporary:
+            frame.write_parquet(temporary)
+        print(f"{frame.height} predictions: {path}")

@@ -1,0 +1,34 @@
+"""What both command lines share and what needs no torch: one-line errors, and the names of LightningCLI's commands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import NoReturn
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+# Lines of jsonargparse's that say where it looked, not what is wrong.
+_WRAPPING = re.compile(
+    r"Unable to load config .*|Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|"
+    r"Given value type: .*|Given value: .*|Expected a <class 'NoneType'>"
+)
+
+
+class OneLineErrors:
+    """Mixed into a jsonargparse parser: a mistake in a config or flag is one line that names the key, and status 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    """The lines of a message that say something, in one line.
+
+    >>> one_line('Parser key "model.beta":\\n  Errors:\\n    - Expected a number')
+    "key 'model.beta': Expected a number"
+    """
+    lines = [re.sub(r"\s+", " ", line).strip(" -") for line in message.splitlines()]
+    said = list(dict.fromkeys(line for line in lines if line and not _WRAPPING.fullmatch(line)))
+    text = "; ".join(said or lines).replace(":;", ":")
+    return re.sub(r'Parser key "([^"]*)"', r"key '\1'", text)

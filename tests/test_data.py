@@ -1,0 +1,204 @@
+"""The batch plan and the loader, alone and inside Lightning: a fit that is killed goes on with the same batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from data_tools.artifact import write_table
+from data_tools.errors import UserError
+from data_tools.schema import EXAMPLE, PREFERENCE
+from genrm_lightning.backbone import BackboneSettings, load_renderer
+from genrm_lightning.data import EmbeddedPairs, Tables, TreeLoader, batch_plan
+from genrm_lightning.objectives import BradleyTerry, GenRM, OptimizerSettings, STaRSFT
+from genrm_lightning.prefix import Branch, Tree
+from tests.tiny import Steps, examples, make_trainer, preferences
+
+LENGTHS = [7 * i % 31 + 5 for i in range(101)]
+
+
+def test_a_plan_takes_every_row_once():
+    for epoch in range(3):
+        plan = batch_plan(LENGTHS, 8, seed=3, epoch=epoch)
+        assert sorted(sum(plan, [])) == list(range(101))
+        assert Counter(map(len, plan)) == {8: 12, 5: 1}
+
+
+def test_a_plan_is_a_function_of_seed_and_epoch():
+    assert batch_plan(LENGTHS, 8, 3, 1) == batch_plan(LENGTHS, 8, 3, 1)
+    assert batch_plan(LENGTHS, 8, 3, 1) != batch_plan(LENGTHS, 8, 3, 2)
+    assert batch_plan(LENGTHS, 8, 3, 1) != batch_plan(LENGTHS, 8, 4, 1)
+    assert batch_plan(LENGTHS, 8, 3, 1, shuffle=False) == [list(range(i, min(i + 8, 101))) for i in range(0, 101, 8)]
+
+
+def test_rows_of_like_length_share_a_batch():
+    def padding(plan: list[list[int]]) -> int:
+        return sum(max(LENGTHS[i] for i in batch) * len(batch) - sum(LENGTHS[i] for i in batch) for batch in plan)
+
+    assert padding(batch_plan(LENGTHS, 8, 0, 0)) < 0.3 * padding(batch_plan(LENGTHS, 8, 0, 0, shuffle=False))
+
+
+@pytest.fixture(scope="module")
+def renderer(tiny_llama):
+    return load_renderer(str(tiny_llama))
+
+
+def loader(renderer, rows: int = 10, **options) -> TreeLoader:
+    trees = [Tree(f"{i}", [5] * (i + 1), [Branch.scored([6])]) for i in range(rows)]
+    return TreeLoader(trees, renderer, **{"batch_size": 3, "seed": 0, "shuffle": True, **options})
+
+
+def ids(batches) -> list[list[str]]:
+    return [batch.pair_ids for batch in batches]
+
+
+def test_a_loader_goes_on_where_its_state_was_taken(renderer):
+    whole = loader(renderer)
+    epochs = [ids(whole), ids(whole), ids(whole)]
+    assert len(whole) == 4
+    assert epochs[0] != epochs[1]
+    for taken in range(9):  # batches seen; 4 and 8: at an epoch's end
+        running, state = loader(renderer), None
+        seen = 0
+        for _ in range(3):
+            for _ in running:
+                if seen == taken:
+                    break
+                seen += 1
+                state = running.state_dict()  # taken before the iterator goes on, as a checkpoint is
+            if seen == taken:
+                break
+        resumed = loader(renderer)
+        if taken:
+            resumed.load_state_dict(state)
+        left = [*ids(resumed), *ids(resumed)]
+        expected = sum(epochs, [])[taken:]
+        assert left[: len(expected)] == expected[: len(left)], taken
+
+
+def test_an_iterator_that_is_left_early_has_had_its_epoch(renderer):
+    """limit_train_batches, and the sanity check before a validation."""
+    train, first = loader(renderer), loader(renderer)
+    next(iter(train))
+    epochs = [ids(first), ids(first)]
+    assert ids(train) == epochs[1]
+    validation = loader(renderer, shuffle=False)
+    next(iter(validation))
+    assert ids(validation) == ids(loader(renderer, shuffle=False))
+
+
+def test_a_loader_of_other_rows_refuses_the_state(renderer):
+    with pytest.raises(UserError, match="made on 10 rows, there are 9 now"):
+        loader(renderer, rows=9).load_state_dict(loader(renderer).state_dict())
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_ranks_share_the_plan_and_take_equally_many(renderer, ranks):
+    parts = [ids(loader(renderer, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    assert {len(part) for part in parts} == {len(loader(renderer, ranks=ranks))}
+    rows = [row for part in parts for batch in part for row in batch]
+    assert set(rows) == {str(i) for i in range(10)}
+    whole = ids(loader(renderer))
+    together = [parts[i % ranks][i // ranks] for i in range(len(parts[0]) * ranks)]
+    assert together[:4] == whole  # what one process does in order
+    assert all(batch in whole for batch in together)
+
+
+# Inside Lightning
+
+
+def tables(folder: Path, rows: int = 5, **options) -> Tables:
+    for name, n in (("train", rows), ("validation", 2)):
+        write_table(preferences(n), folder / f"{name}.parquet", PREFERENCE)
+    files = {name: str(folder / f"{name}.parquet") for name in ("train", "validation")}
+    return Tables(**files, **{"batch_size": 3, **options})
+
+
+def genrm(tiny_llama: Path) -> GenRM:
+    return GenRM(BackboneSettings(str(tiny_llama), lora=None), OptimizerSettings(1e-3), "brief", format_weight=0.0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate):
+    """Ten trees in batches of three, two epochs: checkpoints in mid-epoch, at an epoch's end and before the last step."""
+
+    def fit(resume: Path | None) -> Steps:
+        steps = Steps()
+        keep = ModelCheckpoint(tmp_path / "ckpt", "{step}", every_n_train_steps=1, save_top_k=-1)
+        trainer = make_trainer(
+            tmp_path, steps, *([] if resume else [keep]), max_epochs=2, accumulate_grad_batches=accumulate,
+            enable_checkpointing=resume is None,
+        )  # fmt: skip
+        trainer.fit(genrm(tiny_llama), tables(tmp_path), ckpt_path=resume, weights_only=resume and True)
+        assert trainer.global_step == 8 // accumulate
+        return steps
+
+    whole = fit(None)
+    assert len(whole.seen) == 8
+    for half in (whole.seen[:4], whole.seen[4:]):
+        assert Counter(pair for pairs, _ in half for pair in pairs) == {f"pair-{i}": 2 for i in range(5)}
+    assert whole.seen[0][0] != whole.seen[4][0] or whole.seen[1][0] != whole.seen[5][0]
+    checkpoints = sorted((tmp_path / "ckpt").iterdir(), key=lambda path: int(path.stem.split("=")[1]))
+    assert len(checkpoints) == 8 // accumulate
+    for number, checkpoint in enumerate(checkpoints[:-1], start=1):
+        rest = fit(checkpoint).seen
+        expected = whole.seen[number * accumulate :]
+        assert [pairs for pairs, _ in rest] == [pairs for pairs, _ in expected], checkpoint.name
+        assert [loss for _, loss in rest] == pytest.approx([loss for _, loss in expected], abs=1e-5), checkpoint.name
+
+
+def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path):
+    data = tables(tmp_path)
+    trainer = make_trainer(tmp_path)
+    found = trainer.validate(genrm(tiny_llama), data, verbose=False)[0]
+    assert found.keys() == {"val/loss", "val/verdict_nll", "val/accuracy"}
+    data.files["test"] = data.files["train"]
+    said = make_trainer(tmp_path).predict(genrm(tiny_llama), data)
+    assert [p for batch in said for p in batch["pair_id"]] == [f"pair-{i}" for i in range(5) for _ in range(2)]
+    assert len(said[0]["verdict_nll"]) == 3
+
+
+def setup(tiny_llama, tmp_path, data, objective=None) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.fit(objective or genrm(tiny_llama), data)
+
+
+def test_a_pair_that_is_too_long_is_named(tiny_llama, tmp_path):
+    with pytest.raises(UserError, match=r"train.parquet: pair 'pair-\d' has \d+ tokens, data.max_tokens is 20"):
+        setup(tiny_llama, tmp_path, tables(tmp_path, max_tokens=20))
+    long = preferences(2).with_columns(chosen=pl.lit("fox " * 2100))
+    write_table(long, tmp_path / "long.parquet", PREFERENCE)
+    with pytest.raises(UserError, match=r"long.parquet: pair 'pair-\d' reaches \d+ tokens, the model's context is 2048"):
+        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "long.parquet"), max_tokens=10**6))
+
+
+def test_no_rows_and_no_file_are_refused(tiny_llama, tmp_path):
+    write_table(preferences(0), tmp_path / "empty.parquet", PREFERENCE)
+    with pytest.raises(UserError, match="empty.parquet: no rows for train"):
+        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "empty.parquet")))
+    with pytest.raises(UserError, match="data.train: no file given"):
+        setup(tiny_llama, tmp_path, Tables())
+    with pytest.raises(UserError, match="nowhere.parquet: no such file"):
+        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "nowhere.parquet")))
+    with pytest.raises(UserError, match="data.batch_size: 0 is not above 0"):
+        Tables(batch_size=0)
+
+
+def test_a_table_of_another_kind_is_refused(tiny_llama, tmp_path):
+    write_table(examples(2), tmp_path / "examples.parquet", EXAMPLE)
+    with pytest.raises(UserError, match="examples.parquet: column 'group_id' is missing; a PREFERENCE table has"):
+        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "examples.parquet")))
+
+
+def test_the_embedded_pairs_are_pairs(tiny_llama, tmp_path):
+    settings = BackboneSettings(str(tiny_llama), lora=None)
+    with pytest.raises(UserError, match="STaRSFT trains on sampled rationales"):
+        setup(tiny_llama, tmp_path, EmbeddedPairs(rows=20, test_rows=10), STaRSFT(settings))
+    steps = Steps()
+    trainer = make_trainer(tmp_path, steps, limit_train_batches=2, limit_val_batches=1)
+    trainer.fit(BradleyTerry(settings), EmbeddedPairs(rows=20, test_rows=10, batch_size=2))
+    assert [len(pairs) for pairs, _ in steps.seen] == [2, 2]

@@ -1,0 +1,74 @@
+"""A STaR run that takes seconds: the tiny Llama, a few embedded pairs, rationales of six tokens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def star_config(run: Path, backbone: Path, **changes: Any) -> dict[str, Any]:
+    """The config as a dict; ``changes`` replace top-level keys."""
+    config = {
+        "run": str(run),
+        "iterations": 1,
+        "parts": 2,
+        "variant": "star-dpo",
+        "backbone": str(backbone),
+        "dtype": "float32",
+        "judge_prompt": "brief",
+        "data": {"embedded": {"rows": 16, "test_rows": 6}},
+        "sampling": {"n_samples": 4, "rationale_tokens": 6},
+        "evaluation": {"n_samples": 1, "rationale_tokens": 6},
+        "shard": 4,
+        "fit": star_fit(),
+    }
+    return config | changes
+
+
+def star_fit(**trainer: Any) -> dict[str, Any]:
+    """A fit section that every variant takes."""
+    return {
+        "model": {"init_args": {"backbone": {"lora": None}, "optimizer": {"learning_rate": 1e-2}}},
+        "data": {"init_args": {"batch_size": 2}},
+        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 1, **trainer},
+    }
+
+
+def write_yaml(path: Path, config: Mapping[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(dict(config)))
+    return path
+
+
+def python(*argv: Any, **more: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m genrm_lightning argv`` in a process of its own."""
+    command = [sys.executable, "-m", "genrm_lightning", *map(str, argv)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **more)
+
+
+def tables(run: Path) -> dict[str, pl.DataFrame]:
+    """Every parquet table of a run by its path within it."""
+    return {str(path.relative_to(run)): pl.read_parquet(path) for path in sorted(run.rglob("*.parquet"))}
+
+
+def leftovers(run: Path) -> list[str]:
+    """What only an unfinished stage may hold."""
+    marks = (".tmp", "shard-", "started.json", ".ckpt")
+    return [str(path.relative_to(run)) for path in run.rglob("*") if any(mark in path.name for mark in marks)]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """tag -> (step, value) of a TensorBoard run, as TensorBoard shows it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
