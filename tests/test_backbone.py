@@ -58,7 +58,11 @@ def says(policy: Policy, renderer: Renderer) -> list[float]:
     with torch.no_grad():
         output = policy.eval()(batch(renderer))
     a, b = batch(renderer).letters(output.logps)
-    return [*output.logps.tolist(), *([] if output.rewards is None else output.rewards.tolist()), *(a - b).sigmoid().tolist()]
+    return [
+        *output.logps.tolist(),
+        *([] if output.rewards is None else output.rewards.tolist()),
+        *(a - b).sigmoid().tolist(),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +125,13 @@ def test_an_adapter_over_a_fully_trained_judge_resolves_to_it(judges, tmp_path, 
     save_judge(policy, renderer, tmp_path / "judge", choice)
     monkeypatch.chdir(tmp_path)
     assert judge_info("judge")["base"] == str(full)
-    assert says(load_judge("judge", torch.float32, head=True), renderer) == pytest.approx(says(policy, renderer), abs=2e-5)
+    assert says(load_judge("judge", torch.float32, head=True), renderer) == pytest.approx(
+        says(policy, renderer), abs=2e-5
+    )
 
 
 def test_a_saved_model_is_one_that_others_can_read(judges):
-    folder, expected = judges["full"]
+    folder, _ = judges["full"]
     config = json.loads((folder / "config.json").read_text())
     assert "genrm_tree" not in json.dumps(config)
     assert config["pad_token_id"] == 0
@@ -134,7 +140,11 @@ def test_a_saved_model_is_one_that_others_can_read(judges):
     info = judge_info(folder)
     assert info["objective"] == "BradleyTerry"
     assert info["adapter"] is False
-    assert {p.name for p in judges["lora"][0].iterdir()} >= {"adapter_model.safetensors", "head.safetensors", "genrm.json"}
+    assert {p.name for p in judges["lora"][0].iterdir()} >= {
+        "adapter_model.safetensors",
+        "head.safetensors",
+        "genrm.json",
+    }
     assert not (judges["lora"][0] / "model.safetensors").exists()
 
 

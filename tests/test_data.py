@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +25,7 @@ LENGTHS = [7 * i % 31 + 5 for i in range(101)]
 def test_a_plan_takes_every_row_once():
     for epoch in range(3):
         plan = batch_plan(LENGTHS, 8, seed=3, epoch=epoch)
-        assert sorted(sum(plan, [])) == list(range(101))
+        assert sorted(chain(*plan)) == list(range(101))
         assert Counter(map(len, plan)) == {8: 12, 5: 1}
 
 
@@ -76,7 +77,7 @@ def test_a_loader_goes_on_where_its_state_was_taken(renderer):
         if taken:
             resumed.load_state_dict(state)
         left = [*ids(resumed), *ids(resumed)]
-        expected = sum(epochs, [])[taken:]
+        expected = list(chain(*epochs))[taken:]
         assert left[: len(expected)] == expected[: len(left)], taken
 
 
@@ -124,7 +125,7 @@ def genrm(tiny_llama: Path) -> GenRM:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate):
-    """Ten trees in batches of three, two epochs: checkpoints in mid-epoch, at an epoch's end and before the last step."""
+    """Ten trees in batches of three, two epochs: resumed in mid-epoch, at its end and before the last step."""
 
     def fit(resume: Path | None) -> Steps:
         steps = Steps()
@@ -172,7 +173,9 @@ def test_a_pair_that_is_too_long_is_named(tiny_llama, tmp_path):
         setup(tiny_llama, tmp_path, tables(tmp_path, max_tokens=20))
     long = preferences(2).with_columns(chosen=pl.lit("fox " * 2100))
     write_table(long, tmp_path / "long.parquet", PREFERENCE)
-    with pytest.raises(UserError, match=r"long.parquet: pair 'pair-\d' reaches \d+ tokens, the model's context is 2048"):
+    with pytest.raises(
+        UserError, match=r"long.parquet: pair 'pair-\d' reaches \d+ tokens, the model's context is 2048"
+    ):
         setup(tiny_llama, tmp_path, Tables(str(tmp_path / "long.parquet"), max_tokens=10**6))
 
 

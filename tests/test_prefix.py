@@ -25,7 +25,10 @@ def trees(seed: int = 0) -> list[Tree]:
     return [
         Tree("a", ids(11), [Branch(ids(5), [RATIONALE] * 2 + [VERDICT] * 3, 3), Branch(ids(1), [VERDICT], 0)]),
         Tree("b", ids(3), [Branch(ids(7), [RATIONALE] * 4 + [VERDICT] * 3, 5)]),
-        Tree("c", ids(1), [Branch(ids(4), [None, None, RATIONALE, RATIONALE]), Branch.scored(ids(6)), Branch(ids(2), [VERDICT] * 2, 1)]),
+        Tree(
+            "c", ids(1),
+            [Branch(ids(4), [None] * 2 + [RATIONALE] * 2), Branch.scored(ids(6)), Branch(ids(2), [VERDICT] * 2, 1)],
+        ),
     ]  # fmt: skip
 
 
@@ -137,13 +140,17 @@ def test_an_attention_that_cannot_read_the_mask_is_refused(tiny_llama):
 
 
 def test_collate_by_hand():
-    first = Tree("p", [1, 2], [Branch([7, 8, 9], [RATIONALE, VERDICT, VERDICT], 1), Branch([5], [None])], 1, {"m": [1.5, 2.5]})
+    first = Tree(
+        "p", [1, 2], [Branch([7, 8, 9], [RATIONALE, VERDICT, VERDICT], 1), Branch([5], [None])], 1, {"m": [1.5, 2.5]}
+    )
     second = Tree("q", [3], [Branch([6], [VERDICT], 0)], extras={"m": [3.5]})
     batch = collate([first, second], pad_id=0, letter_ids=(40, 41))
     assert batch.input_ids.tolist() == [[1, 2, 7, 8, 9, 5], [3, 6, 0, 0, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 2], [0, 1, 0, 0, 0, 0]]
     assert batch.segments.tolist() == [[0, 0, 1, 1, 1, 2], [0, 1, -1, -1, -1, -1]]
-    looked = list(zip(*(getattr(batch, n).tolist() for n in ("rows", "cols", "targets", "branch", "role")), strict=True))
+    looked = list(
+        zip(*(getattr(batch, n).tolist() for n in ("rows", "cols", "targets", "branch", "role")), strict=True)
+    )
     assert looked == [
         (0, 1, 7, 0, Role.RATIONALE),  # predicted by the prefix's last state
         (0, 2, 8, 0, Role.VERDICT),

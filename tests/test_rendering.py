@@ -11,7 +11,8 @@ from genrm_lightning.rendering import Renderer, load_tokenizer
 from tests.tiny import CHATML, tiny_tokenizer
 
 DATED = (
-    "{%- if not date_string is defined %}{%- if strftime_now is defined %}{%- set date_string = strftime_now('%d %b %Y') %}"
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}"
     "{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{%- endif %}"
     "{{- '<|im_start|>Today Date: ' + date_string + '<|im_end|>' }}" + CHATML
 )
@@ -71,7 +72,9 @@ def test_control_ids_are_the_special_tokens(renderer):
 
 
 @pytest.mark.parametrize("verdict", [Verdict.A, Verdict.B])
-@pytest.mark.parametrize("rationale", ["", "A is shorter.", "x[[1]] and [[ ]]\n\n- a list", "日本語 🦊", "ends in a colon:"])
+@pytest.mark.parametrize(
+    "rationale", ["", "A is shorter.", "x[[1]] and [[ ]]\n\n- a list", "日本語 🦊", "ends in a colon:"]
+)
 def test_what_is_rendered_is_parsed_back(renderer, rationale, verdict):
     branch = renderer.completion(rationale, verdict)
     text = renderer.decode(branch.ids)
@@ -114,7 +117,13 @@ def test_the_template_hash_is_that_of_the_template(renderer):
     assert renderer.template_hash == Renderer(tiny_tokenizer()).template_hash
     changed = {
         Renderer(tiny_tokenizer(template)).template_hash
-        for template in (CHATML, CHATML.replace("user", "u"), CHATML.replace("+ '\n' +", "+"), DATED, CHATML.replace("assistant", "judge"))
+        for template in (
+            CHATML,
+            CHATML.replace("user", "u"),
+            CHATML.replace("+ '\n' +", "+"),
+            DATED,
+            CHATML.replace("assistant", "judge"),
+        )
     }
     assert len(changed) == 4  # the second one changes nothing that is rendered
 

@@ -123,6 +123,11 @@ class Steps(L.Callback):
 
 def make_trainer(folder: Path, *callbacks: L.Callback, **options) -> L.Trainer:
     """A quiet trainer on one CPU process."""
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
     plain = {"accelerator": "cpu", "devices": 1, "use_distributed_sampler": False, "max_epochs": 1}
     return L.Trainer(default_root_dir=folder, callbacks=list(callbacks), **{**quiet, **plain, **options})

@@ -2,8 +2,8 @@
 
 Registered with transformers as ``genrm_tree``. On a CPU the queries of a group's heads are laid behind one another and
 go through torch's fused kernel. Where gradients are wanted, and the scores fit a bound on memory, plain matrix products
-take its place: at the lengths of judge prompts the fused kernel's backward pass took a fifth of a training step (29 ms a
-layer for 8 rows of 144 tokens on two cores, against under 10). On other devices it is transformers' sdpa.
+take its place: at the lengths of judge prompts the fused kernel's backward pass took a fifth of a training step (29 ms
+a layer for 8 rows of 144 tokens on two cores, against under 10). On other devices it is transformers' sdpa.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ _MOST_SCORES = 2**26
 
 
 def tree_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float, **kwargs
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **kwargs,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention with grouped queries.
 

@@ -59,7 +59,8 @@ class BackboneSettings:
         lora: adapters; null trains the model's own weights. A judge folder with an adapter goes on with that adapter.
         train_layers: without adapters, train only this many decoder layers, from the top; null trains every weight.
             The embeddings are then frozen too: on a CPU their dense gradient costs as much as all layers together.
-        dtype: of frozen weights in memory; trained ones are always float32. bfloat16 wants trainer.precision bf16-mixed.
+        dtype: of frozen weights in memory; trained ones are always float32. bfloat16 wants trainer.precision
+            bf16-mixed.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
     """
 
@@ -71,7 +72,7 @@ class BackboneSettings:
 
 
 class Output(NamedTuple):
-    """What a forward returns: (N,) float32 log-probabilities where looked, (B,) float32 rewards (None without a head)."""
+    """What a forward returns: (N,) float32 log-probabilities where looked, (B,) float32 rewards (None: no head)."""
 
     logps: Tensor
     rewards: Tensor | None
@@ -100,7 +101,9 @@ class Policy(nn.Module):
     def forward(self, batch: PrefixBatch) -> Output:
         if self.base.config._attn_implementation not in _MASKED_BY_BOOL:
             # Eager attention would add the mask's True and False to the scores, in silence.
-            raise ValueError(f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa")
+            raise ValueError(
+                f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa"
+            )
         decoder = self.base.get_decoder()
         states = decoder(
             input_ids=batch.input_ids,
@@ -186,13 +189,19 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
     elif settings.lora is not None:
         lora = settings.lora
         config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.targets,
+            task_type="CAUSAL_LM",
         )
         lm = get_peft_model(lm, config)
     elif settings.train_layers is not None:
         layers = lm.get_decoder().layers
         if not 1 <= settings.train_layers <= len(layers):
-            raise UserError(f"backbone.train_layers: {settings.train_layers} is not in 1..{len(layers)}, the layers of '{folder}'")
+            raise UserError(
+                f"backbone.train_layers: {settings.train_layers} is not in 1..{len(layers)}, the layers of '{folder}'"
+            )
         lm.requires_grad_(False)
         layers[-settings.train_layers :].requires_grad_(True)
     vocabulary = lm.get_output_embeddings().weight
@@ -228,7 +237,9 @@ def load_judge(folder: str, dtype: torch.dtype, head: bool = False) -> Policy:
     return policy.eval().requires_grad_(False)
 
 
-def save_judge(policy: Policy, renderer: Renderer, folder: str | Path, settings: BackboneSettings, **facts: Any) -> None:
+def save_judge(
+    policy: Policy, renderer: Renderer, folder: str | Path, settings: BackboneSettings, **facts: Any
+) -> None:
     """Write a judge folder atomically: adapter or whole model, reward head, tokenizer, ``genrm.json``."""
     adapter = policy.lm is not policy.base
     info = judge_info(resolve(settings.name))
@@ -241,10 +252,18 @@ def save_judge(policy: Policy, renderer: Renderer, folder: str | Path, settings:
         policy.lm.save_pretrained(temporary)
         renderer.tokenizer.save_pretrained(temporary)
         if policy.head is not None:
-            save_file({k: v.detach().cpu().contiguous() for k, v in policy.head.state_dict().items()}, temporary / HEAD_FILE)
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in policy.head.state_dict().items()}, temporary / HEAD_FILE
+            )
         write_json(
             temporary / JUDGE_FILE,
-            {"adapter": adapter, "base": base, "template_hash": renderer.template_hash, "backbone": asdict(settings), **facts},
+            {
+                "adapter": adapter,
+                "base": base,
+                "template_hash": renderer.template_hash,
+                "backbone": asdict(settings),
+                **facts,
+            },
         )
 
 
@@ -256,9 +275,16 @@ def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
-    if getattr(lm.config, "sliding_window", None) and "sliding_attention" in (getattr(lm.config, "layer_types", None) or []):
-        raise UserError(f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention")
+    if getattr(lm.config, "sliding_window", None) and "sliding_attention" in (
+        getattr(lm.config, "layer_types", None) or []
+    ):
+        raise UserError(
+            f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
+        )
     changed = [key for key in _LOGIT_KEYS if getattr(lm.config, key, None) not in (None, 1, 1.0)]
     if changed or lm.get_output_embeddings().bias is not None:
-        raise UserError(f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); take a Llama-like model")
+        raise UserError(
+            f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); "
+            "take a Llama-like model"
+        )
     return lm

@@ -50,7 +50,14 @@ class TreeLoader:
     """
 
     def __init__(
-        self, trees: list[Tree], renderer: Renderer, batch_size: int, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1
+        self,
+        trees: list[Tree],
+        renderer: Renderer,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.trees = trees
         self.renderer = renderer
@@ -73,7 +80,9 @@ class TreeLoader:
             self.epoch, self.next_batch, self.resumed = epoch, 0, False
 
     def __iter__(self) -> Iterator[PrefixBatch]:
-        if self.next_batch and not self.resumed:  # the iterator before was left early (limit_train_batches, sanity check)
+        if (
+            self.next_batch and not self.resumed
+        ):  # the iterator before was left early (limit_train_batches, sanity check)
             self.epoch, self.next_batch = self.epoch + 1, 0
         self.resumed = False
         plan = batch_plan([len(t) for t in self.trees], self.batch_size, self.seed, self.epoch, self.shuffle)
@@ -91,7 +100,9 @@ class TreeLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["rows"] != len(self.trees):
-            raise UserError(f"data.train: the checkpoint was made on {state['rows']} rows, there are {len(self.trees)} now")
+            raise UserError(
+                f"data.train: the checkpoint was made on {state['rows']} rows, there are {len(self.trees)} now"
+            )
         self.epoch, self.next_batch, self.resumed = state["epoch"], state["batch"], True
 
 
@@ -106,6 +117,8 @@ class _Trees(L.LightningDataModule):
         self.seed = seed
         self.max_tokens = max_tokens
         self.trees: dict[str, list[Tree]] = {}
+        self._train: TreeLoader | None = None
+        self._resume: dict[str, Any] | None = None
 
     def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
         """The part's rows and where they come from, None where the part is absent."""
@@ -113,7 +126,9 @@ class _Trees(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         objective = self.trainer.lightning_module
-        for part in {"fit": ("train", "validation"), "validate": ("validation",), "predict": ("test",)}.get(stage, (stage,)):
+        for part in {"fit": ("train", "validation"), "validate": ("validation",), "predict": ("test",)}.get(
+            stage, (stage,)
+        ):
             found = self.rows(part, objective)
             if found is None:
                 if part == "train" or stage != "fit":
@@ -146,10 +161,27 @@ class _Trees(L.LightningDataModule):
 
     def _loader(self, part: str, shuffle: bool = False) -> TreeLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        return TreeLoader(self.trees[part], self.trainer.lightning_module.renderer, self.batch_size, self.seed, shuffle, rank, ranks)
+        return TreeLoader(
+            self.trees[part], self.trainer.lightning_module.renderer, self.batch_size, self.seed, shuffle, rank, ranks
+        )
 
     def train_dataloader(self) -> TreeLoader:
-        return self._loader("train", shuffle=True)
+        self._train = self._loader("train", shuffle=True)
+        if self._resume is not None:
+            self._train.load_state_dict(self._resume)
+            self._resume = None
+        return self._train
+
+    # Lightning keeps a stateful loader's state too, and does not load it where the optimizer's schedule asked for the
+    # number of steps: the loader was made then, before the loops are restored. The data module's is loaded first.
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._train is None else self._train.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._train is None:
+            self._resume = state or None
+        else:  # strategies that restore after their set-up
+            self._train.load_state_dict(state)
 
     def val_dataloader(self) -> TreeLoader | list:
         return self._loader("validation") if "validation" in self.trees else []

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+def bradley_terry(
+    chosen: Tensor, rejected: Tensor, margin: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Bradley-Terry: −log σ(r(x, y_w) − r(x, y_l) − m), arXiv 2410.12832 section 2, margin as in Llama 2.
 
     Args:

@@ -49,7 +49,9 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         vocabulary = tokenizer.get_vocab()
         spare = [t for t in (*_PADDING, tokenizer.unk_token) if t in vocabulary and t != tokenizer.eos_token]
         if not spare:
-            raise UserError(f"backbone.name: the tokenizer of '{folder}' has no token to pad with; add a pad_token to it")
+            raise UserError(
+                f"backbone.name: the tokenizer of '{folder}' has no token to pad with; add a pad_token to it"
+            )
         tokenizer.pad_token = spare[0]
     return tokenizer
 
@@ -86,7 +88,14 @@ class Renderer:
         Two renderers with the same hash render alike; a checkpoint keeps the hash of the one it was trained with.
         """
         probe = [{"role": r, "content": f"{r} <|x|>\n1"} for r in ("system", "user", "assistant", "user")]
-        ids = [*self.prompt(probe), -1, *self.completion("r", Verdict.A).ids, -1, self.pad_id, *self.letter_ids.values()]
+        ids = [
+            *self.prompt(probe),
+            -1,
+            *self.completion("r", Verdict.A).ids,
+            -1,
+            self.pad_id,
+            *self.letter_ids.values(),
+        ]
         return blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
 
     def text(self, text: str) -> list[int]:
@@ -127,13 +136,17 @@ class Renderer:
         """
         if ids:
             tail = 1 + len(self.close_ids)
-            verdict = self._letters.get(ids[-tail]) if len(ids) >= tail and list(ids[1 - tail :]) == self.close_ids else None
+            verdict = (
+                self._letters.get(ids[-tail]) if len(ids) >= tail and list(ids[1 - tail :]) == self.close_ids else None
+            )
             # A judgment without a rationale has the frame without its leading line break.
             for frame in (self.frame_ids, self.text(FRAME.lstrip())):
                 end = len(ids) - tail
                 if verdict and list(ids[max(0, end - len(frame)) : end]) == frame:
                     return self.completion(list(ids[: end - len(frame)]), verdict)
-            raise UserError("token ids of a completion do not end in a verdict of this tokenizer; sample them with this backbone")
+            raise UserError(
+                "token ids of a completion do not end in a verdict of this tokenizer; sample them with this backbone"
+            )
         verdict = parse(text)
         if verdict is Verdict.INVALID:
             raise UserError(f"a completion holds no verdict: '{text[-40:]}'; it must end in [[A]] or [[B]]")

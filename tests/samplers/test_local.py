@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -46,7 +47,9 @@ def requests() -> list[Request]:
     ]
 
 
-def judged(sampler: LocalSampler, asked: list[Request], settings: SamplingSettings, salt: str = SALT) -> list[list[Sample]]:
+def judged(
+    sampler: LocalSampler, asked: list[Request], settings: SamplingSettings, salt: str = SALT
+) -> list[list[Sample]]:
     found = dict(sampler.sample(asked, settings, salt))
     assert sorted(found) == list(range(len(asked)))
     return [found[i] for i in range(len(asked))]
@@ -113,7 +116,7 @@ def test_neither_batches_nor_order_change_a_sample(sampler):
         judged(sampler, requests()[::-1], SETTINGS)[::-1],
         [judged(sampler, [request], SETTINGS)[0] for request in requests()],
     ):
-        for ours, theirs in zip(sum(expected, []), sum(other, []), strict=True):
+        for ours, theirs in zip(chain(*expected), chain(*other), strict=True):
             assert ours.token_ids == theirs.token_ids
             assert ours.p_a == pytest.approx(theirs.p_a, abs=1e-5)
             assert ours.logp == pytest.approx(theirs.logp, abs=1e-4)
@@ -226,8 +229,9 @@ def test_any_control_token_ends_a_sample(write, renderer):
 
 
 _PIECES = [
-    "fox", " A is", "x[[1]]", "[", "[[", "]]", "A", "B", " ", "\n", "Verdict", "Verdict:", " Verdict: [", "\nVerdict: [[", "[[A]]",
-    "VERDICT : [[b", "é", "日本", "🦊", ".", "Verdict: [[A]]", " and [[ B ]]", "\n\n", "verdict:", "conVerdict: [[A]]",
+    "fox", " A is", "x[[1]]", "[", "[[", "]]", "A", "B", " ", "\n", "é", "日本", "🦊", ".", "\n\n",
+    "Verdict", "Verdict:", "verdict:", " Verdict: [", "\nVerdict: [[", "Verdict: [[A]]", "conVerdict: [[A]]",
+    "[[A]]", "VERDICT : [[b", " and [[ B ]]",
 ]  # fmt: skip
 
 
@@ -271,7 +275,9 @@ def test_a_bf16_judge_samples_too(tiny_llama, renderer):
         assert all(0 < s.p_a < 1 and s.logp <= 0 for s in samples)
 
 
-@pytest.mark.parametrize("change", [{"n_samples": 0}, {"temperature": 0}, {"top_p": 0}, {"top_p": 1.5}, {"batch_tokens": -1}])
+@pytest.mark.parametrize(
+    "change", [{"n_samples": 0}, {"temperature": 0}, {"top_p": 0}, {"top_p": 1.5}, {"batch_tokens": -1}]
+)
 def test_settings_that_mean_nothing_are_refused(change):
     with pytest.raises(UserError, match=f"sampling.{next(iter(change))}"):
         SamplingSettings(**change)

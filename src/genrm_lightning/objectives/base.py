@@ -111,7 +111,9 @@ class Objective(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Gradient checkpointing, adapters and freezing have each been seen to train nothing, in silence.
         step = self.trainer.global_step
-        if step < 2 and getattr(self.trainer.precision_plugin, "scaler", None) is None:  # fp16's first steps may overflow
+        if (
+            step < 2 and getattr(self.trainer.precision_plugin, "scaler", None) is None
+        ):  # fp16's first steps may overflow
             check_gradients(self.named_parameters(), zero_is_wrong=step > 0)
 
     def validation_step(self, batch: PrefixBatch, batch_idx: int) -> None:
@@ -153,12 +155,15 @@ class Objective(L.LightningModule):
         trained = checkpoint.get("genrm", {}).get("template_hash")
         if trained != self.renderer.template_hash:
             raise UserError(
-                f"the checkpoint was trained with chat template {trained}, this backbone's is {self.renderer.template_hash}; "
-                "fit with the backbone the checkpoint was made with"
+                f"the checkpoint was trained with chat template {trained}, this backbone's is "
+                f"{self.renderer.template_hash}; fit with the backbone the checkpoint was made with"
             )
         missing = [n for n, p in self.named_parameters() if p.requires_grad and n not in checkpoint["state_dict"]]
         if missing:
-            raise UserError(f"the checkpoint holds no {missing[0]}, which this config trains; resume with the config it was made with")
+            raise UserError(
+                f"the checkpoint holds no {missing[0]}, which this config trains; "
+                "resume with the config it was made with"
+            )
         self.strict_loading = False  # the frozen weights come from the backbone
 
     def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
@@ -174,7 +179,14 @@ class Objective(L.LightningModule):
                 value = metrics[name]
             else:
                 value = value.mean()
-            self.log(f"{stage}{name}", value, on_step=on_step, on_epoch=not on_step, prog_bar=name == "accuracy", batch_size=n)
+            self.log(
+                f"{stage}{name}",
+                value,
+                on_step=on_step,
+                on_epoch=not on_step,
+                prog_bar=name == "accuracy",
+                batch_size=n,
+            )
         return loss
 
 

@@ -35,6 +35,8 @@ class RationaleDPO(Objective):
         verdict_weight: weight of −log p(right letter | {A, B}) after the chosen rationale, GenRM's loss in that place.
             The letter is one token among a rationale's many: a small judge whose verdicts say nothing yet learns to
             tell its rationales apart before it learns to judge (docs/log.md).
+        direct_weight: weight of GenRM's own loss, the verdict without a rationale, as a third branch of the same
+            prompt (SFR-Judge, arXiv 2409.14664, mixes such examples in): a few tokens a prompt.
     """
 
     table = EXAMPLE
@@ -49,6 +51,7 @@ class RationaleDPO(Objective):
         label_smoothing: float = 0.0,
         nll_weight: float = 0.0,
         verdict_weight: float = 0.0,
+        direct_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
         self.beta = beta
@@ -56,6 +59,7 @@ class RationaleDPO(Objective):
         self.label_smoothing = label_smoothing
         self.nll_weight = nll_weight
         self.verdict_weight = verdict_weight
+        self.direct_weight = direct_weight
 
     def metrics(self):
         return {"reward_accuracy": PreferenceAccuracy(), "accuracy": PreferenceAccuracy()}
@@ -70,25 +74,32 @@ class RationaleDPO(Objective):
             chosen = renderer.judgment(row["completion"], row["completion_ids"])
             rejected = renderer.judgment(row["rejected_completion"], row["rejected_ids"])
             right = int(renderer.verdict_of(chosen) is Verdict.B)
+            branches = [chosen, rejected]
+            if self.direct_weight:
+                branches.append(renderer.completion("", renderer.verdict_of(chosen)))
             reference = {"ref_logp": [row["ref_logp"], row["ref_rejected_logp"]]}
-            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), [chosen, rejected], right, reference)
+            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), branches, right, reference)
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen, rejected = batch.by_branch(output.logps).view(-1, 2).unbind(1)  # (R,) summed log-probs
+        rows = len(batch.pair_ids)
+        chosen, rejected, *_ = batch.by_branch(output.logps).view(rows, -1).unbind(1)  # (R,) summed log-probs
         ref_chosen, ref_rejected = batch.extras["ref_logp"].view(-1, 2).unbind(1)
         values, chosen_reward, rejected_reward = losses.dpo(
             chosen, rejected, ref_chosen, ref_rejected, self.beta, self.variant, self.label_smoothing
         )
-        n_chosen, n_rejected = batch.counts().view(-1, 2).unbind(1)
+        n_chosen, n_rejected, *_ = batch.counts().view(rows, -1).unbind(1)
         nll = losses.mean_nll(chosen, n_chosen)
-        right, wrong = right_and_wrong(batch, output.logps, per_row=2)
-        choice = losses.choice_nll(right, wrong)
-        return (values + self.nll_weight * nll + self.verdict_weight * choice).mean(), {
+        right, wrong = right_and_wrong(batch, output.logps)
+        choice = losses.choice_nll(right[:, 0], wrong[:, 0])
+        total = values + self.nll_weight * nll + self.verdict_weight * choice
+        if self.direct_weight:
+            total = total + self.direct_weight * losses.verdict_nll(right[:, 2], wrong[:, 2])
+        return total.mean(), {
             "dpo_loss": values.detach(),
             "reward_accuracy": chosen_reward - rejected_reward,
             "reward_margin": chosen_reward - rejected_reward,
             "chosen_logp_per_token": (chosen / n_chosen).detach(),
             "rejected_logp_per_token": (rejected / n_rejected).detach(),
             "verdict_loss": choice.detach(),
-            "accuracy": (right - wrong).detach(),
+            "accuracy": (right - wrong)[:, 0].detach(),
         }

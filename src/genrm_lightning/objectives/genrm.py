@@ -18,14 +18,13 @@ from genrm_lightning.prefix import TOKENS, PrefixBatch, Role, Tree
 from genrm_lightning.rendering import Renderer
 
 
-def right_and_wrong(batch: PrefixBatch, logps: Tensor, per_row: int = 1) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the right and the wrong letter at each row's first verdict: two (R,) tensors.
+def right_and_wrong(batch: PrefixBatch, logps: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the right and the wrong letter at each branch's verdict: two (R, branches a row) tensors.
 
-    Args:
-        per_row: verdicts a row has (2 under DPO, whose first branch is the chosen one).
+    Every row has the same number of branches, each with a verdict (under DPO the first is the chosen one).
     """
-    logp_a, logp_b = (logp[::per_row] for logp in batch.letters(logps))
-    is_a = batch.right == 0
+    logp_a, logp_b = (logp.view(len(batch.right), -1) for logp in batch.letters(logps))
+    is_a = (batch.right == 0)[:, None]
     return logp_a.where(is_a, logp_b), logp_b.where(is_a, logp_a)
 
 
@@ -66,7 +65,7 @@ class GenRM(Objective):
                 yield Tree(row["pair_id"], renderer.prompt(messages), [branch], right=int(right == "B"))
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        right, wrong = right_and_wrong(batch, output.logps)
+        right, wrong = (logp.squeeze(1) for logp in right_and_wrong(batch, output.logps))
         letter = losses.verdict_nll(right, wrong, self.label_smoothing)
         around = batch.by_branch(output.logps) - right  # every token of the branch but its letter
         framing = losses.mean_nll(around, batch.counts() - 1)
@@ -110,7 +109,7 @@ class STaRSFT(Objective):
         rationale = batch.by_branch(output.logps, [Role.RATIONALE])
         verdict = batch.by_branch(output.logps, [Role.VERDICT])
         weighted = self.rationale_weight * rationale + self.verdict_weight * verdict
-        right, wrong = right_and_wrong(batch, output.logps.detach())
+        right, wrong = (logp.squeeze(1) for logp in right_and_wrong(batch, output.logps.detach()))
         values = {
             "rationale_nll": losses.mean_nll(rationale.detach(), batch.counts([Role.RATIONALE]).clamp(min=1)),
             "verdict_nll": losses.mean_nll(verdict.detach(), batch.counts([Role.VERDICT])),

@@ -70,7 +70,9 @@ class Sampler(ABC):
     """Draws K rationales a prompt and reads the verdict after each."""
 
     @abstractmethod
-    def sample(self, requests: Sequence[Request], settings: SamplingSettings, salt: str) -> Iterator[tuple[int, list[Sample]]]:
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str
+    ) -> Iterator[tuple[int, list[Sample]]]:
         """Yield (index of the request, its K samples) in any order, as they are done.
 
         Args:

@@ -40,19 +40,26 @@ class LocalSampler(Sampler):
         self.context = policy.base.config.max_position_embeddings
 
     @torch.inference_mode()
-    def sample(self, requests: Sequence[Request], settings: SamplingSettings, salt: str) -> Iterator[tuple[int, list[Sample]]]:
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str
+    ) -> Iterator[tuple[int, list[Sample]]]:
         prompts = [self.renderer.prompt(request.messages) for request in requests]
         # Room for the model's own verdict behind a rationale that fills its budget.
         steps = settings.rationale_tokens + len(self.renderer.frame_ids) + 1 + len(self.renderer.close_ids)
         for request, prompt in zip(requests, prompts, strict=True):
             if len(prompt) + steps + len(self.renderer.frame_ids) > self.context:
                 raise UserError(
-                    f"pair '{request.pair_id}': its judge prompt has {len(prompt)} tokens and a judgment up to {steps}, the "
-                    f"model's context is {self.context}; drop long pairs with: python -m data_tools ingest --max-chars"
+                    f"pair '{request.pair_id}': its judge prompt has {len(prompt)} tokens, a judgment up to {steps}, "
+                    f"the model's context is {self.context}; drop long pairs with: "
+                    "python -m data_tools clean --max-chars"
                 )
         for batch in self._batches(prompts, settings.n_samples * steps, settings.batch_tokens):
-            draws = torch.from_numpy(np.stack([uniforms(requests[i], salt, settings.n_samples, steps + 1) for i in batch]))
-            yield from zip(batch, self._judge([prompts[i] for i in batch], draws.to(self.device), settings), strict=True)
+            draws = torch.from_numpy(
+                np.stack([uniforms(requests[i], salt, settings.n_samples, steps + 1) for i in batch])
+            )
+            yield from zip(
+                batch, self._judge([prompts[i] for i in batch], draws.to(self.device), settings), strict=True
+            )
 
     @staticmethod
     def _batches(prompts: list[list[int]], tail: int, budget: int) -> Iterator[list[int]]:
@@ -101,7 +108,9 @@ class LocalSampler(Sampler):
             result.append(row)
         return result
 
-    def _write(self, prompts: list[list[int]], draws: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor, _Tree]:
+    def _write(
+        self, prompts: list[list[int]], draws: Tensor, settings: SamplingSettings
+    ) -> tuple[Tensor, Tensor, _Tree]:
         """Sample every branch to its end: token ids (R, K, steps; the end token behind an end), log-probs, the tree."""
         rows, branches, steps = draws.shape[0], draws.shape[1], draws.shape[2] - 1
         tree = _Tree(self.policy, prompts, self.renderer.pad_id, branches, steps + len(self.renderer.frame_ids))
@@ -152,8 +161,12 @@ class LocalSampler(Sampler):
         width = max(len(with_rationale), len(alone))
         frames = [[with_rationale if n else alone for n in row] for row in lengths.tolist()]
         # Padded on the left: the letter is predicted at the last column of each branch.
-        ids = torch.tensor([[[self.renderer.pad_id] * (width - len(f)) + f for f in row] for row in frames], device=self.device)
-        blank = torch.tensor([[[True] * (width - len(f)) + [False] * len(f) for f in row] for row in frames], device=self.device)
+        ids = torch.tensor(
+            [[[self.renderer.pad_id] * (width - len(f)) + f for f in row] for row in frames], device=self.device
+        )
+        blank = torch.tensor(
+            [[[True] * (width - len(f)) + [False] * len(f) for f in row] for row in frames], device=self.device
+        )
         segments = tree.branch_segments[:, :, None].expand_as(ids).masked_fill(blank, -1)
         start = tree.lengths[:, None] + lengths
         positions = (start[:, :, None] + (~blank).cumsum(-1) - 1).clamp(min=0)

@@ -1,0 +1,171 @@
+"""The loop in one process: variants, starts, raising N; the fit runs here too, instead of in a process of its own."""
+
+import json
+import os
+import time
+
+import polars as pl
+import pytest
+
+from data_tools.artifact import read_json
+from data_tools.errors import UserError
+from data_tools.judging import PROMPTS
+from genrm_lightning import cli
+from genrm_lightning.__main__ import main
+from genrm_lightning.backbone import judge_info
+from genrm_lightning.star import fitting, loop, stages
+from tests.tiny_star import leftovers, scalars, star_config, tables, write_yaml
+
+
+@pytest.fixture(autouse=True)
+def fit_here(monkeypatch):
+    """``run_fit`` without the seconds of a new process; the process itself is tested in test_kill_resume.py."""
+
+    def run_fit(config, folder):
+        assert cli.main(["fit", "--config", str(config)]) == 0
+        fitting.shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    monkeypatch.setattr(fitting, "run_fit", run_fit)
+
+
+def star(capsys, folder, backbone, *flags, **changes):
+    """Run it; (stdout, the summary)."""
+    file = write_yaml(folder / "star.yaml", star_config(folder / "run", backbone, **changes))
+    status = main(["star", "--config", str(file), *map(str, flags)])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    return said.out, read_json(folder / "run" / "summary.json")
+
+
+def stamps(run):
+    return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_second_call_does_nothing_and_a_third_goes_on(tmp_path, capsys, tiny_llama):
+    run = tmp_path / "run"
+    said, first = star(capsys, tmp_path, tiny_llama)
+    assert "zero-shot" in said and "iteration 1" in said and "nothing to do" not in said
+    assert [row["label"] for row in first["rows"]] == ["zero-shot", "iteration 1"]
+    assert leftovers(run) == []
+    before = stamps(run)
+
+    again, second = star(capsys, tmp_path, tiny_llama)
+    assert "nothing to do: 1 of 1 iterations" in again and second == first and stamps(run) == before
+    table = again[: again.index("nothing to do")]
+    assert table == said[: len(table)], "the same table"
+
+    said, third = star(capsys, tmp_path, tiny_llama, "--iterations", 2)
+    assert "nothing to do" not in said and third["rows"][:2] == first["rows"] and len(third["rows"]) == 3
+    changed = {path.relative_to(run).parts[0] for path, stamp in before.items() if stamps(run).get(path) != stamp}
+    assert changed <= {"summary.json", "tensorboard"}, "what was there is not touched"
+    parts = [pl.read_parquet(run / f"iteration-{i}/sample/judgments.parquet")["pair_id"].unique() for i in (1, 2)]
+    assert not set(parts[0]) & set(parts[1]) and len(parts[0]) + len(parts[1]) == 16, "each iteration has fresh pairs"
+
+    # A smaller N takes nothing away.
+    said, fourth = star(capsys, tmp_path, tiny_llama, "--iterations", 1)
+    assert "nothing to do: 2 of 2" in said and fourth == third
+
+
+@pytest.mark.parametrize(
+    ("variant", "objective"),
+    [("star-sft", "STaRSFT"), ("star-dpo", "RationaleDPO"), ("star-rationalizer", "Rationalizer")],
+)
+def test_variants_and_the_base_start(tmp_path, capsys, tiny_llama, variant, objective):
+    _, summary = star(capsys, tmp_path, tiny_llama, "--iterations", 2, variant=variant, start="base")
+    run = tmp_path / "run"
+    for iteration in (1, 2):
+        judge = judge_info(run / f"iteration-{iteration}/fit/judge")
+        assert judge["objective"] == objective and judge["backbone"]["name"] == str(tiny_llama)
+        examples = pl.read_parquet(run / f"iteration-{iteration}/select/examples.parquet")
+        assert examples["rejected_completion"].is_null().all() == (variant != "star-dpo")
+        hint = PROMPTS["brief"].hint.split("{")[0]
+        assert not any("better than response" in turn["content"] for prompt in examples["prompt"] for turn in prompt), (
+            hint
+        )
+        assert (run / f"iteration-{iteration}/score").exists() == (variant == "star-dpo")
+        assert summary["rows"][iteration]["kept"] == examples.height > 0
+    judges = [set(table["judge"]) for name, table in tables(run).items() if "iteration-2/sample" in name]
+    assert judges == [{"iteration-1/fit/judge"}], "the newest judge samples, whatever the fit starts from"
+
+
+def test_the_previous_judge_is_where_the_next_fit_begins(tmp_path, capsys, tiny_llama):
+    star(capsys, tmp_path, tiny_llama, "--iterations", 2, variant="star-sft")
+    second = judge_info(tmp_path / "run/iteration-2/fit/judge")
+    assert second["backbone"]["name"] == str(tmp_path / "run/iteration-1/fit/judge")
+
+
+def test_adapters_go_on_over_iterations(tmp_path, capsys, tiny_llama):
+    config = star_config(tmp_path, tiny_llama)
+    config["fit"]["model"]["init_args"]["backbone"]["lora"] = {"rank": 2}
+    star(capsys, tmp_path, tiny_llama, "--iterations", 2, fit=config["fit"])
+    for iteration in (1, 2):
+        info = judge_info(tmp_path / f"run/iteration-{iteration}/fit/judge")
+        assert info["adapter"] and info["base"] == str(tiny_llama)
+
+
+def test_what_tensorboard_shows(tmp_path, capsys, tiny_llama):
+    star(capsys, tmp_path, tiny_llama)
+    shown = scalars(tmp_path / "run/tensorboard/star")
+    assert [step for step, _ in shown["star/accuracy_id"]] == [0, 1]
+    fit = scalars(tmp_path / "run/tensorboard/iteration-1")
+    assert {"train/loss", "train/reward_margin"} <= fit.keys() and len(fit["train/loss"]) > 1
+    assert abs(fit["train/loss"][0][1] - 0.6931) < 1e-3, "DPO begins at ln 2: the reference is the policy's start"
+
+
+def test_files_of_ones_own(tmp_path, capsys, tiny_llama):
+    assert main(["star", "--help"]) == 0
+    from data_tools.__main__ import main as data_tools
+
+    data_tools(["verifiable", "--rows", "12", "--test-rows", "6", "--out", str(tmp_path / "data")])
+    files = {name: str(tmp_path / f"data/{name}.parquet") for name in ("train", "test", "ood")}
+    capsys.readouterr()
+    _, summary = star(capsys, tmp_path, tiny_llama, data={**files, "test_rows": 4})
+    assert summary["rows"][0]["n_pairs_id"] == 4 and len(summary["rows"]) == 2
+
+
+def test_other_settings_are_refused_in_the_same_folder(tmp_path, capsys, tiny_llama):
+    star(capsys, tmp_path, tiny_llama)
+    file = write_yaml(tmp_path / "star.yaml", star_config(tmp_path / "run", tiny_llama, seed=1))
+    assert main(["star", "--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "zero-shot/manifest.json: made with another 'seed' (0, now 1); use another output folder" in said
+
+
+def test_a_stage_that_was_begun_with_other_settings(tmp_path):
+    def dies(folder):
+        (folder / "shard-00000.parquet").write_text("left")
+        raise KeyboardInterrupt  # what a kill leaves
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stage(tmp_path / "s", {"k": 1}, lambda: dies(tmp_path / "s"))
+    with pytest.raises(UserError, match="begun with another 'k'"):
+        stages.run_stage(tmp_path / "s", {"k": 2}, dict)
+    stage = stages.run_stage(tmp_path / "s", {"k": 1}, dict)
+    assert stage.made and not stages.run_stage(tmp_path / "s", {"k": 1}, dict).made
+
+
+def test_a_stage_that_failed_before_it_made_anything_leaves_no_trace(tmp_path):
+    def fails():
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        stages.run_stage(tmp_path / "s", {"k": 1}, fails)
+    assert not (tmp_path / "s").exists()
+
+
+def test_seconds_hold_what_killed_attempts_worked(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    now = time.time()
+    (folder / "started.json").write_text(json.dumps({"key": {"k": 1}, "began": now - 100, "seconds": 7.0}))
+    shard = folder / "shard-00000.parquet"
+    shard.write_text("")
+    os.utime(folder / "started.json", (now - 100, now - 100))
+    os.utime(shard, (now - 60, now - 60))  # 40 seconds of work that lasts, then up to 60 that are lost
+    assert 47 <= stages.run_stage(folder, {"k": 1}, dict).facts["seconds"] < 50
+
+
+def test_one_run_at_a_time(tmp_path, capsys, tiny_llama, monkeypatch):
+    monkeypatch.setattr(loop, "_PATIENCE", 0.0)
+    with loop._only_one(tmp_path), pytest.raises(UserError, match="another run is at work"), loop._only_one(tmp_path):
+        pass
