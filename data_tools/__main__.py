@@ -250,7 +250,10 @@ def _verifiable(arguments: argparse.Namespace) -> None:
     """Writes train, validation, test (the same kinds of task) and ood (kinds held out of training)."""
     from data_tools import verifiable
 
-    key = {"stage": "verifiable", **{name: getattr(arguments, name) for name in ("rows", "seed", "test_rows", "levels")}}
+    key = {
+        "stage": "verifiable",
+        **{name: getattr(arguments, name) for name in ("rows", "seed", "test_rows", "levels")},
+    }
     key["generator"] = verifiable.VERSION
     tables = verifiable.build(arguments.rows, arguments.seed, arguments.test_rows, arguments.levels)
     if _nothing_to_do(arguments.out, key):

@@ -66,6 +66,20 @@ def sample(frame: pl.DataFrame, rows: int) -> pl.DataFrame:
     return frame[kept]
 
 
+def take(frame: pl.DataFrame, rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(a sample of ``rows`` rows, the rows that share no prompt with it), both drawn by hash.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+    taken = sample(frame, rows)
+    prompts = taken.select(normalised_prompt().alias("prompt"))["prompt"].implode()
+    rest = frame.filter(~normalised_prompt().is_in(prompts))
+    if not len(rest):
+        raise UserError(f"{rows} rows taken for a warm start leave none of {len(frame)} to train on; take fewer")
+    return taken, rest
+
+
 def parts(frame: pl.DataFrame, n: int) -> list[pl.DataFrame]:
     """``frame`` cut into ``n`` disjoint parts whose union is the whole; rows of one prompt stay together.
 

@@ -103,7 +103,8 @@ def build(
     to some of the trained kinds (``ood`` always has every held-out kind).
 
     Raises:
-        UserError: a level or kind there is not, or ``rows`` or ``test_rows`` below 1 or above what the kinds can fill with distinct prompts.
+        UserError: a level or kind there is not, or ``rows`` or ``test_rows`` below 1 or above what the kinds can
+            fill with distinct prompts.
     """
     for name, value, most in (("rows", rows, MAX_ROWS), ("test_rows", test_rows, MAX_TEST_ROWS)):
         if not 1 <= value <= most:
@@ -113,6 +114,4 @@ def build(
     if not kinds or not set(kinds) <= set(TRAINABLE):
         raise UserError(f"verifiable: kinds are {', '.join(kinds) or 'none'}; there are {', '.join(TRAINABLE)}")
     sizes = {"train": rows, "validation": max(32, rows // 10), "test": test_rows, "ood": test_rows}
-    return {
-        part: _part(part, size, seed, levels, HELD_OUT if part == "ood" else kinds) for part, size in sizes.items()
-    }
+    return {part: _part(part, size, seed, levels, HELD_OUT if part == "ood" else kinds) for part, size in sizes.items()}

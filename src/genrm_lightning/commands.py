@@ -17,12 +17,16 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
 
 
-class _Parser(OneLineErrors, ArgumentParser):
-    def __init__(self, command: str, description: str) -> None:
-        # An abbreviated flag is a misspelt one, and refused like one.
-        super().__init__(prog=f"python -m genrm_lightning {command}", description=description, allow_abbrev=False)
-        if command != "score":
-            self.add_argument("--config", action="config", help="settings as YAML; flags after it win")
+class _Parser(OneLineErrors, ArgumentParser):  # jsonargparse makes more of the class for nested settings
+    pass
+
+
+def _parser(command: str, description: str) -> _Parser:
+    # An abbreviated flag is a misspelt one, and refused like one.
+    parser = _Parser(prog=f"python -m genrm_lightning {command}", description=description, allow_abbrev=False)
+    if command != "score":
+        parser.add_argument("--config", action="config", help="settings as YAML; flags after it win")
+    return parser
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 def star_settings(argv: list[str]) -> StarSettings:
     """The settings of a STaR run from ``--config`` files and flags."""
-    parser = _Parser("star", "STaR: sample, select, fit, evaluate; N times.")
+    parser = _parser("star", "STaR: sample, select, fit, evaluate; N times.")
     parser.add_class_arguments(StarSettings, nested_key=None, as_group=False)
     return _built(parser, argv, StarSettings)
 
@@ -54,7 +58,7 @@ def _star(argv: list[str]) -> None:
 
 
 def _sample(argv: list[str]) -> None:
-    parser = _Parser("sample", "Preference pairs -> judgments, in both orders.")
+    parser = _parser("sample", "Preference pairs -> judgments, in both orders.")
     parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
@@ -73,7 +77,7 @@ def _evaluate(argv: list[str]) -> None:
 
     from genrm_lightning.evaluation.scores import set_scores
 
-    parser = _Parser("evaluate", "A judge on held-out pairs, both orders.")
+    parser = _parser("evaluate", "A judge on held-out pairs, both orders.")
     parser.add_argument("--judge", type=str, required=True, help="judge folder or backbone")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
@@ -98,7 +102,7 @@ def _score(argv: list[str]) -> None:
     from genrm_lightning.progress import Progress
     from genrm_lightning.scoring import score_examples
 
-    parser = _Parser("score", "Examples -> the same with ref_logp.")
+    parser = _parser("score", "Examples -> the same with ref_logp.")
     parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
     parser.add_argument("--reference", type=str, default="embedded", help="what the fit will begin from")
     parser.add_argument("--fit", type=str, default=None, help="the fit's YAML: its backbone and precision are used")

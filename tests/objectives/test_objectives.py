@@ -83,9 +83,8 @@ def test_eight_rows_are_learned_by_heart(tiny_llama, tmp_path, files, kind):
     steps, metrics = fit(make(kind, tiny_llama), files[kind], tmp_path, epochs=50)
     assert len(steps.seen) == 50
     assert steps.losses[-1] < min(KINDS[kind][2], steps.losses[0] / 4)
-    assert metrics["train/accuracy"] == 1
-    if kind == "dpo":
-        assert metrics["train/reward_accuracy"] == 1
+    # DPO may tell right from wrong by the rationales alone.
+    assert metrics["train/reward_accuracy" if kind == "dpo" else "train/accuracy"] == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

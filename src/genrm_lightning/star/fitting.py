@@ -22,13 +22,22 @@ from genrm_lightning.star.settings import VARIANTS, StarSettings
 CONFIG = "fit.yaml"
 
 
+WARM_START = "warm-start"
+_DIRECT = "genrm_lightning.objectives.GenRM"
+
+
 def fit_config(
-    settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, iteration: int
+    settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, name: str
 ) -> dict[str, Any]:
-    """The ``fit`` section of the settings, completed with what the run decides."""
-    config = deepcopy(settings.fit)
+    """The ``fit`` section of the settings, completed with what the run decides.
+
+    Args:
+        name: iteration-i, or WARM_START for the ``warm_start.fit`` section.
+    """
+    warm = name == WARM_START
+    config = deepcopy(settings.warm_start.fit if warm else settings.fit)
     model = _section(config, "model")
-    model["class_path"] = VARIANTS[settings.variant][1]
+    model["class_path"] = _DIRECT if warm else VARIANTS[settings.variant][1]
     arguments = _section(model, "init_args")
     arguments["judge_prompt"] = settings.judge_prompt
     _section(arguments, "backbone")["name"] = start
@@ -40,12 +49,15 @@ def fit_config(
     if "logger" not in trainer:
         trainer["logger"] = {
             "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-            "init_args": {"save_dir": str(logdir), "name": "", "version": f"iteration-{iteration}"},
+            "init_args": {"save_dir": str(logdir), "name": "", "version": name},
         }
     callbacks = trainer.get("callbacks") or []
     trainer["callbacks"] = [
         *(callbacks if isinstance(callbacks, list) else [callbacks]),
-        {"class_path": "genrm_lightning.callbacks.FitProgress", "init_args": {"label": f"iteration {iteration}: fit"}},
+        {
+            "class_path": "genrm_lightning.callbacks.FitProgress",
+            "init_args": {"label": f"{name.replace('-', ' ')}: fit"},
+        },
     ]
     config.setdefault("seed_everything", settings.seed)
     return config
@@ -64,12 +76,10 @@ def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
     return config[name]
 
 
-def write_config(
-    settings: StarSettings, folder: Path, examples: Path, start: str, logdir: Path, iteration: int
-) -> Path:
+def write_config(settings: StarSettings, folder: Path, examples: Path, start: str, logdir: Path, name: str) -> Path:
     """Write the fit's config into its folder and return its path."""
     path = folder / CONFIG
-    config = fit_config(settings, examples, start, folder, logdir, iteration)
+    config = fit_config(settings, examples, start, folder, logdir, name)
     write_text(path, yaml.safe_dump(config, sort_keys=False))
     return path
 
@@ -83,8 +93,10 @@ def check_config(settings: StarSettings) -> None:
     from genrm_lightning.cli import parse
 
     nowhere = Path("unused")
-    config = fit_config(settings, nowhere, settings.backbone, nowhere, nowhere, 1)
-    parse("fit", config, "the star config's 'fit' section")
+    for name, section in (("iteration-1", "fit"), (WARM_START, "warm_start.fit")):
+        if name != WARM_START or settings.warm_start is not None:
+            config = fit_config(settings, nowhere, settings.backbone, nowhere, nowhere, name)
+            parse("fit", config, f"the star config's '{section}' section")
 
 
 def run_fit(config: Path, folder: Path) -> None:

@@ -24,6 +24,7 @@ from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
 LOGDIR = "tensorboard"
+WARM_START = "warm-start"
 LOCK = ".lock"
 _PATIENCE = 2.0  # seconds for a killed run's processes to let go of its folder
 
@@ -47,8 +48,17 @@ def run(settings: StarSettings) -> dict[str, Any]:
         base = (judge, judge_digest)
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]
         done = [pairs, *evaluated]
-        rows = [_row(pairs, evaluated[0], 0, evaluated)]
+        rows = [_row(pairs, evaluated[0], "zero_shot", 0, evaluated)]
         summary = _report(settings, root, pairs, rows, evaluated)
+        if settings.warm_start is not None:
+            folder = root / WARM_START
+            fitted = stages.warm_start(settings, folder / "fit", pairs, *base, root / LOGDIR)
+            base = judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
+            scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, 0, "warm start")
+            done += [fitted, scores]
+            evaluated.append(scores)
+            rows.append(_row(pairs, scores, "warm_start", 0, [fitted, scores]))
+            summary = _report(settings, root, pairs, rows, evaluated)
         for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
             name, label = f"iteration-{iteration}", f"iteration {iteration}"
             folder = root / name
@@ -57,13 +67,13 @@ def run(settings: StarSettings) -> dict[str, Any]:
             start = base if settings.start == "base" else (judge, judge_digest)
             if VARIANTS[settings.variant][0] == "dpo":
                 examples = stages.score(settings, folder / "score", kept, *start, label)
-            fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, iteration)
+            fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, name)
             judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
             scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, iteration, label)
             own = [samples, kept, *([examples] if examples is not kept else []), fitted, scores]
             done += own
             evaluated.append(scores)
-            rows.append(_row(pairs, scores, iteration, own, kept.facts))
+            rows.append(_row(pairs, scores, "iteration", iteration, own, kept.facts))
             summary = _report(settings, root, pairs, rows, evaluated)
         _show(settings, summary, judge, any(stage.made for stage in done))
     return summary
@@ -78,14 +88,19 @@ def _complete(root: Path) -> int:
 
 
 def _row(
-    pairs: Artifact, evaluated: Artifact, iteration: int, done: list[Artifact], counts: dict[str, Any] | None = None
+    pairs: Artifact,
+    evaluated: Artifact,
+    kind: str,
+    iteration: int,
+    done: list[Artifact],
+    counts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     scores = {
         name: set_scores(read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name))
         for name in HELD_OUT
     }
     row = report.row(
-        "iteration" if iteration else "zero_shot",
+        kind,
         iteration,
         scores,
         kept=counts and counts["kept"],
@@ -103,10 +118,11 @@ def _report(
 ) -> dict[str, Any]:
     """summary.json and TensorBoard from the rows so far; written only when a row is new."""
     differences = []
-    if len(rows) > 1:
+    # The last row against the zero-shot judge, and against the warm start where there is one.
+    for before in [i for i, row in enumerate(rows[:-1]) if row["kind"] != "iteration"]:
         for name in HELD_OUT:
-            first, last = (read_table(e.folder / f"{name}.parquet", JUDGMENT) for e in (evaluated[0], evaluated[-1]))
-            differences.append(report.difference(name, rows[0]["label"], rows[-1]["label"], first, last))
+            first, last = (read_table(evaluated[i].folder / f"{name}.parquet", JUDGMENT) for i in (before, -1))
+            differences.append(report.difference(name, rows[before]["label"], rows[-1]["label"], first, last))
     summary = report.summary(
         rows,
         differences,

@@ -65,6 +65,23 @@ class DataSettings:
 
 
 @dataclass
+class WarmStart:
+    """A short direct GenRM fit on labelled pairs before the first iteration; its judge is a row of its own.
+
+    Attributes:
+        pairs: how many training pairs it takes; no iteration samples their prompts.
+        fit: its config in LightningCLI's own words, like ``fit``.
+    """
+
+    pairs: int
+    fit: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise UserError(f"warm_start.pairs: {self.pairs} is not above 0")
+
+
+@dataclass
 class StarSettings:
     """A STaR run (arXiv 2410.12832 section 3).
 
@@ -84,6 +101,8 @@ class StarSettings:
         filters: data_tools.star filters, in order.
         per_prompt: most examples a judge prompt gives.
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
+        warm_start: verdicts learned from labelled pairs before the first iteration; null for none. "base" is then the
+            warm-started judge.
         shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
     """
 
@@ -102,6 +121,7 @@ class StarSettings:
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
     fit: dict[str, Any] = field(default_factory=dict)
+    warm_start: WarmStart | None = None
     shard: int = 64
 
     def __post_init__(self) -> None:

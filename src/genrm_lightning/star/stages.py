@@ -32,7 +32,7 @@ from data_tools.artifact import (
 )
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
-from data_tools.split import part, parts, sample
+from data_tools.split import part, parts, sample, take
 from genrm_lightning.progress import Progress
 from genrm_lightning.star import checks
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
@@ -126,6 +126,9 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
                 raise UserError(f"data.{name}: {file}: no such file; make it with: python -m data_tools ingest")
         source = {name: digest(file) for name, file in files.items()} | {"test_rows": given.test_rows}
 
+    if settings.warm_start is not None:
+        source["warm_start"] = settings.warm_start.pairs
+
     def work() -> dict[str, Any]:
         if given.train is None:
             embedded = given.embedded
@@ -142,6 +145,8 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
                 raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
         checks.no_shared_prompts(tables, where)
         checks.lengths(settings, tables)
+        if settings.warm_start is not None:
+            tables["warm"], tables["train"] = take(tables["train"], settings.warm_start.pairs)
         parts(tables["train"], settings.parts)  # too few prompts: said now, not before the last iteration
         for name, table in tables.items():
             write_table(table, folder / f"{name}.parquet", PREFERENCE)
@@ -223,7 +228,7 @@ def fit(
     start: str,
     start_digest: str,
     logdir: Path,
-    iteration: int,
+    name: str,
 ) -> Artifact:
     """Train on the examples with LightningCLI in a process of its own; resumes in mid-epoch from a checkpoint."""
     from genrm_lightning.star.fitting import run_fit, write_config
@@ -237,7 +242,23 @@ def fit(
     }
 
     def work() -> dict[str, Any]:
-        run_fit(write_config(settings, folder, examples.folder / "examples.parquet", start, logdir, iteration), folder)
+        run_fit(write_config(settings, folder, examples.folder / "examples.parquet", start, logdir, name), folder)
+        return {}
+
+    return run_stage(folder, key, work)
+
+
+def warm_start(
+    settings: StarSettings, folder: Path, pairs: Artifact, start: str, start_digest: str, logdir: Path
+) -> Artifact:
+    """Direct GenRM on labelled pairs of its own, before the first iteration: verdicts without rationales."""
+    from genrm_lightning.star.fitting import WARM_START, run_fit, write_config
+
+    key = {"stage": "warm start", "data": pairs.digest, "start": start_digest, "seed": settings.seed}
+    key |= {"judge_prompt": settings.judge_prompt, "fit": settings.warm_start.fit}
+
+    def work() -> dict[str, Any]:
+        run_fit(write_config(settings, folder, pairs.folder / "warm.parquet", start, logdir, WARM_START), folder)
         return {}
 
     return run_stage(folder, key, work)
