@@ -148,10 +148,9 @@ def test_a_fit_on_tables_without_validation(tmp_path, capfd, tiny_llama):
 @pytest.mark.parametrize("objective", PAIRS)
 def test_real_pairs(tmp_path, capfd, tiny_llama, pairs_folder, objective):
     raw = pairs_folder / "hh_helpful.jsonl.gz"
-    argv = ["ingest", str(raw), "--out", str(tmp_path / "data"), "--rows", "24", "--max-chars", "600"]
+    argv = ["ingest", str(raw), "--out", str(tmp_path / "data"), "--rows", "24", "--max-chars", "600", "--redo"]
     assert data_tools(argv) == 0
     files = {split: str(tmp_path / f"data/{split}.parquet") for split in ("train", "validation", "test")}
-    files = {split: file for split, file in files.items() if os.path.exists(file)}
     data = {"class_path": "genrm_lightning.data.Tables", "init_args": {**files, "batch_size": 4}}
     assert run("fit", tmp_path / "out", tiny_llama, objective=objective, data=data) == 0
     assert judge_info(tmp_path / "out/judge")["objective"] == objective

@@ -140,6 +140,8 @@ def test_a_misspelt_key_of_a_fit(tmp_path, capsys, path, value, named):
         ("fit.model.init_args.backbone.lor", None, "lor"),
         ("fit.data.init_args.batch", 1, "batch"),
         ("fit.trainer", 3, "trainer"),
+        ("warm_start", {"pairs": 2, "fit": {"trainer": {"max_epoch": 1}}}, "warm_start.fit"),
+        ("warm_start", {"pair": 2}, "pair"),
         ("filters", ["min_word"], "min_word"),
         ("judge_prompt", "mt_bunch", "mt_bunch"),
     ],

@@ -167,7 +167,7 @@ class ConfigFile(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             with atomic_path(Path(trainer.default_root_dir) / "config.yaml") as temporary:
-                self.parser.save(self.config, temporary, skip_none=False, overwrite=True, multifile=False)
+                self.parser.save(self.config, temporary, overwrite=True, multifile=False)
 
 
 class Predictions(BasePredictionWriter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,17 @@ class GenRMCLI(LightningCLI):
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path and path not in _FOUND and not Path(path).exists():
             raise UserError(f"--ckpt_path: {path}: no such file; name a checkpoint, or say: --ckpt_path last")
+
+    def fit(self, **kwargs: Any) -> None:
+        """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
+        root = Path(self.trainer.default_root_dir)
+        fresh = not root.exists()
+        try:
+            self.trainer.fit(**kwargs)
+        except UserError:
+            if fresh and not self.trainer.global_step:
+                shutil.rmtree(root, ignore_errors=True)
+            raise
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:

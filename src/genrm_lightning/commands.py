@@ -99,9 +99,6 @@ def _evaluate(argv: list[str]) -> None:
 
 
 def _score(argv: list[str]) -> None:
-    from genrm_lightning.progress import Progress
-    from genrm_lightning.scoring import score_examples
-
     parser = _parser("score", "Examples -> the same with ref_logp.")
     parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
     parser.add_argument("--reference", type=str, default="embedded", help="what the fit will begin from")
@@ -112,8 +109,17 @@ def _score(argv: list[str]) -> None:
     if arguments.fit is not None:
         if not Path(arguments.fit).is_file():
             raise UserError(f"--fit: {arguments.fit}: no such file")
-        fit = yaml.safe_load(Path(arguments.fit).read_text()) or {}
+        try:
+            fit = yaml.safe_load(Path(arguments.fit).read_text()) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"--fit: {arguments.fit}: no YAML ({error})") from None
     table = read_table(arguments.examples, EXAMPLE)
+
+    from genrm_lightning.progress import Progress
+    from genrm_lightning.quiet import no_loading_bars
+    from genrm_lightning.scoring import score_examples
+
+    no_loading_bars()
     with Progress("score", len(table), "examples") as progress:
         write_table(score_examples(table, arguments.reference, fit, progress.advance), arguments.out, EXAMPLE)
     print(f"{len(table)} examples: {arguments.out}")

@@ -15,6 +15,8 @@ _HARMLESS = (
     r"The number of training batches .* is smaller than the logging interval",
     r"Checkpoint directory .* exists and is not empty",  # a resumed fit
     r"Experiment logs directory .* exists and is not empty",
+    r"Be aware that when using `ckpt_path`, callbacks",  # validate and predict need no checkpoint callback
+    r"Couldn't infer the batch indices fetched",  # predictions carry pair ids
     r"`is_gradient_checkpointing` is deprecated",
     r".*GPU available but not used",
 )

@@ -1,7 +1,9 @@
 """The loop in one process: variants, starts, raising N; the fit runs here too, instead of in a process of its own."""
 
+import contextlib
 import json
 import os
+import sys
 import time
 
 import polars as pl
@@ -14,7 +16,7 @@ from genrm_lightning import cli
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
 from genrm_lightning.star import fitting, loop, stages
-from tests.tiny_star import leftovers, scalars, star_config, tables, write_yaml
+from tests.tiny_star import leftovers, scalars, star_config, star_fit, tables, write_yaml
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +24,8 @@ def fit_here(monkeypatch):
     """``run_fit`` without the seconds of a new process; the process itself is tested in test_kill_resume.py."""
 
     def run_fit(config, folder):
-        assert cli.main(["fit", "--config", str(config)]) == 0
+        with contextlib.redirect_stdout(sys.stderr):  # as run_fit has it
+            assert cli.main(["fit", "--config", str(config)]) == 0
         fitting.shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     monkeypatch.setattr(fitting, "run_fit", run_fit)
@@ -101,6 +104,21 @@ def test_adapters_go_on_over_iterations(tmp_path, capsys, tiny_llama):
     for iteration in (1, 2):
         info = judge_info(tmp_path / f"run/iteration-{iteration}/fit/judge")
         assert info["adapter"] and info["base"] == str(tiny_llama)
+
+
+def test_a_warm_start_is_a_row_of_its_own(tmp_path, capsys, tiny_llama):
+    warm = {"pairs": 5, "fit": star_fit()}
+    said, summary = star(capsys, tmp_path, tiny_llama, warm_start=warm, start="base")
+    assert [row["kind"] for row in summary["rows"]] == ["zero_shot", "warm_start", "iteration"] and "warm start" in said
+    run = tmp_path / "run"
+    assert judge_info(run / "warm-start/fit/judge")["objective"] == "GenRM"
+    assert judge_info(run / "iteration-1/fit/judge")["backbone"]["name"] == str(run / "warm-start/fit/judge")
+    found = tables(run)
+    assert found["data/warm.parquet"].height == 5 and found["data/train.parquet"].height == 11
+    sampled = set(found["iteration-1/sample/judgments.parquet"]["pair_id"])
+    assert not sampled & set(found["data/warm.parquet"]["pair_id"]), "no iteration samples a pair it was shown"
+    again, _ = star(capsys, tmp_path, tiny_llama, warm_start=warm, start="base")
+    assert "nothing to do" in again
 
 
 def test_what_tensorboard_shows(tmp_path, capsys, tiny_llama):

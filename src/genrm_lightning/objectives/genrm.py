@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import polars as pl
 from torch import Tensor
@@ -37,6 +38,8 @@ class GenRM(Objective):
     Args:
         label_smoothing: share of the target that goes to the other letter.
         format_weight: weight of the frame's tokens, averaged.
+        opens: train the frame's first token too, so that the judge gives its verdict at once. False leaves it free to
+            write a rationale first: for a warm start of STaR.
     """
 
     table = PREFERENCE
@@ -48,10 +51,12 @@ class GenRM(Objective):
         judge_prompt: str = "mt_bench",
         label_smoothing: float = 0.0,
         format_weight: float = 0.1,
+        opens: bool = True,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
         self.label_smoothing = label_smoothing
         self.format_weight = format_weight
+        self.opens = opens
 
     def metrics(self):
         return {"accuracy": PreferenceAccuracy()}
@@ -62,6 +67,8 @@ class GenRM(Objective):
                 a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
                 messages = render_prompt(row["prompt"], a, b, self.judge_prompt)
                 branch = renderer.completion("", Verdict(right))
+                if not self.opens:
+                    branch = replace(branch, roles=[None, *branch.roles[1:]])
                 yield Tree(row["pair_id"], renderer.prompt(messages), [branch], right=int(right == "B"))
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:

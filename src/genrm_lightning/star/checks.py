@@ -49,7 +49,8 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     objective, _, told = VARIANTS[settings.variant]
     arguments = (settings.fit.get("data") or {}).get("init_args") or {}
     most = arguments.get("max_tokens", signature(Tables).parameters["max_tokens"].default)
-    room = most - (2 if objective == "dpo" else 1) * (settings.sampling.rationale_tokens + frame)
+    judgment = settings.sampling.rationale_tokens + frame
+    room = most - (2 * judgment + frame if objective == "dpo" else judgment)  # right, wrong, and a verdict alone
     limits["train"] = min(limits["train"], (room, f"fit.data.init_args.max_tokens of {most}"))
     for name, table in tables.items():
         for row in table.iter_rows(named=True):

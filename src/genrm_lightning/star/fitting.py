@@ -113,6 +113,9 @@ def run_fit(config: Path, folder: Path) -> None:
             command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
         # Its stdout goes to our stderr: our stdout holds the table alone. It inherits the run folder's lock.
         done = subprocess.run(command, stdout=2, close_fds=False, preexec_fn=_die_with(os.getpid()), check=False)
+        if done.returncode and not checkpoints.exists():  # nothing to go on from: other settings may be tried
+            for file in folder.glob("*.yaml"):
+                file.unlink()
         if done.returncode == -signal.SIGINT:
             raise KeyboardInterrupt
         if done.returncode == 2:

@@ -79,7 +79,7 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
         clock = time.perf_counter()
         try:
             facts = work()
-        except Exception:
+        except BaseException:
             if _is_empty(folder):  # nothing to go on from: leave no trace
                 started.unlink()
                 with suppress(OSError):  # a folder of the user's own
