@@ -126,9 +126,8 @@ class _Trees(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         objective = self.trainer.lightning_module
-        for part in {"fit": ("train", "validation"), "validate": ("validation",), "predict": ("test",)}.get(
-            stage, (stage,)
-        ):
+        parts = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+        for part in parts[stage]:
             found = self.rows(part, objective)
             if found is None:
                 if part == "train" or stage != "fit":

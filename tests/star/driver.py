@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import yaml
@@ -51,8 +52,11 @@ def _attempt(config: str, log: str, run: Path, point: str) -> None:
     status = 1
     try:
         status = command(["star", "--config", config])
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
