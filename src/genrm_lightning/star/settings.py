@@ -74,7 +74,7 @@ class WarmStart:
     """
 
     pairs: int
-    fit: dict[str, Any] = field(default_factory=dict)
+    fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
@@ -120,7 +120,7 @@ class StarSettings:
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
-    fit: dict[str, Any] = field(default_factory=dict)
+    fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     warm_start: WarmStart | None = None
     shard: int = 64
 
