@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
+from torch.utils.tensorboard import FileWriter
 
 from data_tools.artifact import atomic_path, sweep
 from data_tools.errors import UserError
@@ -146,16 +147,27 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class OneCurve(Callback):
-    """A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on."""
+    """A killed and resumed fit is one curve: no step twice, and at most the checkpoint's own is lost.
+
+    A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on; a
+    checkpoint lets the logger write what it holds back (Lightning logs the checkpoint's own step after it).
+    """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                writer = logger.experiment._get_file_writer()
-                # What SummaryWriter(purge_step=...) writes; the step is not known yet when the logger is made.
-                begun = SessionLog(status=SessionLog.START)
-                writer.add_event(Event(step=trainer.global_step, file_version="brain.Event:2"))
-                writer.add_event(Event(step=trainer.global_step, session_log=begun))
+        for writer in self._writers(trainer):
+            # What SummaryWriter(purge_step=...) writes; the step is not known yet when the logger is made.
+            begun = SessionLog(status=SessionLog.START)
+            writer.add_event(Event(step=trainer.global_step, file_version="brain.Event:2"))
+            writer.add_event(Event(step=trainer.global_step, session_log=begun))
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        for writer in self._writers(trainer):
+            writer.flush()
+
+    @staticmethod
+    def _writers(trainer: L.Trainer) -> list[FileWriter]:
+        ours = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        return [logger.experiment._get_file_writer() for logger in ours if trainer.is_global_zero]
 
 
 class ConfigFile(SaveConfigCallback):
