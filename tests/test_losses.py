@@ -111,3 +111,9 @@ def test_losses_equal_the_formulas_in_float64():
     np.testing.assert_allclose(losses.dpo(ta, tb, tc, td, 0.3, "sigmoid", 0.2)[0], expected, rtol=1e-5, atol=1e-5)
     expected = (h - 1 / 0.6) ** 2
     np.testing.assert_allclose(losses.dpo(ta, tb, tc, td, 0.3, "ipo")[0].numpy(), expected, rtol=1e-5, atol=1e-3)
+
+
+def test_choice_nll_by_hand():
+    # p(right) = 0.6, p(wrong) = 0.2: among the two 0.75; equal ones: ln 2, whatever mass lies elsewhere.
+    right, wrong = torch.tensor([0.6, 0.1]).log(), torch.tensor([0.2, 0.1]).log()
+    torch.testing.assert_close(losses.choice_nll(right, wrong), torch.tensor([-math.log(0.75), math.log(2)]))

@@ -102,17 +102,19 @@ def _score(argv: list[str]) -> None:
     parser = _parser("score", "Examples -> the same with ref_logp.")
     parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
     parser.add_argument("--reference", type=str, default="embedded", help="what the fit will begin from")
-    parser.add_argument("--fit", type=str, default=None, help="the fit's YAML: its backbone and precision are used")
+    parser.add_argument(
+        "--fit", type=str, nargs="+", default=[], help="the fit's YAML files: its backbone and precision are used"
+    )
     parser.add_argument("--out", type=str, required=True, help="parquet to write")
     arguments = parser.parse_args(argv)
     fit: dict[str, Any] = {}
-    if arguments.fit is not None:
-        if not Path(arguments.fit).is_file():
-            raise UserError(f"--fit: {arguments.fit}: no such file")
+    for file in arguments.fit:
+        if not Path(file).is_file():
+            raise UserError(f"--fit: {file}: no such file")
         try:
-            fit = yaml.safe_load(Path(arguments.fit).read_text()) or {}
+            fit |= yaml.safe_load(Path(file).read_text()) or {}
         except yaml.YAMLError as error:
-            raise UserError(f"--fit: {arguments.fit}: no YAML ({error})") from None
+            raise UserError(f"--fit: {file}: no YAML ({error})") from None
     table = read_table(arguments.examples, EXAMPLE)
 
     from genrm_lightning.progress import Progress

@@ -4,7 +4,7 @@ import pytest
 from data_tools.errors import UserError
 from data_tools.order import hash64, unit
 from data_tools.schema import PREFERENCE, conform
-from data_tools.split import normalised_prompt, part, parts, sample, split
+from data_tools.split import normalised_prompt, part, parts, sample, split, take
 
 
 def table(rows):
@@ -149,3 +149,16 @@ def test_too_many_parts():
 def test_a_part_that_there_is_not(index):
     with pytest.raises(UserError, match="there are only 3 parts"):
         part(table([(str(i), f"q{i}", None) for i in range(10)]), index, 3)
+
+
+def test_take_leaves_no_prompt_on_both_sides():
+    frame = table([(f"p{i}", f"prompt {i // 2}", "train") for i in range(20)])
+    taken, rest = take(frame, 5)
+    assert len(taken) == 5
+    prompts = [set(side.select(normalised_prompt().alias("p"))["p"]) for side in (taken, rest)]
+    assert not prompts[0] & prompts[1]
+    # Every row is taken, left, or shares its prompt with a taken one.
+    assert len(rest) == sum(1 for row in frame.iter_rows(named=True) if row["prompt"][0]["content"] not in prompts[0])
+    assert take(frame.reverse(), 5)[0].sort("pair_id").equals(taken.sort("pair_id"))
+    with pytest.raises(UserError, match="leave none of 20"):
+        take(frame, 20)

@@ -445,3 +445,14 @@ def test_reading_both_is_what_it_takes(pairs):
         asked, chosen, rejected = (set(tokens(row[name])) for name in ("prompt", "chosen", "rejected"))
         right += len(asked & chosen) > len(asked & rejected)
     assert right > 0.9 * len(rows)
+
+
+def test_levels_and_kinds_narrow_the_draw():
+    tables = build(40, 0, 20, levels=[1, 2], kinds=["copy", "topic"])
+    for part in ("train", "validation", "test"):
+        assert set(tables[part]["category"]) == {"copy", "topic"}
+    assert set(tables["ood"]["category"]) == set(HELD_OUT)
+    assert {subset[-1] for table in tables.values() for subset in table["subset"]} == {"1", "2"}
+    for wrong in ({"levels": [4]}, {"levels": []}, {"kinds": ["nope"]}, {"kinds": []}, {"kinds": [HELD_OUT[0]]}):
+        with pytest.raises(UserError, match="verifiable: (levels|kinds) are"):
+            build(8, 0, **wrong)

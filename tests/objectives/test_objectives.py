@@ -42,6 +42,11 @@ KINDS = {
     "genrm": (GenRM, {"judge_prompt": "brief"}, 0.1),
     "star_sft": (STaRSFT, {"judge_prompt": "brief"}, 0.1),
     "dpo": (RationaleDPO, {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1}, 0.1),
+    "dpo, direct": (
+        RationaleDPO,
+        {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1, "verdict_weight": 1.0, "direct_weight": 1.0},
+        0.1,
+    ),
     "rationalizer": (Rationalizer, {"judge_prompt": "brief"}, 0.1),
 }
 
@@ -335,3 +340,23 @@ def test_norms_are_not_decayed(tiny_llama, tmp_path, files):
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0)
     assert all("norm" in names[id(p)] for p in rest["params"])
     assert (len(decayed["params"]), len(rest["params"])) == (16, 5)
+
+
+def test_a_verdict_that_need_not_open_leaves_its_first_token_alone(tiny_llama):
+    renderer = load_renderer(str(tiny_llama))
+    whole, rest = (
+        next(iter(GenRM(backbone(tiny_llama), judge_prompt="brief", opens=opens).trees(preferences(1), renderer)))
+        for opens in (True, False)
+    )
+    assert whole.branches[0].ids == rest.branches[0].ids
+    assert rest.branches[0].roles == [None, *whole.branches[0].roles[1:]]
+
+
+def test_the_direct_verdict_is_a_third_branch(tiny_llama, files):
+    renderer = load_renderer(str(tiny_llama))
+    rows = pl.read_parquet(files["dpo"])
+    (plain, *_), (direct, *_) = (
+        list(make("dpo", tiny_llama, direct_weight=weight).trees(rows, renderer)) for weight in (0.0, 1.0)
+    )
+    assert direct.branches[:2] == plain.branches
+    assert direct.branches[2] == renderer.completion("", renderer.verdict_of(plain.branches[0]))
