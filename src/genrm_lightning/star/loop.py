@@ -155,7 +155,7 @@ def _show(settings: StarSettings, summary: dict[str, Any], judge: str, made: boo
     report.render(summary, Console(width=None if sys.stdout.isatty() else 120))
     print()
     if not made:
-        n = len(summary["rows"]) - 1
+        n = sum(row["kind"] == "iteration" for row in summary["rows"])
         more = (
             f"up to {settings.parts}, the parts of the data" if n < settings.parts else "in a new run with more parts"
         )
