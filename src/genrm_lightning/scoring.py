@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from data_tools.schema import EXAMPLE, check
-from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy, load_renderer
+from genrm_lightning.backbone import PRECISION, BackboneSettings, LoraSettings, load_policy, load_renderer
 from genrm_lightning.prefix import Tree, collate
 
 
@@ -45,7 +45,7 @@ def score_examples(
         trees.append(Tree(str(number), renderer.prompt(row["prompt"]), branches))
     letters = tuple(renderer.letter_ids.values())
     found: dict[int, list[float]] = {}
-    mixed = "bf16" in str((fit.get("trainer") or {}).get("precision", ""))
+    mixed = "bf16" in str((fit.get("trainer") or {}).get("precision") or PRECISION)
     order = sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

@@ -73,7 +73,7 @@ def files(tiny_llama, tmp_path_factory) -> dict[str, str]:
 
 
 def fit_config(**chosen) -> dict:
-    return {"model": {"init_args": {"backbone": chosen}}}
+    return {"model": {"init_args": {"backbone": chosen}}, "trainer": {"precision": "32-true"}}
 
 
 def fit(objective: Objective, file: str, folder: Path, epochs: int = 1, **options) -> tuple[Steps, dict[str, float]]:
@@ -107,6 +107,19 @@ def test_every_trainable_tensor_is_trained(tiny_llama, tmp_path, files, kind, wa
     head = kind == "bradley_terry"
     assert trained == {"full": 20, "layers": 9}.get(way, 28 if "lora" in way else 20) + head
     assert steps.losses[-1] < steps.losses[0]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("way", ["layers", "lora"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_weights_in_bf16(tiny_llama, tmp_path, files, kind, way, precision):
+    """As the shipped configs have it; what is trained stays float32."""
+    objective = make(kind, tiny_llama, way)
+    objective.backbone_settings.dtype = "bfloat16"
+    steps, _ = fit(objective, files[kind], tmp_path, epochs=3, precision=precision)
+    assert steps.losses[-1] < steps.losses[0]
+    for name, parameter in objective.named_parameters():
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16), name
 
 
 def test_adapters_and_recomputing_change_no_loss(tiny_llama, tmp_path, files):
@@ -159,7 +172,7 @@ def test_dpo_starts_at_ln_2(tiny_llama, tmp_path, way, dtype):
 
 def test_scores_are_the_summed_log_probabilities(tiny_llama):
     table = examples(3)
-    scored = score_examples(table, str(tiny_llama), {}, batch_size=2)
+    scored = score_examples(table, str(tiny_llama), fit_config(), batch_size=2)
     objective = make("star_sft", tiny_llama)
     objective.configure_model()
     renderer = objective.renderer
