@@ -116,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--per-prompt", type=int, default=1, metavar="N", help="examples at most a pair and order (default 1)"
     )
+    added.add_argument(
+        "--uncoupled", default="drop", metavar="WAY",
+        help="dpo: right samples without a wrong one, drop (default) or keep them",
+    )  # fmt: skip
     added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
 
     added = command(_stats, "tables or raw files in numbers, by source")
@@ -209,6 +213,7 @@ def _star(arguments: argparse.Namespace) -> None:
         filters=arguments.filters,
         per_prompt=arguments.per_prompt,
         template=arguments.template,
+        uncoupled=arguments.uncoupled,
     )
     _write_table(table, arguments.out, EXAMPLE)
     plain = {name: counts[name] for name in ("sampled", "right", "wrong")}

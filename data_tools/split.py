@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from data_tools.errors import UserError
@@ -66,17 +68,26 @@ def sample(frame: pl.DataFrame, rows: int) -> pl.DataFrame:
     return frame[kept]
 
 
-def take(frame: pl.DataFrame, rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def take(frame: pl.DataFrame, rows: int, categories: Sequence[str] = ()) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(a sample of ``rows`` rows, the rows that share no prompt with it), both drawn by hash.
 
+    Args:
+        categories: sample among the rows of these alone; empty for all.
+
     Raises:
-        UserError: nothing would be left.
+        UserError: a category that the table does not have, fewer rows than wanted, or nothing would be left.
     """
-    taken = sample(frame, rows)
+    known = frame["category"].drop_nulls().unique().sort().to_list()
+    if absent := [name for name in categories if name not in known]:
+        raise UserError(f"no pair has category '{absent[0]}'; there are: {', '.join(known) or 'none'}")
+    among = frame.filter(pl.col("category").is_in(list(categories))) if categories else frame
+    if rows > among.height:
+        raise UserError(f"{rows} pairs are more than the {among.height} there are to take from; take fewer")
+    taken = sample(among, rows)
     prompts = taken.select(normalised_prompt().alias("prompt"))["prompt"].implode()
     rest = frame.filter(~normalised_prompt().is_in(prompts))
     if not len(rest):
-        raise UserError(f"{rows} rows taken for a warm start leave none of {len(frame)} to train on; take fewer")
+        raise UserError(f"{rows} pairs taken leave none of {len(frame)}; take fewer")
     return taken, rest
 
 

@@ -7,7 +7,8 @@ wrote before a right vote is imitated; under DPO what it wrote before a wrong vo
 | --- | --- |
 | sft | a right sample |
 | rationalizer | a right sample that was drawn with the answer told and does not speak of being told |
-| dpo | a right and a wrong sample of the same pair in the same order |
+| dpo | a right and a wrong sample of the same pair in the same order; ``uncoupled="keep"``: also a right one alone |
+| labelled | a sample, right or wrong, with the label's verdict in place of its own vote: for a warm start |
 
 The prompt of an example is always the one without a hint.
 
@@ -31,7 +32,8 @@ from data_tools.judging import Verdict, prompt_named, render_completion, render_
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, check, conform
 
-OBJECTIVES = ("sft", "dpo", "rationalizer")
+OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled")
+UNCOUPLED_WAYS = ("drop", "keep")
 # What is dropped without a filter's name.
 REPEAT = "repeat"
 TOLD = "speaks of being told"
@@ -179,6 +181,7 @@ def examples(
     filters: Sequence[str] = (),
     per_prompt: int = 1,
     template: str = "mt_bench",
+    uncoupled: str = "drop",
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Training examples from judgments.
 
@@ -186,28 +189,32 @@ def examples(
         judgments: JUDGMENT; of one or several iterations. A row is right where ``vote`` is the letter of the
             preferred response.
         preferences: PREFERENCE, with at least the pairs that were judged.
-        objective: sft, dpo or rationalizer.
+        objective: one of OBJECTIVES.
         filters: names, see FILTERS; applied in this order, those of samples first, then of couples, then of examples.
         per_prompt: examples at most for a pair in one order: the samples with the highest mean_token_prob; under dpo
             the first right one is coupled with the first wrong one, the second with the second, so none is used twice.
         template: name of the judge prompt.
+        uncoupled: what becomes of a right sample that finds no wrong one under dpo: "drop" it, or "keep" it as an
+            example without a rejected side (no preference; RationaleDPO's other losses still learn from it).
 
     Returns:
         EXAMPLE, sorted by pair id and order, and counts:
 
         ==========  =================================================================================
         sampled     judgments given; ``right`` and ``wrong`` are their votes
-        kept        examples; ``pairs``: the pairs they come from
+        kept        examples; ``couples``: those with a rejected side; ``pairs``: the pairs they come from
         dropped     {why: how many}: samples, or for couples and examples those, in order of the steps
         letters     {"A": examples whose right letter is A, "B": …}
         ==========  =================================================================================
 
     Raises:
-        UserError: unknown objective, filter or template; a judgment of an unknown pair or without a vote; a pair id
-            that stands for two pairs; nothing kept (says how many went where, and what to change).
+        UserError: unknown objective, filter, template or ``uncoupled``; a judgment of an unknown pair or without a
+            vote; a pair id that stands for two pairs; nothing kept (says how many went where, and what to change).
     """
     if objective not in OBJECTIVES:
         raise UserError(f"objective '{objective}' is unknown; there are: {', '.join(OBJECTIVES)}")
+    if uncoupled not in UNCOUPLED_WAYS:
+        raise UserError(f"uncoupled '{uncoupled}' is unknown; there are: {', '.join(UNCOUPLED_WAYS)}")
     if per_prompt < 1:
         raise UserError(f"per_prompt={per_prompt}: must be at least 1")
     prompt_named(template)
@@ -218,6 +225,9 @@ def examples(
     is_right = pl.col("vote") == pl.col("letter")
     right, wrong = samples.filter(is_right), samples.filter(~is_right)
     counts: dict[str, Any] = {"sampled": samples.height, "right": right.height, "wrong": wrong.height}
+    if objective == "labelled":
+        # The ids end in the vote's letter; the judgment is tokenised anew from its text.
+        right = samples.with_columns(vote="letter", token_ids=pl.lit(None, samples.schema["token_ids"]))
     dropped: dict[str, int] = {}
 
     def keep(frame: pl.DataFrame, name: str, function: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
@@ -241,18 +251,21 @@ def examples(
             "rank",
             *(pl.col(name).alias(f"rejected_{name}") for name in ("rationale", "vote", "token_ids", "n_tokens")),
         )
-        chosen = keep(
-            right,
-            UNCOUPLED,
-            lambda frame: frame.join(others.lazy(), on=[*_PLACE, "rank"], how="inner", maintain_order="left"),
-        )
-        chosen = _counted(apply(chosen, "couples"))
+        chosen = right.join(others, on=[*_PLACE, "rank"], how="left", maintain_order="left")
+        is_couple = pl.col("rejected_vote").is_not_null()
+        alone = chosen.filter(~is_couple)
+        if uncoupled == "drop":
+            alone = keep(alone, UNCOUPLED, lambda frame: frame.clear())
+        couples = apply(chosen.filter(is_couple), "couples")
+        # Couples first: they say more about a prompt than a right sample alone.
+        chosen = _counted(pl.concat([couples, alone]).sort(*_PLACE, pl.col("rejected_vote").is_null(), "rank"))
     else:
         chosen = right
     chosen = keep(chosen, SURPLUS, lambda frame: frame.filter(pl.col("rank") < per_prompt))
     chosen = apply(chosen, "examples").sort(*_PLACE, "rank")
     counts |= {
         "kept": chosen.height,
+        "couples": int(chosen["rejected_vote"].is_not_null().sum()) if objective == "dpo" else 0,
         "pairs": chosen["pair_id"].n_unique(),
         "dropped": dropped,
         "letters": {letter: int((chosen["letter"] == letter).sum()) for letter in "AB"},
@@ -327,7 +340,7 @@ def _rendered(chosen: pl.DataFrame, preferences: pl.DataFrame, template: str) ->
     columns: list[pl.Series | pl.Expr] = []
     for side, text, ids in sides:
         texts = [
-            render_completion(rationale, Verdict(vote))
+            vote and render_completion(rationale, Verdict(vote))
             for rationale, vote in chosen.select(f"{side}rationale", f"{side}vote").iter_rows()
         ]
         columns += [pl.Series(text, texts, dtype=pl.String), pl.col(f"{side}token_ids").alias(ids)]

@@ -39,7 +39,7 @@ def star_fit(**trainer: Any) -> dict[str, Any]:
     return {
         "model": {"init_args": {"backbone": {"lora": None}, "optimizer": {"learning_rate": 1e-2}}},
         "data": {"init_args": {"batch_size": 2}},
-        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 1, **trainer},
+        "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_epochs": 1, **trainer},
     }
 
 

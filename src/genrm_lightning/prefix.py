@@ -101,6 +101,17 @@ class PrefixBatch:
     def n_branches(self) -> int:
         return len(self.last_rows)
 
+    @property
+    def sizes(self) -> Tensor:
+        """How many branches each row has: (R,) int64."""
+        return torch.bincount(self.last_rows, minlength=len(self.right))
+
+    @property
+    def first(self) -> Tensor:
+        """Index of each row's first branch: (R,) int64 in [0, B)."""
+        sizes = self.sizes
+        return sizes.cumsum(0) - sizes
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PrefixBatch:
         """The batch on another device (Lightning calls this)."""
 

@@ -160,5 +160,19 @@ def test_take_leaves_no_prompt_on_both_sides():
     # Every row is taken, left, or shares its prompt with a taken one.
     assert len(rest) == sum(1 for row in frame.iter_rows(named=True) if row["prompt"][0]["content"] not in prompts[0])
     assert take(frame.reverse(), 5)[0].sort("pair_id").equals(taken.sort("pair_id"))
-    with pytest.raises(UserError, match="leave none of 20"):
+    with pytest.raises(UserError, match="20 pairs taken leave none of 20"):
         take(frame, 20)
+    with pytest.raises(UserError, match="21 pairs are more than the 20"):
+        take(frame, 21)
+
+
+def test_take_from_some_categories():
+    frame = table([(f"p{i}", f"prompt {i}", "train") for i in range(20)])
+    frame = frame.with_columns(category=pl.Series(["easy", "hard"] * 10))
+    taken, rest = take(frame, 6, ["easy"])
+    assert set(taken["category"]) == {"easy"} and len(taken) == 6 and len(rest) == 14
+    assert take(frame, 10, ["easy"])[1]["category"].unique().to_list() == ["hard"]
+    with pytest.raises(UserError, match="11 pairs are more than the 10 there are"):
+        take(frame, 11, ["easy"])
+    with pytest.raises(UserError, match="no pair has category 'esay'; there are: easy, hard"):
+        take(frame, 5, ["esay"])

@@ -81,7 +81,7 @@ def test_imitated_are_right_samples_alone(objective, template):
     for column in ("rejected_completion", "rejected_ids", "ref_logp", "ref_rejected_logp"):
         assert frame[column].null_count() == frame.height
     assert counts == {
-        "sampled": 32, "right": 16, "wrong": 16, "kept": 16, "pairs": 8, "letters": {"A": 8, "B": 8},
+        "sampled": 32, "right": 16, "wrong": 16, "kept": 16, "couples": 0, "pairs": 8, "letters": {"A": 8, "B": 8},
         "dropped": dict.fromkeys([star.REPEAT, *([star.TOLD] if objective == "rationalizer" else []), star.SURPLUS], 0),
     }  # fmt: skip
 
@@ -121,6 +121,39 @@ def test_dpo_couples_rank_by_rank_and_uses_no_sample_twice():
     assert counts["dropped"] == {star.REPEAT: 0, star.UNCOUPLED: 1, star.SURPLUS: 0}
     frame, counts = run([*right, *wrong], "dpo", per_prompt=1)
     assert ids(frame) == [2] and counts["dropped"][star.SURPLUS] == 1
+
+
+def test_right_samples_alone_are_kept_where_asked_for():
+    couple = [judgment("pair-0", False, right, p) for right, p in [(True, 0.9), (True, 0.2), (False, 0.5)]]
+    alone = [judgment("pair-0", True, True, p) for p in (0.1, 0.3)]
+    lost = judgment("pair-1", False, False)
+    frame, counts = run([*couple, *alone, lost], "dpo", uncoupled="keep")
+    assert ids(frame) == [couple[0]["token_ids"][0], alone[1]["token_ids"][0]]
+    assert frame["rejected_completion"].is_null().to_list() == [False, True]
+    assert frame["rejected_ids"].is_null().to_list() == [False, True]
+    assert (counts["kept"], counts["couples"]) == (2, 1) and star.UNCOUPLED not in counts["dropped"]
+    assert run([*couple, *alone, lost], "dpo")[1]["dropped"][star.UNCOUPLED] == 3
+    # Nothing to couple with anywhere is no mistake then; and a filter of couples looks at couples alone.
+    assert run(alone, "dpo", uncoupled="keep")[1]["couples"] == 0
+    frame, _ = run([*couple, *alone], "dpo", uncoupled="keep", filters=["max_length_ratio"], per_prompt=5)
+    assert frame.height == 4
+    # A couple goes before a right sample alone, however probable that is.
+    late = [judgment("pair-0", False, True, p, n_tokens=n) for p, n in [(0.9, 90), (0.1, 4)]]
+    late += [judgment("pair-0", False, False, p) for p in (0.9, 0.1)]
+    late.append(judgment("pair-0", False, True, 0.05))
+    frame, _ = run(late, "dpo", uncoupled="keep", filters=["max_length_ratio"])
+    assert ids(frame) == [late[1]["token_ids"][0]]
+
+
+def test_labelled_takes_every_sample_with_the_labels_verdict():
+    rows = [judgment(p, s, r, rationale=f"{p} {s} {r}") for p in PAIRS for s in (False, True) for r in (False, True)]
+    frame, counts = run(rows, "labelled", per_prompt=2)
+    assert counts["kept"] == 32 and counts["letters"] == {"A": 16, "B": 16}
+    for row in frame.iter_rows(named=True):
+        assert parse(row["completion"]) == ("A" if chosen_is_a(row["pair_id"], row["swapped"]) else "B")
+    assert frame["completion"].str.contains("False\n", literal=False).sum() == 16, "samples with a wrong vote, too"
+    # Their ids end in the vote: the text is what counts.
+    assert frame["completion_ids"].null_count() == 32
 
 
 def test_dpo_never_couples_across_orders_or_pairs():
@@ -256,7 +289,8 @@ def test_another_couple_steps_in_for_one_that_a_filter_dropped():
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"objective": "ppo"}, "objective 'ppo' is unknown; there are: sft, dpo, rationalizer"),
+        ({"objective": "ppo"}, "objective 'ppo' is unknown; there are: sft, dpo, rationalizer, labelled"),
+        ({"uncoupled": "maybe"}, "uncoupled 'maybe' is unknown; there are: drop, keep"),
         ({"filters": ["both_order"]}, "filter 'both_order' is unknown; there are: no_repetition, min_words, max_leng"),
         ({"filters": ["min_words:n=3"]}, "filter 'min_words' has no parameter 'n'; there are: words"),
         ({"filters": ["balance:x=1"]}, "filter 'balance' has no parameter 'x'; there are: none"),

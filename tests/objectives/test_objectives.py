@@ -25,6 +25,7 @@ from genrm_lightning.objectives import (
     STaRSFT,
 )
 from genrm_lightning.objectives.base import check_gradients, cosine
+from genrm_lightning.prefix import collate
 from genrm_lightning.scoring import score_examples
 from tests.tiny import Steps, examples, make_trainer, preferences
 
@@ -44,9 +45,10 @@ KINDS = {
     "dpo": (RationaleDPO, {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1}, 0.1),
     "dpo, direct": (
         RationaleDPO,
-        {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1, "verdict_weight": 1.0, "direct_weight": 1.0},
+        {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1, "choice_weight": 1.0, "direct_weight": 1.0},
         0.1,
     ),
+    "star_sft, direct": (STaRSFT, {"judge_prompt": "brief", "choice_weight": 1.0, "direct_weight": 1.0}, 0.1),
     "rationalizer": (Rationalizer, {"judge_prompt": "brief"}, 0.1),
 }
 
@@ -96,7 +98,7 @@ def test_eight_rows_are_learned_by_heart(tiny_llama, tmp_path, files, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_trainable_tensor_is_trained(tiny_llama, tmp_path, files, kind, way):
     """Three steps: the check in the first two of them does not raise, and every tensor has moved."""
-    objective = make(kind, tiny_llama, way)
+    objective = make(kind, tiny_llama, way, rate=1e-3)
     objective.configure_model()
     before = {n: p.detach().clone() for n, p in objective.named_parameters()}
     steps, _ = fit(objective, files[kind], tmp_path, epochs=3)
@@ -114,7 +116,7 @@ def test_every_trainable_tensor_is_trained(tiny_llama, tmp_path, files, kind, wa
 @pytest.mark.parametrize("kind", KINDS)
 def test_frozen_weights_in_bf16(tiny_llama, tmp_path, files, kind, way, precision):
     """As the shipped configs have it; what is trained stays float32."""
-    objective = make(kind, tiny_llama, way)
+    objective = make(kind, tiny_llama, way, rate=1e-3)
     objective.backbone_settings.dtype = "bfloat16"
     steps, _ = fit(objective, files[kind], tmp_path, epochs=3, precision=precision)
     assert steps.losses[-1] < steps.losses[0]
@@ -199,9 +201,6 @@ def test_dpo_names_what_a_row_lacks(tiny_llama, tmp_path):
     renderer = objective.renderer
     with pytest.raises(UserError, match=r"pair pair-0: 'ref_logp' is empty; .* genrm_lightning score"):
         list(objective.trees(examples(1), renderer))
-    single = examples(1).with_columns(rejected_completion=pl.lit(None, pl.String))
-    with pytest.raises(UserError, match=r"pair pair-0: 'rejected_completion' is empty; .* --objective dpo"):
-        list(objective.trees(single, renderer))
 
 
 # Trees
@@ -355,21 +354,72 @@ def test_norms_are_not_decayed(tiny_llama, tmp_path, files):
     assert (len(decayed["params"]), len(rest["params"])) == (16, 5)
 
 
-def test_a_verdict_that_need_not_open_leaves_its_first_token_alone(tiny_llama):
-    renderer = load_renderer(str(tiny_llama))
-    whole, rest = (
-        next(iter(GenRM(backbone(tiny_llama), judge_prompt="brief", opens=opens).trees(preferences(1), renderer)))
-        for opens in (True, False)
-    )
-    assert whole.branches[0].ids == rest.branches[0].ids
-    assert rest.branches[0].roles == [None, *whole.branches[0].roles[1:]]
-
-
-def test_the_direct_verdict_is_a_third_branch(tiny_llama, files):
+@pytest.mark.parametrize(("kind", "rejected"), [("dpo", 1), ("star_sft", 0)])
+def test_the_direct_verdict_is_the_second_branch(tiny_llama, files, kind, rejected):
     renderer = load_renderer(str(tiny_llama))
     rows = pl.read_parquet(files["dpo"])
     (plain, *_), (direct, *_) = (
-        list(make("dpo", tiny_llama, direct_weight=weight).trees(rows, renderer)) for weight in (0.0, 1.0)
+        list(make(kind, tiny_llama, direct_weight=weight).trees(rows, renderer)) for weight in (0.0, 1.0)
     )
-    assert direct.branches[:2] == plain.branches
-    assert direct.branches[2] == renderer.completion("", renderer.verdict_of(plain.branches[0]))
+    assert len(plain.branches) == 1 + rejected
+    chosen, verdict, *rest = direct.branches
+    assert [chosen, *rest] == plain.branches
+    assert verdict == renderer.completion("", renderer.verdict_of(chosen))
+
+
+def losses_of(objective, rows) -> tuple[float, dict]:
+    """Loss and values of the rows as one batch, before any step."""
+    objective.configure_model()
+    renderer = objective.renderer
+    letters = tuple(renderer.letter_ids.values())
+    batch = collate(list(objective.trees(rows, renderer)), renderer.pad_id, letters)
+    with torch.no_grad():
+        total, values = objective.loss(batch, objective(batch))
+    return float(total), values
+
+
+@pytest.mark.parametrize("kind", ["dpo", "dpo, direct"])
+def test_a_row_without_a_rejected_judgment(tiny_llama, files, kind):
+    """It has no preference; couples beside it lose and gain nothing by it."""
+    rows = pl.read_parquet(files["dpo"])[:4]
+    alone = pl.col("pair_id") == rows["pair_id"][1]
+    mixed = rows.with_columns(
+        pl.when(~alone).then(name) for name in ("rejected_completion", "rejected_ids", "ref_rejected_logp")
+    )
+    options = {"beta": 0.5, "nll_weight": 0.25, "choice_weight": 2.0}
+    couples, of_couples = losses_of(make(kind, tiny_llama, **options), rows)
+    found, values = losses_of(make(kind, tiny_llama, **options), mixed)
+    assert torch.isnan(values["dpo_loss"]).tolist() == torch.isnan(values["reward_margin"]).tolist() == [0, 1, 0, 0]
+    for name in ("choice_nll", "chosen_logp_per_token", "accuracy"):
+        assert values[name].tolist() == pytest.approx(of_couples[name].tolist(), abs=1e-5)
+    # The sum over the rows lacks one row's preference, ln 2 before the first step.
+    assert 4 * (couples - found) == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_the_terms_of_a_small_judges_loss(tiny_llama, files):
+    """Weights multiply what the log calls choice_nll, chosen_logp_per_token, …; a direct verdict is a term more."""
+    rows = pl.read_parquet(files["dpo"])
+    plain, values = losses_of(make("dpo", tiny_llama, nll_weight=0.0), rows)
+    assert plain == pytest.approx(float(values["dpo_loss"].mean()))
+    weighted, _ = losses_of(make("dpo", tiny_llama, nll_weight=0.5, choice_weight=3.0), rows)
+    extra = -0.5 * values["chosen_logp_per_token"].mean() + 3 * values["choice_nll"].mean()
+    assert weighted - plain == pytest.approx(float(extra), abs=1e-4)
+    sft, values = losses_of(make("star_sft", tiny_llama), rows)
+    weighted, _ = losses_of(make("star_sft", tiny_llama, choice_weight=3.0), rows)
+    assert weighted - sft == pytest.approx(3 * float(values["choice_nll"].mean()), abs=1e-4)
+    direct, both = losses_of(make("star_sft", tiny_llama, direct_weight=2.0), rows)
+    margin = both["direct_accuracy"]
+    assert direct - sft == pytest.approx(2 * float(torch.nn.functional.softplus(-margin).mean()), abs=1e-4)
+    assert both["accuracy"].tolist() == pytest.approx(values["accuracy"].tolist(), abs=1e-4)
+
+
+def test_values_that_no_example_has_are_not_logged(tiny_llama, tmp_path, files):
+    """A fit on right samples alone goes on, says so once, and shows no preference."""
+    rows = pl.read_parquet(files["dpo"]).with_columns(rejected_completion=pl.lit(None, pl.String))
+    write_table(rows, tmp_path / "alone.parquet", EXAMPLE)
+    with pytest.warns(UserWarning, match="no row has a rejected judgment"):
+        steps, metrics = fit(make("dpo, direct", tiny_llama), str(tmp_path / "alone.parquet"), tmp_path, epochs=3)
+    assert steps.losses[-1] < steps.losses[0]
+    assert "train/choice_nll" in metrics and "train/dpo_loss" not in metrics
+    with pytest.raises(UserError, match=r"pair pair-0: 'rejected_completion' is empty, as in every row; .* dpo"):
+        list(make("dpo", tiny_llama, nll_weight=0.0).trees(rows, load_renderer(str(tiny_llama))))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 
@@ -11,10 +12,12 @@ import pytest
 
 from data_tools.artifact import read_json
 from data_tools.errors import UserError
-from data_tools.judging import PROMPTS
+from data_tools.judging import Verdict, hint, render_completion
+from data_tools.order import chosen_is_a
 from genrm_lightning import cli
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
+from genrm_lightning.commands import star_settings
 from genrm_lightning.star import fitting, loop, stages
 from tests.tiny_star import leftovers, scalars, star_config, star_fit, tables, write_yaml
 
@@ -81,10 +84,8 @@ def test_variants_and_the_base_start(tmp_path, capsys, tiny_llama, variant, obje
         assert judge["objective"] == objective and judge["backbone"]["name"] == str(tiny_llama)
         examples = pl.read_parquet(run / f"iteration-{iteration}/select/examples.parquet")
         assert examples["rejected_completion"].is_null().all() == (variant != "star-dpo")
-        hint = PROMPTS["brief"].hint.split("{")[0]
-        assert not any("better than response" in turn["content"] for prompt in examples["prompt"] for turn in prompt), (
-            hint
-        )
+        shown = [turn["content"] for prompt in examples["prompt"] for turn in prompt]
+        assert not any(hint("brief", told) in text for told in (Verdict.A, Verdict.B) for text in shown)
         assert (run / f"iteration-{iteration}/score").exists() == (variant == "star-dpo")
         assert summary["rows"][iteration]["kept"] == examples.height > 0
     judges = [set(table["judge"]) for name, table in tables(run).items() if "iteration-2/sample" in name]
@@ -107,18 +108,99 @@ def test_adapters_go_on_over_iterations(tmp_path, capsys, tiny_llama):
 
 
 def test_a_warm_start_is_a_row_of_its_own(tmp_path, capsys, tiny_llama):
-    warm = {"pairs": 5, "fit": star_fit()}
+    warm = {"pairs": 5, "categories": ["copy", "topic", "start"], "fit": star_fit()}
     said, summary = star(capsys, tmp_path, tiny_llama, warm_start=warm, start="base")
     assert [row["kind"] for row in summary["rows"]] == ["zero_shot", "warm_start", "iteration"] and "warm start" in said
     run = tmp_path / "run"
-    assert judge_info(run / "warm-start/fit/judge")["objective"] == "GenRM"
+    assert leftovers(run) == []
+    assert judge_info(run / "warm-start/fit/judge")["objective"] == "STaRSFT"
     assert judge_info(run / "iteration-1/fit/judge")["backbone"]["name"] == str(run / "warm-start/fit/judge")
     found = tables(run)
-    assert found["data/warm.parquet"].height == 5 and found["data/train.parquet"].height == 11
+    pairs = found["data/warm.parquet"]
+    assert pairs.height == 5 and found["data/train.parquet"].height == 11
+    assert set(pairs["category"]) <= {"copy", "topic", "start"}
+    judgments, examples = (found[f"warm-start/{name}.parquet"] for name in ("sample/judgments", "select/examples"))
+    assert judgments.height == examples.height == 10 and set(judgments["judge"]) == {str(tiny_llama)}
+    right = {row: "A" if chosen_is_a(*row) else "B" for row in examples.select("pair_id", "swapped").iter_rows()}
+    # The backbone's own words, and the label's verdict behind them.
+    for written, trained in zip(judgments.iter_rows(named=True), examples.iter_rows(named=True), strict=True):
+        place = (trained["pair_id"], trained["swapped"])
+        assert place == (written["pair_id"], written["swapped"])
+        assert trained["completion"] == render_completion(written["rationale"], Verdict(right[place]))
     sampled = set(found["iteration-1/sample/judgments.parquet"]["pair_id"])
-    assert not sampled & set(found["data/warm.parquet"]["pair_id"]), "no iteration samples a pair it was shown"
+    assert not sampled & set(pairs["pair_id"]), "no iteration samples a pair it was shown"
+    before = stamps(run)
     again, _ = star(capsys, tmp_path, tiny_llama, warm_start=warm, start="base")
-    assert "nothing to do" in again
+    assert "nothing to do" in again and stamps(run) == before
+    # Another warm start is another run; one that another fit trained too.
+    for name, changed in (("data", {"pairs": 4}), ("warm-start/fit", {"fit": star_fit(max_epochs=2)})):
+        file = write_yaml(
+            tmp_path / "other.yaml", star_config(run, tiny_llama, warm_start=warm | changed, start="base")
+        )
+        assert main(["star", "--config", str(file)]) == 2
+        assert f"{name}/manifest.json: made with another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("warm", "said"),
+    [
+        ({"pairs": 12}, "warm_start: 12 pairs are more than the 7 there are to take from"),
+        ({"pairs": 2, "categories": ["poem"]}, "warm_start: no pair has category 'poem'; there are: case, copy"),
+    ],
+)
+def test_a_warm_start_without_pairs(tmp_path, capsys, tiny_llama, warm, said):
+    warm = {"categories": ["copy", "topic", "start"]} | warm | {"fit": star_fit()}
+    file = write_yaml(tmp_path / "star.yaml", star_config(tmp_path / "run", tiny_llama, warm_start=warm))
+    assert main(["star", "--config", str(file)]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_right_samples_alone_are_trained_on_where_asked_for(tmp_path, capsys, tiny_llama):
+    fit = star_fit()
+    fit["model"]["init_args"]["choice_weight"] = 1.0
+    _, summary = star(capsys, tmp_path, tiny_llama, uncoupled="keep", fit=fit)
+    examples = tables(tmp_path / "run")["iteration-1/score/examples.parquet"]
+    alone = examples["rejected_completion"].is_null()
+    assert 0 < alone.sum() < len(alone) and summary["rows"][1]["kept"] == len(alone)
+    assert (examples["ref_rejected_logp"].is_null() == alone).all()
+
+
+def test_what_the_run_decides_is_not_for_the_config(tmp_path, capsys, tiny_llama):
+    for section, name, key, value in (
+        ("model", "class_path", "model.class_path", "genrm_lightning.objectives.STaRSFT"),
+        ("trainer", "default_root_dir", "trainer.default_root_dir", "elsewhere"),
+    ):
+        fit = star_fit()
+        fit[section][name] = value
+        file = write_yaml(tmp_path / "star.yaml", star_config(tmp_path / "run", tiny_llama, fit=fit))
+        assert main(["star", "--config", str(file)]) == 2
+        assert f"fit.{key}: the run decides it" in capsys.readouterr().err
+
+
+def test_the_seed_reaches_the_fit(tmp_path, tiny_llama):
+    for seed in (0, 5):
+        settings = star_settings(["--config", str(write_yaml(tmp_path / "s.yaml", star_config(tmp_path, tiny_llama)))])
+        settings.seed = seed
+        config = fitting.fit_config(settings, tmp_path, "start", tmp_path, tmp_path, "iteration-1")
+        assert config["seed_everything"] == config["data"]["init_args"]["seed"] == seed
+
+
+def test_a_judge_is_known_by_its_weights(tmp_path, tiny_llama):
+    """A judge that was fitted anew in the same folder has files of the same names and sizes."""
+    shutil.copytree(tiny_llama, tmp_path / "judge")
+    before = stages.identity(str(tmp_path / "judge"))
+    weights = tmp_path / "judge/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    after = stages.identity(str(tmp_path / "judge"))
+    assert before != after
+    # An adapter's base is part of it.
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/genrm.json").write_text(json.dumps({"adapter": True, "base": str(tmp_path / "judge")}))
+    first = stages.identity(str(tmp_path / "adapter"))
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert stages.identity(str(tmp_path / "adapter")) != first
 
 
 def test_what_tensorboard_shows(tmp_path, capsys, tiny_llama):

@@ -82,7 +82,10 @@ class Objective(L.LightningModule):
 
     @abstractmethod
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        """(mean loss, values to log, one an example). A value named like one of ``metrics`` goes to it."""
+        """(mean loss, values to log). A value named like one of ``metrics`` goes to it.
+
+        Values have one number an example, NaN for an example that has no such value: means leave it out.
+        """
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
@@ -170,10 +173,20 @@ class Objective(L.LightningModule):
         loss, values = self.loss(batch, self(batch))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
-        n = len(batch.pair_ids)
         on_step = stage == "train/"
-        self.log(f"{stage}loss", loss.detach(), on_step=on_step, on_epoch=not on_step, prog_bar=True, batch_size=n)
+        self.log(
+            f"{stage}loss",
+            loss.detach(),
+            on_step=on_step,
+            on_epoch=not on_step,
+            prog_bar=True,
+            batch_size=len(batch.pair_ids),
+        )
         for name, value in values.items():
+            value = value[~value.isnan()]
+            of = len(value)
+            if not of:
+                continue
             if name in metrics:
                 metrics[name](value)
                 value = metrics[name]
@@ -185,7 +198,7 @@ class Objective(L.LightningModule):
                 on_step=on_step,
                 on_epoch=not on_step,
                 prog_bar=name == "accuracy",
-                batch_size=n,
+                batch_size=of,
             )
         return loss
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
 import polars as pl
+import torch
 from torch import Tensor
 
 from data_tools.errors import UserError
@@ -24,19 +26,18 @@ class RationaleDPO(Objective):
     """−log σ(β[Δ log π/π_ref]) over rationale and verdict, arXiv 2410.12832 eq. 9, with an NLL anchor.
 
     The reference is the policy at the iteration's start; its log-probabilities stand in the rows
-    (``python -m genrm_lightning score`` writes them), so the loss starts at ln 2. The judge prompt is the prefix,
-    the two judgments are its branches: right verdict first.
+    (``python -m genrm_lightning score`` writes them), so the loss starts at ln 2. The judge prompt is the prefix, the
+    judgments are its branches: right verdict first. A row without a rejected judgment (``data_tools star --uncoupled
+    keep``) has no preference; the other terms learn from it all the same.
 
     Args:
         beta: β; the paper's 1.0.
         variant: sigmoid, or ipo (the table's STaR-IPO, β 0.4).
         label_smoothing: cDPO's ε.
         nll_weight: weight of the chosen judgment's length-normalised NLL (arXiv 2409.14664): keeps its probability up.
-        verdict_weight: weight of −log p(right letter | {A, B}) after the chosen rationale, GenRM's loss in that place.
-            The letter is one token among a rationale's many: a small judge whose verdicts say nothing yet learns to
-            tell its rationales apart before it learns to judge (docs/log.md).
-        direct_weight: weight of GenRM's own loss, the verdict without a rationale, as a third branch of the same
-            prompt (SFR-Judge, arXiv 2409.14664, mixes such examples in): a few tokens a prompt.
+        choice_weight, direct_weight: as in :class:`~genrm_lightning.objectives.STaRSFT`, of the chosen judgment.
+            Without them a small judge whose verdicts say nothing yet learns to tell its rationales apart before it
+            learns to judge (docs/log.md).
     """
 
     table = EXAMPLE
@@ -50,7 +51,7 @@ class RationaleDPO(Objective):
         variant: Literal["sigmoid", "ipo"] = "sigmoid",
         label_smoothing: float = 0.0,
         nll_weight: float = 0.0,
-        verdict_weight: float = 0.0,
+        choice_weight: float = 0.0,
         direct_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
@@ -58,48 +59,63 @@ class RationaleDPO(Objective):
         self.variant = variant
         self.label_smoothing = label_smoothing
         self.nll_weight = nll_weight
-        self.verdict_weight = verdict_weight
+        self.choice_weight = choice_weight
         self.direct_weight = direct_weight
 
     def metrics(self):
         return {"reward_accuracy": PreferenceAccuracy(), "accuracy": PreferenceAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
+        if rows["rejected_completion"].null_count() == len(rows):
+            if not (self.nll_weight or self.choice_weight or self.direct_weight):
+                raise UserError(
+                    f"pair {rows['pair_id'][0]}: 'rejected_completion' is empty, as in every row; write it with: "
+                    "python -m data_tools star --objective dpo"
+                )
+            warnings.warn("no row has a rejected judgment: there is no preference to learn", stacklevel=2)
         for row in rows.iter_rows(named=True):
-            if row["rejected_completion"] is None or row["ref_logp"] is None or row["ref_rejected_logp"] is None:
-                missing = "rejected_completion" if row["rejected_completion"] is None else "ref_logp"
-                raise UserError(f"pair {row['pair_id']}: '{missing}' is empty; write it with: "
-                                + ("python -m data_tools star --objective dpo" if missing == "rejected_completion"
-                                   else "python -m genrm_lightning score"))  # fmt: skip
-            chosen = renderer.judgment(row["completion"], row["completion_ids"])
-            rejected = renderer.judgment(row["rejected_completion"], row["rejected_ids"])
-            right = int(renderer.verdict_of(chosen) is Verdict.B)
-            branches = [chosen, rejected]
+            branches = [renderer.judgment(row["completion"], row["completion_ids"])]
+            right = renderer.verdict_of(branches[0])
             if self.direct_weight:
-                branches.append(renderer.completion("", renderer.verdict_of(chosen)))
-            reference = {"ref_logp": [row["ref_logp"], row["ref_rejected_logp"]]}
-            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), branches, right, reference)
+                branches.append(renderer.completion("", right))
+            reference = []
+            if row["rejected_completion"] is not None:
+                branches.append(renderer.judgment(row["rejected_completion"], row["rejected_ids"]))
+                reference = [row["ref_logp"], row["ref_rejected_logp"]]
+                if None in reference:
+                    raise UserError(
+                        f"pair {row['pair_id']}: 'ref_logp' is empty; write it with: python -m genrm_lightning score"
+                    )
+            extras = {"ref_logp": reference}
+            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), branches, int(right is Verdict.B), extras)
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        rows = len(batch.pair_ids)
-        chosen, rejected, *_ = batch.by_branch(output.logps).view(rows, -1).unbind(1)  # (R,) summed log-probs
-        ref_chosen, ref_rejected = batch.extras["ref_logp"].view(-1, 2).unbind(1)
-        values, chosen_reward, rejected_reward = losses.dpo(
-            chosen, rejected, ref_chosen, ref_rejected, self.beta, self.variant, self.label_smoothing
+        before = 2 if self.direct_weight else 1  # branches before the rejected one
+        first, coupled = batch.first, batch.sizes > before  # (R,); (R,) bool, C of them
+        logp, n_tokens = batch.by_branch(output.logps), batch.counts()  # (B,)
+        nll = losses.mean_nll(logp, n_tokens)
+        right, wrong = right_and_wrong(batch, output.logps)  # (B,)
+        choice = losses.choice_nll(right, wrong)
+        chosen, rejected = first[coupled], first[coupled] + before  # (C,)
+        ref_chosen, ref_rejected = batch.extras["ref_logp"][0::2], batch.extras["ref_logp"][1::2]
+        preference, chosen_reward, rejected_reward = losses.dpo(
+            logp[chosen], logp[rejected], ref_chosen, ref_rejected, self.beta, self.variant, self.label_smoothing
         )
-        n_chosen, n_rejected, *_ = batch.counts().view(rows, -1).unbind(1)
-        nll = losses.mean_nll(chosen, n_chosen)
-        right, wrong = right_and_wrong(batch, output.logps)
-        choice = losses.choice_nll(right[:, 0], wrong[:, 0])
-        total = values + self.nll_weight * nll + self.verdict_weight * choice
+        total = self.nll_weight * nll[first] + self.choice_weight * choice[first]
         if self.direct_weight:
-            total = total + self.direct_weight * losses.verdict_nll(right[:, 2], wrong[:, 2])
-        return total.mean(), {
-            "dpo_loss": values.detach(),
-            "reward_accuracy": chosen_reward - rejected_reward,
-            "reward_margin": chosen_reward - rejected_reward,
-            "chosen_logp_per_token": (chosen / n_chosen).detach(),
-            "rejected_logp_per_token": (rejected / n_rejected).detach(),
-            "verdict_loss": choice.detach(),
-            "accuracy": (right - wrong)[:, 0].detach(),
+            total = total + self.direct_weight * choice[first + 1]
+
+        def of_couples(values: Tensor) -> Tensor:
+            """(C,) -> (R,), NaN where a row has no such value."""
+            return values.new_full((len(coupled),), torch.nan).masked_scatter(coupled, values.detach())
+
+        margin = of_couples(chosen_reward - rejected_reward)
+        return total.mean() + preference.sum() / len(coupled), {
+            "dpo_loss": of_couples(preference),
+            "reward_accuracy": margin,
+            "reward_margin": margin,
+            "chosen_logp_per_token": -nll[first].detach(),
+            "rejected_logp_per_token": of_couples(-nll[rejected]),
+            "choice_nll": choice[first].detach(),
+            "accuracy": (right - wrong)[first].detach(),
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import polars as pl
 from torch import Tensor
@@ -20,12 +19,12 @@ from genrm_lightning.rendering import Renderer
 
 
 def right_and_wrong(batch: PrefixBatch, logps: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the right and the wrong letter at each branch's verdict: two (R, branches a row) tensors.
+    """Log-probabilities of the right and of the wrong letter at each branch's verdict: (B,) and (B,), nats.
 
-    Every row has the same number of branches, each with a verdict (under DPO the first is the chosen one).
+    Every branch of the batch has a verdict; which letter is right is the same throughout a row.
     """
-    logp_a, logp_b = (logp.view(len(batch.right), -1) for logp in batch.letters(logps))
-    is_a = (batch.right == 0)[:, None]
+    logp_a, logp_b = batch.letters(logps)
+    is_a = batch.right[batch.last_rows] == 0
     return logp_a.where(is_a, logp_b), logp_b.where(is_a, logp_a)
 
 
@@ -38,8 +37,6 @@ class GenRM(Objective):
     Args:
         label_smoothing: share of the target that goes to the other letter.
         format_weight: weight of the frame's tokens, averaged.
-        opens: train the frame's first token too, so that the judge gives its verdict at once. False leaves it free to
-            write a rationale first: for a warm start of STaR.
     """
 
     table = PREFERENCE
@@ -51,12 +48,10 @@ class GenRM(Objective):
         judge_prompt: str = "mt_bench",
         label_smoothing: float = 0.0,
         format_weight: float = 0.1,
-        opens: bool = True,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
         self.label_smoothing = label_smoothing
         self.format_weight = format_weight
-        self.opens = opens
 
     def metrics(self):
         return {"accuracy": PreferenceAccuracy()}
@@ -67,12 +62,10 @@ class GenRM(Objective):
                 a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
                 messages = render_prompt(row["prompt"], a, b, self.judge_prompt)
                 branch = renderer.completion("", Verdict(right))
-                if not self.opens:
-                    branch = replace(branch, roles=[None, *branch.roles[1:]])
                 yield Tree(row["pair_id"], renderer.prompt(messages), [branch], right=int(right == "B"))
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        right, wrong = (logp.squeeze(1) for logp in right_and_wrong(batch, output.logps))
+        right, wrong = right_and_wrong(batch, output.logps)
         letter = losses.verdict_nll(right, wrong, self.label_smoothing)
         around = batch.by_branch(output.logps) - right  # every token of the branch but its letter
         framing = losses.mean_nll(around, batch.counts() - 1)
@@ -83,10 +76,15 @@ class GenRM(Objective):
 class STaRSFT(Objective):
     """STaR-SFT, −log π(r, I | x, y1, y2), arXiv 2410.12832 eq. 8, on the model's own samples with the right verdict.
 
-    A completion's loss is the mean over its tokens, rationale and verdict weighted apart.
+    A completion's loss is the mean over its tokens, rationale and verdict weighted apart. The other two terms serve a
+    small judge, whose verdict is one token among a rationale's many.
 
     Args:
         rationale_weight, verdict_weight: weights of the two parts' token losses.
+        choice_weight: weight of −log p(right letter | {A, B}) after the rationale. Among the two letters alone: the
+            loss over the whole vocabulary would also teach to write A and B everywhere (docs/log.md).
+        direct_weight: weight of the same loss without a rationale, on a second branch of the prompt (SFR-Judge,
+            arXiv 2409.14664, mixes such examples in): a few tokens a prompt.
     """
 
     table = EXAMPLE
@@ -98,28 +96,43 @@ class STaRSFT(Objective):
         judge_prompt: str = "mt_bench",
         rationale_weight: float = 1.0,
         verdict_weight: float = 1.0,
+        choice_weight: float = 0.0,
+        direct_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
         self.rationale_weight = rationale_weight
         self.verdict_weight = verdict_weight
+        self.choice_weight = choice_weight
+        self.direct_weight = direct_weight
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy()}
+        return {"accuracy": PreferenceAccuracy(), "direct_accuracy": PreferenceAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):
-            branch = renderer.judgment(row["completion"], row["completion_ids"])
-            right = renderer.verdict_of(branch)
-            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), [branch], right=int(right is Verdict.B))
+            branches = [renderer.judgment(row["completion"], row["completion_ids"])]
+            right = renderer.verdict_of(branches[0])
+            if self.direct_weight:
+                branches.append(renderer.completion("", right))
+            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), branches, right=int(right is Verdict.B))
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
-        rationale = batch.by_branch(output.logps, [Role.RATIONALE])
-        verdict = batch.by_branch(output.logps, [Role.VERDICT])
+        judgment = batch.first  # (R,)
+        rationale = batch.by_branch(output.logps, [Role.RATIONALE])[judgment]
+        verdict = batch.by_branch(output.logps, [Role.VERDICT])[judgment]
         weighted = self.rationale_weight * rationale + self.verdict_weight * verdict
-        right, wrong = (logp.squeeze(1) for logp in right_and_wrong(batch, output.logps.detach()))
+        right, wrong = right_and_wrong(batch, output.logps)  # (B,)
+        choice = losses.choice_nll(right, wrong)
+        total = losses.mean_nll(weighted, batch.counts(TOKENS)[judgment]) + self.choice_weight * choice[judgment]
+        margin = (right - wrong).detach()
+        n_rationale, n_verdict = (batch.counts([role])[judgment] for role in TOKENS)
         values = {
-            "rationale_nll": losses.mean_nll(rationale.detach(), batch.counts([Role.RATIONALE]).clamp(min=1)),
-            "verdict_nll": losses.mean_nll(verdict.detach(), batch.counts([Role.VERDICT])),
-            "accuracy": right - wrong,
+            "rationale_nll": losses.mean_nll(rationale.detach(), n_rationale.clamp(min=1)),
+            "verdict_nll": losses.mean_nll(verdict.detach(), n_verdict),
+            "choice_nll": choice[judgment].detach(),
+            "accuracy": margin[judgment],
         }
-        return losses.mean_nll(weighted, batch.counts(TOKENS)).mean(), values
+        if self.direct_weight:
+            total = total + self.direct_weight * choice[judgment + 1]
+            values["direct_accuracy"] = margin[judgment + 1]
+        return total.mean(), values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from inspect import signature
 
 import polars as pl
@@ -34,24 +35,27 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     Raises:
         UserError: names the longest pair and the number that it breaks.
     """
-    from transformers import AutoConfig
-
-    from genrm_lightning.backbone import load_renderer, resolve
+    from genrm_lightning.backbone import context_of, load_renderer
     from genrm_lightning.data import Tables
 
     renderer = load_renderer(settings.backbone)
-    context = AutoConfig.from_pretrained(resolve(settings.backbone)).max_position_embeddings
+    context = context_of(settings.backbone) or sys.maxsize  # a config that does not say has no limit
     frame = 2 * len(renderer.frame_ids) + 1 + len(renderer.close_ids)  # as the sampler reserves it
+    judgment = settings.sampling.rationale_tokens + frame
+    objective, _, told = VARIANTS[settings.variant]
+    # Beside its prompt a tree holds: a right and a wrong judgment, a verdict alone.
+    branches = {"train": 2 * judgment + frame if objective == "dpo" else judgment + frame, "warm": judgment + frame}
     limits = {}
     for name in tables:
-        sampling = settings.sampling if name == "train" else settings.evaluation
+        trained = name in branches
+        sampling = settings.sampling if trained else settings.evaluation
         limits[name] = (context - sampling.rationale_tokens - frame, f"the model's context of {context}")
-    objective, _, told = VARIANTS[settings.variant]
-    arguments = (settings.fit.get("data") or {}).get("init_args") or {}
-    most = arguments.get("max_tokens", signature(Tables).parameters["max_tokens"].default)
-    judgment = settings.sampling.rationale_tokens + frame
-    room = most - (2 * judgment + frame if objective == "dpo" else judgment)  # right, wrong, and a verdict alone
-    limits["train"] = min(limits["train"], (room, f"fit.data.init_args.max_tokens of {most}"))
+        if trained:
+            section = "warm_start.fit" if name == "warm" else "fit"
+            fit = settings.warm_start.fit if name == "warm" else settings.fit
+            arguments = (fit.get("data") or {}).get("init_args") or {}
+            most = arguments.get("max_tokens", signature(Tables).parameters["max_tokens"].default)
+            limits[name] = min(limits[name], (most - branches[name], f"{section}.data.init_args.max_tokens of {most}"))
     for name, table in tables.items():
         for row in table.iter_rows(named=True):
             a, b, right = responses(row["pair_id"], False, row["chosen"], row["rejected"])

@@ -20,10 +20,7 @@ from data_tools.errors import UserError
 from genrm_lightning.star.settings import VARIANTS, StarSettings
 
 CONFIG = "fit.yaml"
-
-
 WARM_START = "warm-start"
-_DIRECT = "genrm_lightning.objectives.GenRM"
 
 
 def fit_config(
@@ -34,18 +31,26 @@ def fit_config(
     Args:
         name: iteration-i, or WARM_START for the ``warm_start.fit`` section.
     """
-    warm = name == WARM_START
-    config = deepcopy(settings.warm_start.fit if warm else settings.fit)
+    section = "warm_start.fit" if name == WARM_START else "fit"
+    config = deepcopy(settings.warm_start.fit if name == WARM_START else settings.fit)
     model = _section(config, "model")
-    model["class_path"] = _DIRECT if warm else VARIANTS[settings.variant][1]
     arguments = _section(model, "init_args")
-    arguments["judge_prompt"] = settings.judge_prompt
-    _section(arguments, "backbone")["name"] = start
     data = _section(config, "data")
-    data["class_path"] = "genrm_lightning.data.Tables"
-    _section(data, "init_args")["train"] = str(examples)
+    of_data = _section(data, "init_args")
     trainer = _section(config, "trainer")
-    trainer["default_root_dir"] = str(folder)
+    variant = "star-sft" if name == WARM_START else settings.variant
+    for holder, where, key, value in (
+        (model, "model", "class_path", VARIANTS[variant][1]),
+        (arguments, "model.init_args", "judge_prompt", settings.judge_prompt),
+        (_section(arguments, "backbone"), "model.init_args.backbone", "name", start),
+        (data, "data", "class_path", "genrm_lightning.data.Tables"),
+        (of_data, "data.init_args", "train", str(examples)),
+        (trainer, "trainer", "default_root_dir", str(folder)),
+    ):
+        if key in holder:
+            raise UserError(f"{section}.{where}.{key}: the run decides it; leave it out of the star config")
+        holder[key] = value
+    of_data.setdefault("seed", settings.seed)
     if "logger" not in trainer:
         trainer["logger"] = {
             "class_path": "lightning.pytorch.loggers.TensorBoardLogger",

@@ -19,12 +19,12 @@ from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
 from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.star import stages
+from genrm_lightning.star.fitting import WARM_START, check_config
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
 from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
 LOGDIR = "tensorboard"
-WARM_START = "warm-start"
 LOCK = ".lock"
 _PATIENCE = 2.0  # seconds for a killed run's processes to let go of its folder
 
@@ -37,8 +37,6 @@ def run(settings: StarSettings) -> dict[str, Any]:
     """
     root = Path(settings.run)
     if _complete(root) < settings.iterations:
-        from genrm_lightning.star.fitting import check_config
-
         check_config(settings)
     root.mkdir(parents=True, exist_ok=True)
     with _only_one(root):
@@ -52,12 +50,15 @@ def run(settings: StarSettings) -> dict[str, Any]:
         summary = _report(settings, root, pairs, rows, evaluated)
         if settings.warm_start is not None:
             folder = root / WARM_START
-            fitted = stages.warm_start(settings, folder / "fit", pairs, *base, root / LOGDIR)
+            samples = stages.sample_warm(settings, folder / "sample", pairs, *base)
+            examples = stages.select_warm(settings, folder / "select", pairs, samples)
+            fitted = stages.fit(settings, folder / "fit", examples, *base, root / LOGDIR, WARM_START)
             base = judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
             scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, 0, "warm start")
-            done += [fitted, scores]
+            own = [samples, examples, fitted, scores]
+            done += own
             evaluated.append(scores)
-            rows.append(_row(pairs, scores, "warm_start", 0, [fitted, scores]))
+            rows.append(_row(pairs, scores, "warm_start", 0, own))
             summary = _report(settings, root, pairs, rows, evaluated)
         for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
             name, label = f"iteration-{iteration}", f"iteration {iteration}"

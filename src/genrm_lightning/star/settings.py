@@ -66,14 +66,20 @@ class DataSettings:
 
 @dataclass
 class WarmStart:
-    """A short direct GenRM fit on labelled pairs before the first iteration; its judge is a row of its own.
+    """A short labelled fit before the first iteration: the judge's own rationales, verdicts from the labels.
+
+    The backbone writes one rationale a prompt; each is followed by the label's verdict, whatever the backbone itself
+    would say, and STaR-SFT trains on that. The verdicts begin to mean something, the rationales stay what they were.
+    Its judge is a row of its own in the table.
 
     Attributes:
         pairs: how many training pairs it takes; no iteration samples their prompts.
+        categories: take them from these categories of the training pairs alone; empty for all.
         fit: its config in LightningCLI's own words, like ``fit``.
     """
 
     pairs: int
+    categories: list[str] = field(default_factory=list)
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
 
     def __post_init__(self) -> None:
@@ -100,9 +106,11 @@ class StarSettings:
         evaluation: how rationales are drawn on the held-out pairs.
         filters: data_tools.star filters, in order.
         per_prompt: most examples a judge prompt gives.
+        uncoupled: star-dpo: whether right samples that find no wrong one are trained on too, without a preference
+            (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
+            alone unlearns the rest (docs/log.md).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
-        warm_start: verdicts learned from labelled pairs before the first iteration; null for none. "base" is then the
-            warm-started judge.
+        warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
         shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
     """
 
@@ -120,6 +128,7 @@ class StarSettings:
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
+    uncoupled: Literal["drop", "keep"] = "drop"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     warm_start: WarmStart | None = None
     shard: int = 64

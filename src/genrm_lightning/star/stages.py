@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
 from data_tools.split import part, parts, sample, take
 from genrm_lightning.progress import Progress
-from genrm_lightning.star import checks
+from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
@@ -126,8 +127,9 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
                 raise UserError(f"data.{name}: {file}: no such file; make it with: python -m data_tools ingest")
         source = {name: digest(file) for name, file in files.items()} | {"test_rows": given.test_rows}
 
-    if settings.warm_start is not None:
-        source["warm_start"] = settings.warm_start.pairs
+    warm = settings.warm_start
+    if warm is not None:
+        source["warm_start"] = {"pairs": warm.pairs, "categories": warm.categories}
 
     def work() -> dict[str, Any]:
         if given.train is None:
@@ -144,9 +146,12 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
             if not len(table):
                 raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
         checks.no_shared_prompts(tables, where)
+        if warm is not None:
+            try:
+                tables["warm"], tables["train"] = take(tables["train"], warm.pairs, warm.categories)
+            except UserError as error:
+                raise UserError(f"warm_start: {error}") from None
         checks.lengths(settings, tables)
-        if settings.warm_start is not None:
-            tables["warm"], tables["train"] = take(tables["train"], settings.warm_start.pairs)
         parts(tables["train"], settings.parts)  # too few prompts: said now, not before the last iteration
         for name, table in tables.items():
             write_table(table, folder / f"{name}.parquet", PREFERENCE)
@@ -159,40 +164,70 @@ def sample_part(
     settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int
 ) -> Artifact:
     """Rationales of the newest judge on a fresh part of the data, both orders, K each."""
-    told = VARIANTS[settings.variant][2]
-    key = {
-        "stage": "sample",
-        "data": pairs.digest,
-        "judge": judge_digest,
-        "iteration": iteration,
-        "parts": settings.parts,
-    }
-    key |= {"told": told, **settings.sampler_key(settings.sampling)}
+
+    def fresh() -> pl.DataFrame:
+        return part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
+
+    facts = {"iteration": iteration, "parts": settings.parts, "told": VARIANTS[settings.variant][2]}
+    label = f"iteration {iteration}: sample"
+    return _sample(settings, folder, pairs, fresh, judge, judge_digest, settings.sampling, facts, label)
+
+
+def sample_warm(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str) -> Artifact:
+    """One rationale of the backbone for each prompt of the warm start, both orders."""
+    facts = {"iteration": 0, "parts": 1, "told": False}
+    once = replace(settings.sampling, n_samples=1)
+    return _sample(
+        settings, folder, pairs, lambda: read_table(pairs.folder / "warm.parquet", PREFERENCE), judge, judge_digest,
+        once, facts, "warm start: sample",
+    )  # fmt: skip
+
+
+def _sample(
+    settings: StarSettings,
+    folder: Path,
+    pairs: Artifact,
+    rows: Callable[[], pl.DataFrame],
+    judge: str,
+    judge_digest: str,
+    sampling: SamplingSettings,
+    facts: dict[str, Any],
+    label: str,
+) -> Artifact:
+    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts, **settings.sampler_key(sampling)}
 
     def work() -> dict[str, Any]:
-        fresh = part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
-        label = f"iteration {iteration}: sample"
-        table = _judge(settings, folder, fresh, judge, settings.sampling, iteration, "sample", label, told)
+        asked = rows()
+        table = _judge(settings, folder, asked, judge, sampling, facts["iteration"], "sample", label, facts["told"])
         write_table(table, folder / "judgments.parquet", JUDGMENT)
         remove_shards(folder)
-        return {"pairs": len(fresh), "sampled": len(table)}
+        return {"pairs": len(asked), "sampled": len(table)}
 
     return run_stage(folder, key, work)
 
 
 def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
     """Keep by verdict: judgments -> training examples."""
-    objective = VARIANTS[settings.variant][0]
     options = {
-        "objective": objective,
+        "objective": VARIANTS[settings.variant][0],
         "filters": settings.filters,
         "per_prompt": settings.per_prompt,
         "template": settings.judge_prompt,
+        "uncoupled": settings.uncoupled,
     }
+    return _select(folder, pairs.folder / "train.parquet", samples, options)
 
+
+def select_warm(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
+    """Every rationale with the label's verdict."""
+    options = {"objective": "labelled", "template": settings.judge_prompt}
+    return _select(folder, pairs.folder / "warm.parquet", samples, options)
+
+
+def _select(folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any]) -> Artifact:
     def work() -> dict[str, Any]:
         judgments = read_table(samples.folder / "judgments.parquet", JUDGMENT)
-        table, counts = selection.examples(judgments, read_table(pairs.folder / "train.parquet", PREFERENCE), **options)
+        table, counts = selection.examples(judgments, read_table(preferences, PREFERENCE), **options)
         write_table(table, folder / "examples.parquet", EXAMPLE)
         return counts
 
@@ -230,35 +265,22 @@ def fit(
     logdir: Path,
     name: str,
 ) -> Artifact:
-    """Train on the examples with LightningCLI in a process of its own; resumes in mid-epoch from a checkpoint."""
-    from genrm_lightning.star.fitting import run_fit, write_config
+    """Train on the examples with LightningCLI in a process of its own; resumes in mid-epoch from a checkpoint.
 
+    Args:
+        name: iteration-i, or WARM_START.
+    """
     key = {
         "stage": "fit",
         "examples": examples.digest,
         "start": start_digest,
         "seed": settings.seed,
-        "fit": settings.fit,
+        "fit": settings.warm_start.fit if name == fitting.WARM_START else settings.fit,
     }
 
     def work() -> dict[str, Any]:
-        run_fit(write_config(settings, folder, examples.folder / "examples.parquet", start, logdir, name), folder)
-        return {}
-
-    return run_stage(folder, key, work)
-
-
-def warm_start(
-    settings: StarSettings, folder: Path, pairs: Artifact, start: str, start_digest: str, logdir: Path
-) -> Artifact:
-    """Direct GenRM on labelled pairs of its own, before the first iteration: verdicts without rationales."""
-    from genrm_lightning.star.fitting import WARM_START, run_fit, write_config
-
-    key = {"stage": "warm start", "data": pairs.digest, "start": start_digest, "seed": settings.seed}
-    key |= {"judge_prompt": settings.judge_prompt, "fit": settings.warm_start.fit}
-
-    def work() -> dict[str, Any]:
-        run_fit(write_config(settings, folder, pairs.folder / "warm.parquet", start, logdir, WARM_START), folder)
+        table = examples.folder / "examples.parquet"
+        fitting.run_fit(fitting.write_config(settings, folder, table, start, logdir, name), folder)
         return {}
 
     return run_stage(folder, key, work)
@@ -351,9 +373,13 @@ def remove_shards(folder: Path) -> None:
 
 
 def identity(backbone: str) -> Any:
-    """What a backbone or judge is known by: its name, and for a folder its files' names and sizes."""
-    if backbone == "embedded":
+    """What a backbone or judge is known by: its name, and for a folder what its files hold; an adapter's base too."""
+    if not Path(backbone).is_dir():
         return backbone
+    from genrm_lightning.backbone import judge_info
+
     folder = Path(backbone)
-    files = [f for f in folder.rglob("*") if f.is_file()]
-    return [backbone, sorted([str(f.relative_to(folder)), f.stat().st_size] for f in files)]
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    found = [backbone, [[str(f.relative_to(folder)), digest(f)] for f in files]]
+    info = judge_info(folder)
+    return [*found, identity(info["base"])] if info.get("adapter") else found
