@@ -20,6 +20,10 @@ POINTS = [
     "zero-shot/ood.parquet",  # all shards, no table
     "zero-shot/manifest.json",  # both tables, shards gone
     "summary.json",  # the dashboard is written
+    "warm-start/sample/shard-00001.parquet",
+    "warm-start/select/manifest.json",
+    "warm-start/fit/manifest.json",
+    "warm-start/evaluate/id.parquet",
     "iteration-1/sample/shard-00002.parquet",
     "iteration-1/sample/judgments.parquet",
     "iteration-1/sample/manifest.json",
@@ -43,7 +47,10 @@ def config(folder, backbone):
     }
     fit = star_fit(max_epochs=12, callbacks=[checkpoints])
     fit["data"]["init_args"]["batch_size"] = 1
-    return write_yaml(folder / "star.yaml", star_config(folder / "run", backbone, fit=fit, per_prompt=2))
+    warm = {"pairs": 4, "fit": star_fit()}
+    return write_yaml(
+        folder / "star.yaml", star_config(folder / "run", backbone, fit=fit, per_prompt=2, warm_start=warm)
+    )
 
 
 def drive(folder, *points):
@@ -104,7 +111,7 @@ def test_the_fit_really_goes_on_in_mid_epoch(tmp_path, tiny_llama, whole):
 
 def same_end(run, whole):
     ours, theirs = tables(run), tables(whole)
-    assert ours.keys() == theirs.keys() and len(ours) == 10
+    assert ours.keys() == theirs.keys() and len(ours) == 15
     for name, table in ours.items():
         assert table.equals(theirs[name]), name
     without = [
@@ -112,8 +119,9 @@ def same_end(run, whole):
         for folder in (run, whole)
     ]
     assert without[0] == without[1]
-    weights = [(folder / "iteration-1/fit/judge/model.safetensors").read_bytes() for folder in (run, whole)]
-    assert weights[0] == weights[1], "the weights differ"
+    for fitted in ("warm-start", "iteration-1"):
+        weights = [(folder / fitted / "fit/judge/model.safetensors").read_bytes() for folder in (run, whole)]
+        assert weights[0] == weights[1], f"the weights of {fitted} differ"
     # No step twice; a kill loses the one that Lightning logs after the checkpoint.
     curve, expected = (scalars(folder / "tensorboard/iteration-1")["train/loss"] for folder in (run, whole))
     assert curve == [point for point in expected if point in curve] and len(curve) >= len(expected) - 1
