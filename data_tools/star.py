@@ -30,6 +30,7 @@ from data_tools.errors import UserError
 from data_tools.judging import Verdict, prompt_named, render_completion, render_prompt
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, check, conform
+from data_tools.words import distinct_share, words
 
 OBJECTIVES = ("sft", "dpo", "rationalizer")
 # What is dropped without a filter's name.
@@ -58,17 +59,6 @@ _TOLD = re.compile(
 )
 
 
-def distinct_share(text: str, n: int = 3) -> float:
-    """Distinct word n-grams over all word n-grams, in (0, 1]; 1 for a text of fewer than ``n`` words.
-
-    >>> distinct_share("a b c a b c a b")  # abc bca cab abc bca cab
-    0.5
-    """
-    words = re.findall(r"\w+", text.lower())
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 1.0
-
-
 def longest_run(text: str) -> int:
     """How often a word is repeated in immediate succession, at most; 1: never, 0: no words.
 
@@ -77,7 +67,7 @@ def longest_run(text: str) -> int:
     """
     longest = run = 0
     last = None
-    for word in re.findall(r"\w+", text.lower()):
+    for word in words(text):
         run = run + 1 if word == last else 1
         last, longest = word, max(longest, run)
     return longest
@@ -151,7 +141,8 @@ def parse_filter(spec: str) -> tuple[str, Callable[[pl.LazyFrame], pl.LazyFrame]
     """``name`` or ``name:parameter=value,…`` -> (name, function of a LazyFrame).
 
     Raises:
-        UserError: an unknown name or parameter (lists what there is), or a value that is no number.
+        UserError: an unknown name or parameter (lists what there is), or a value that is no number, not finite or
+            below 0.
     """
     name, _, settings = spec.partition(":")
     if name not in FILTERS:
@@ -168,6 +159,11 @@ def parse_filter(spec: str) -> tuple[str, Callable[[pl.LazyFrame], pl.LazyFrame]
         except ValueError:
             kind = "a whole number" if isinstance(known[key], int) else "a number"
             raise UserError(f"filter '{name}': {key}={value} should be {kind}, as in {key}={known[key]}") from None
+        # Written so that NaN fails too: compared with it, a filter would drop everything or nothing.
+        if not 0 <= chosen[key] < float("inf"):
+            raise UserError(
+                f"filter '{name}': {key}={value} should be finite and not below 0, as in {key}={known[key]}"
+            )
     return name, partial(function, **chosen)
 
 
