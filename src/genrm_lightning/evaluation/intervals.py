@@ -71,12 +71,12 @@ def effective_n(pair_means: ArrayLike, groups: Sequence[Any] | None = None, per_
     Both p and se are estimated with two more clusters, one all wrong and one all right, each of ``m`` pairs, where
     ``m = sum_g n_g² / n`` is the size of the cluster in which a pair lies on average:
 
-    ``n_eff = n (n + 2m) p'(1-p') / (sum_g (sum_{i in g} (x_i - p'))² + m²((1-p')² + p'²))``, ``p'`` = (n p + m)/(n + 2m),
+    ``n_eff = n (n + 2m) p'(1-p') / (sum_g (sum_{i in g} (x_i - p'))² + m²((1-p')² + p'²))``
 
-    clipped to [n/m, per_pair n]. Single pairs whose two orders always agree give n, many pairs with two independent
-    orders nearly 2n. Orders that disagree more often than chance (a judge that always says A: every pair is half
-    right) would give more, which is not claimed. Where all is right or all is wrong nothing is seen of the
-    correlation: n/m results, the number of clusters if they are of equal size.
+    with ``p' = (n p + m) / (n + 2m)``, clipped to [n/m, per_pair n]. Single pairs whose two orders always agree give
+    n, many pairs with two independent orders nearly 2n. Orders that disagree more often than chance (a judge that
+    always says A: every pair is half right) would give more, which is not claimed. Where all is right or all is wrong
+    nothing is seen of the correlation: n/m results, the number of clusters if they are of equal size.
 
     Args:
         pair_means: (n,) the share of a pair's presentations that are right, each in [0, 1].
