@@ -13,14 +13,19 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from data_tools import artifact, sources, star
 from data_tools.clean import clean
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS
-from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS
-from data_tools.split import sample, split
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
+from data_tools.split import conflicting_prompts, sample, split
 from data_tools.stats import TOTAL, stats
+from data_tools.visible import visible
+
+# Raised when the same files and settings begin to give other tables.
+INGEST_VERSION = 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    print("error:", visible(" ".join(message.splitlines())), file=sys.stderr)
     return 2
 
 
@@ -140,21 +145,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ingest(arguments: argparse.Namespace) -> None:
     """Rows keep the split they have, others get one by a hash of the prompt; unusable rows are dropped and counted."""
-    if arguments.rows is not None and arguments.rows < 1:
-        raise UserError(f"--rows {arguments.rows}: must be at least 1")
+    _at_least_one(arguments, "rows", "max_chars")
     settings = {
         name: getattr(arguments, name) for name in ("format", "rows", "max_chars", "validation", "test", "redo")
     }
     key = {
         "stage": "ingest",
-        "inputs": [artifact.digest(sources.existing(file)) for file in arguments.files],
+        "version": INGEST_VERSION,
+        # The name too: rows that name no source take it from there.
+        "inputs": [[file.name, artifact.digest(sources.existing(file))] for file in arguments.files],
         **settings,
     }
     if _nothing_to_do(arguments.out, key):
         return
     console = Console(stderr=True)
     reading = track(arguments.files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    raw = pl.concat([sources.read(file, arguments.format) for file in reading])
+    read = [sources.read(file, arguments.format) for file in reading]
+    raw = pl.concat(read)
     table, dropped = clean(
         split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo),
         max_chars=arguments.max_chars,
@@ -162,14 +169,13 @@ def _ingest(arguments: argparse.Namespace) -> None:
     if table.is_empty():
         gone = ", ".join(f"{reason}: {n:,}" for reason, n in dropped.items() if n)
         raise UserError(
-            f"{arguments.files[0]}: none of {raw.height:,} rows is left ({gone}); loosen --max-chars or use other data"
+            f"{_names(arguments.files)}: none of {raw.height:,} rows is left ({gone}); "
+            "loosen --max-chars or use other data"
         )
-    twice = table.filter(pl.col("pair_id").is_duplicated())
-    if not twice.is_empty():
-        raise UserError(
-            f"{arguments.files[0]}: id '{twice['pair_id'].min()}' stands for different pairs in these files; "
-            "make the ids unique"
-        )
+    twice = table.filter(pl.col("pair_id").is_duplicated())["pair_id"].min()
+    if twice is not None:
+        holders = [file for file, rows in zip(arguments.files, read, strict=True) if twice in rows["pair_id"]]
+        raise UserError(f"{_names(holders)}: id '{twice}' stands for different pairs; make the ids unique")
     kept = {name: table.filter(pl.col("split") == name) for name in SPLITS}
     tables = {name: sample(rows, arguments.rows or rows.height) for name, rows in kept.items() if not rows.is_empty()}
     counts = {
@@ -186,26 +192,33 @@ def _ingest(arguments: argparse.Namespace) -> None:
 
 def _clean(arguments: argparse.Namespace) -> None:
     """Empty and identical responses, repeats, contradictions, and training rows whose prompt is held out."""
+    _at_least_one(arguments, "max_chars")
     raw = artifact.read_table(arguments.file, PREFERENCE)
     table, dropped = clean(raw, max_chars=arguments.max_chars)
     if table.is_empty():
         raise UserError(f"{arguments.file}: none of {raw.height:,} rows is left; loosen --max-chars or use other data")
-    _write_table(table, arguments.out, PREFERENCE)
+    _write_table(check_unique_ids(table, arguments.file), arguments.out, PREFERENCE)
     _show("clean", {"read": raw.height, **_nonzero(dropped, "dropped: "), "written": table.height})
 
 
 def _split(arguments: argparse.Namespace) -> None:
-    """No prompt is on two sides; rows that have a label keep it unless --redo is given."""
+    """Rows that have a label keep it unless --redo is given; the others of a prompt go to one side together."""
     raw = artifact.read_table(arguments.file, PREFERENCE)
-    table = split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo)
+    table = split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo, where=arguments.file)
     _write_table(table, arguments.out, PREFERENCE)
     _show("split", {name: int((table["split"] == name).sum()) for name in SPLITS})
+    if n := conflicting_prompts(table):
+        print(
+            f"on more than one side: {n:,} prompts, whose labels in {arguments.file} disagree; "
+            "clean drops such rows from training, --redo draws all anew"
+        )
 
 
 def _star(arguments: argparse.Namespace) -> None:
     """Right votes are imitated; under dpo wrong ones of the same prompt are pushed away."""
     judgments = pl.concat([artifact.read_table(file, JUDGMENT) for file in arguments.judgments])
     preferences = pl.concat([artifact.read_table(file, PREFERENCE) for file in arguments.preferences])
+    check_unique_ids(preferences, _names(arguments.preferences))
     table, counts = star.examples(
         judgments,
         preferences,
@@ -228,7 +241,7 @@ def _stats(arguments: argparse.Namespace) -> None:
     """Rows, splits, labels, lengths, and the accuracy of always preferring the longer response or response A."""
     table = pl.concat([_any_preferences(file) for file in arguments.files])
     if table.is_empty():
-        raise UserError(f"{arguments.files[0]}: the table has no rows")
+        raise UserError(f"{_names(arguments.files)}: the table has no rows")
     measured = stats(table)
     shown = Table(title=f"{table.height:,} pairs")
     headings = ("source", "rows", "train / validation / test", "prompts", "labels", "chars: median / 95%")
@@ -239,11 +252,11 @@ def _stats(arguments: argparse.Namespace) -> None:
         if row["source"] == TOTAL:
             shown.add_section()
         shown.add_row(
-            row["source"],
+            Text(visible(row["source"])),  # a cell that is a string would be read as rich's markup
             f"{row['rows']:,}",
             " / ".join(f"{row[name]:,}" for name in SPLITS),
             f"{row['prompts']:,}",
-            row["labels"],
+            Text(visible(row["labels"])),
             f"{row['chars']:,} / {row['chars_95']:,}",
             f"{row['longer_chosen']:.0%}",
             f"{row['chosen_is_a']:.0%}",
@@ -278,6 +291,9 @@ def _nothing_to_do(folder: Path, key: dict[str, Any]) -> bool:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder for --out")
     if artifact.is_complete(folder, key):
+        written = artifact.read_json(folder / artifact.MANIFEST).get("tables", ())
+        if not all((folder / f"{name}.parquet").is_file() for name in written):
+            return False  # someone removed a table: all are made anew
         print(f"{folder}: already complete, nothing to do")
         return True
     return False
@@ -296,13 +312,25 @@ def _write_tables(
     artifact.sweep(folder)
     for name, table in tables.items():
         artifact.write_table(table, folder / f"{name}.parquet", PREFERENCE)
-    artifact.write_manifest(folder, key, **facts)
+    artifact.write_manifest(folder, key, tables=list(tables), **facts)
 
 
 def _write_table(table: pl.DataFrame, file: Path, schema: pl.Schema) -> None:
     if file.is_dir():
         raise UserError(f"{file}: is a folder; name a file for --out")
     artifact.write_table(table, file, schema)
+
+
+def _at_least_one(arguments: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+
+def _names(files: Sequence[Path]) -> str:
+    """The files as the beginning of an error's line, however many there are."""
+    return ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
 
 
 def _nonzero(counts: Mapping[str, int], prefix: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from typing import Any
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.schema import check
+from data_tools.schema import check, check_values
 
 MANIFEST = "manifest.json"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
 
 
 @contextmanager
@@ -33,38 +35,53 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(temporary_name(path.stem, path.suffix))
     try:
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Like :func:`atomic_path` for a folder; an existing folder of that name is replaced."""
+    """Like :func:`atomic_path` for a folder; an existing folder of that name is replaced.
+
+    No system call exchanges two folders everywhere, so the old one is moved aside first and removed last: under the
+    name stands the old folder, for an instant nothing, then the new one; never half a folder.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary, aside = (path.with_name(temporary_name(path.name)) for _ in range(2))
     temporary.mkdir()
     try:
         yield temporary
+        for inner in (*temporary.rglob("*"), temporary):
+            if not inner.is_symlink():
+                _sync(inner)
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, aside)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not path.exists():
+            os.replace(aside, path)
+        _remove(aside)
+        _remove(temporary)
+
+
+def temporary_name(stem: str, suffix: str = "") -> str:
+    """A new name that :func:`sweep` knows as a left-over: ``.stem.01234567.tmp`` and the suffix."""
+    return f".{stem}.{uuid.uuid4().hex[:8]}.tmp{suffix}"
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove what a killed process left of its atomic writes in ``folder`` (not below it)."""
-    for left in Path(folder).glob(".*.tmp*"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    """Remove what a killed process left of its atomic writes in ``folder`` (not below it), and nothing else."""
+    for left in Path(folder).glob(".*"):
+        if _TEMPORARY.fullmatch(left.name):
+            _remove(left)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -96,7 +113,8 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
     """Read and check a parquet table.
 
     Raises:
-        UserError: no such file, not parquet, or a wrong column; names the file and the column.
+        UserError: no such file, not parquet, a wrong column, or a value that must not be there (such as a null id);
+            names the file, the column and the row.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,7 +126,7 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
         raise UserError(
             f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest"
         ) from None
-    return check(frame, schema, path)
+    return check_values(check(frame, schema, path), schema, path)
 
 
 def digest(path: str | Path) -> str:
@@ -167,8 +185,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _remove(path: Path) -> None:
+    """A file, a link or a folder; missing is fine, and what cannot be removed of a folder stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """A file's data, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

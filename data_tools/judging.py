@@ -29,7 +29,9 @@ _VERDICT = re.compile(r"\[\[\s*([AB])\s*\]\]")
 _FRAME = re.compile(r"\bVerdict\s*:\s*(?:\[\[|\[?\s*$)|\[\[\s*(?:[AB]\s*(?:\]|$)|$)", re.IGNORECASE)
 # Marks that only the judge prompt and the judge may write; inside data they are taken apart.
 _VERDICT_MARK = re.compile(r"\[\[(?=\s*[AB]\s*\]\])", re.IGNORECASE)
-_BLOCK_MARK = re.compile(r"\[(\s*(?:End\s+of\s+)?(?:Conversation|Response\s+[AB])\s*)\]", re.IGNORECASE)
+_BLOCK_MARK = re.compile(
+    r"\[(\s*(?:(?:End\s+of\s+)?(?:Conversation|Response\s+[AB])|Turn\s+\d+\s*:[^\[\]]*)\s*)\]", re.IGNORECASE
+)
 
 
 def render_completion(rationale: str, verdict: Verdict) -> str:
@@ -115,10 +117,11 @@ def prompt_named(name: str) -> JudgePrompt:
 def defuse(text: str) -> str:
     """Take apart, inside data, the marks that only judge prompt and judge may write.
 
-    A judge that quotes a response can then not quote a verdict, and a response cannot end its own block. The
-    text stays readable, and code keeps its meaning: ``x[[A]]`` becomes ``x[ [A]]``, ``[Response A]`` becomes
-    ``(Response A)``; letter case and spaces inside the marks make no difference. Defusing twice changes nothing
-    more. Control tokens are the renderer's matter: contents are tokenised with special tokens split.
+    A judge that quotes a response can then not quote a verdict, a response cannot end its own block, and a turn cannot
+    begin another one. The text stays readable, and code keeps its meaning: ``x[[A]]`` becomes ``x[ [A]]``,
+    ``[Response A]`` becomes ``(Response A)``, ``[Turn 2: User]`` likewise; letter case and spaces inside the marks
+    make no difference. Defusing twice changes nothing more. Control tokens are the renderer's matter: contents are
+    tokenised with special tokens split.
     """
     return _BLOCK_MARK.sub(r"(\1)", _VERDICT_MARK.sub("[ [", text))
 
@@ -139,19 +142,20 @@ def render_prompt(
     """The judge prompt as chat messages: a system turn and a user turn.
 
     Args:
-        conversation: turns ``{"role", "content"}``; a single turn is shown without role names, in several (system
-            turns among them) each is headed by its role.
+        conversation: turns ``{"role", "content"}``; a single turn is shown as it is, in several (system turns among
+            them) each is headed by a mark with its number and role, such as ``[Turn 2: User]``.
         told: the right verdict, for the post-rationalization model only; never for training or evaluation.
     """
     prompt = prompt_named(template)
     if len(conversation) == 1:
-        shown = conversation[0]["content"]
-    else:
-        shown = "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in conversation)
-    blocks = [
-        f"[{name}]\n{defuse(text).strip()}\n[End of {name}]"
-        for name, text in (("Conversation", shown), ("Response A", response_a), ("Response B", response_b))
-    ]
+        shown = defuse(conversation[0]["content"])
+    else:  # heads after defusing: "System:" in a line of its own would be for anybody to write
+        shown = "\n\n".join(
+            f"[Turn {number}: {turn['role'].capitalize()}]\n{defuse(turn['content']).strip()}"
+            for number, turn in enumerate(conversation, start=1)
+        )
+    shown_blocks = (("Conversation", shown), ("Response A", defuse(response_a)), ("Response B", defuse(response_b)))
+    blocks = [f"[{name}]\n{text.strip()}\n[End of {name}]" for name, text in shown_blocks]
     question = prompt.question if told is None else hint(template, told)
     return [
         {"role": "system", "content": prompt.system},

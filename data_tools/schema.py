@@ -65,6 +65,7 @@ EXAMPLE = pl.Schema(
 
 TABLES = {"PREFERENCE": PREFERENCE, "JUDGMENT": JUDGMENT, "EXAMPLE": EXAMPLE}
 SPLITS = ("train", "validation", "test")
+ROLES = ("system", "user", "assistant")
 
 
 def conform(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema):
@@ -89,3 +90,60 @@ def check(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.DataFrame
         if found[column] != dtype:
             raise UserError(f"{where}: column '{column}' is {found[column]}, a {name} table has {dtype} there")
     return frame.select(list(schema))
+
+
+_role = pl.element().struct.field("role")
+_content = pl.element().struct.field("content")
+# Table -> (column, is a row bad?, what to say): what a file must hold beside columns and types.
+_VALUES: dict[str, list[tuple[str, pl.Expr, str]]] = {
+    "PREFERENCE": [
+        *((column, pl.col(column).is_null(), "is null") for column in ("pair_id", "prompt", "chosen", "rejected")),
+        ("prompt", pl.col("prompt").list.len() == 0, "has no turns"),
+        (
+            "prompt",
+            pl.col("prompt").list.eval(pl.element().is_null() | _role.is_null() | _content.is_null()).list.any(),
+            "has a turn without role or content",
+        ),
+        (
+            "prompt",
+            ~pl.col("prompt").list.eval(_role.is_in(ROLES)).list.all(),
+            f"has a turn of an unknown role; there are: {', '.join(ROLES)}",
+        ),
+    ],
+    "JUDGMENT": [(column, pl.col(column).is_null(), "is null") for column in ("pair_id", "swapped")],
+}
+
+
+def check_values(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.DataFrame:
+    """Return ``frame`` if it holds the values that every reader of such a table relies on.
+
+    A PREFERENCE row has a pair id, a prompt of whole turns of known roles, and two responses; a JUDGMENT row has a
+    pair id and an order. Other columns may be null, and other tables are not looked at.
+
+    Args:
+        frame: a table that :func:`check` has passed.
+
+    Raises:
+        UserError: naming ``where``, the first bad row (from 1), its column and what is wrong.
+    """
+    checks = next((_VALUES.get(name, []) for name, known in TABLES.items() if known == schema), [])
+    flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _) in enumerate(checks))
+    found = [(flags[str(i)].arg_max(), i) for i in range(len(checks)) if flags[str(i)].any()]
+    if found:
+        row, i = min(found)
+        column, _, message = checks[i]
+        raise UserError(f"{where}: row {row + 1}: column '{column}' {message}; correct the row or leave it out")
+    return frame
+
+
+def check_unique_ids(frame: pl.DataFrame, where: object) -> pl.DataFrame:
+    """Return ``frame`` if each of its pair ids stands for one row: A/B order and samples are drawn from the id.
+
+    Raises:
+        UserError: naming ``where`` (the files the frame came from) and the smallest id that occurs again.
+    """
+    twice = frame.filter(pl.col("pair_id").is_duplicated())["pair_id"]
+    if not twice.is_empty():
+        rows = int((twice == twice.min()).sum())
+        raise UserError(f"{where}: id '{twice.min()}' stands for {rows} rows; make the ids unique")
+    return frame

@@ -1,4 +1,7 @@
-"""Splits and parts by a hash of the prompt: no prompt is ever on two sides, on any machine, in any row order."""
+"""Splits and parts by a hash of the prompt: no draw puts a prompt on two sides, on any machine, in any row order.
+
+Labels that the data bring are kept, and may disagree about a prompt: see :func:`split` and `conflicting_prompts`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ def normalised_prompt() -> pl.Expr:
     return contents.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
 
 
-def split(frame: pl.DataFrame, *, validation: float = 0.1, test: float = 0.1, redo: bool = False) -> pl.DataFrame:
+def split(
+    frame: pl.DataFrame,
+    *,
+    validation: float = 0.1,
+    test: float = 0.1,
+    redo: bool = False,
+    where: object = "split",
+) -> pl.DataFrame:
     """PREFERENCE with every row in train, validation or test.
 
     A labelled row keeps its label. An unlabelled one takes that of the same prompt elsewhere in the table (test
@@ -27,6 +37,7 @@ def split(frame: pl.DataFrame, *, validation: float = 0.1, test: float = 0.1, re
     Args:
         validation, test: expected shares of the prompts (not of the rows), in [0, 1), together below 1.
         redo: forget all labels and draw anew.
+        where: the file the frame came from, for errors.
 
     Raises:
         UserError: shares out of range, or a label that is none of train, validation and test.
@@ -35,9 +46,12 @@ def split(frame: pl.DataFrame, *, validation: float = 0.1, test: float = 0.1, re
         raise UserError(
             f"split shares validation={validation} and test={test}: each must be at least 0, together below 1"
         )
-    unknown = frame.filter(~pl.col("split").is_in(SPLITS))["split"]
+    unknown = frame.with_row_index("_row", 1).filter(~pl.col("split").is_in(SPLITS))
     if not redo and not unknown.is_empty():
-        raise UserError(f"split '{unknown[0]}' is unknown; there are: {', '.join(SPLITS)}; or draw all anew with redo")
+        raise UserError(
+            f"{where}: row {unknown['_row'][0]}: split '{unknown['split'][0]}' is unknown; "
+            f"there are: {', '.join(SPLITS)}; or draw all anew with --redo"
+        )
     keyed = frame.with_columns(_key=normalised_prompt(), _label=pl.lit(None, pl.String) if redo else pl.col("split"))
     # SPLITS is in the order train, validation, test: the largest rank is the label that must not leak.
     rank = pl.col("_label").replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int8)
@@ -54,6 +68,11 @@ def split(frame: pl.DataFrame, *, validation: float = 0.1, test: float = 0.1, re
         .with_columns(split=pl.coalesce("_label", "_drawn"))
         .select(frame.columns)
     )
+
+
+def conflicting_prompts(frame: pl.DataFrame) -> int:
+    """How many prompts have rows in more than one split: labels that the data brought, for none is drawn so."""
+    return frame.group_by(normalised_prompt().alias("_key")).agg(pl.col("split").n_unique() > 1)["split"].sum()
 
 
 def sample(frame: pl.DataFrame, rows: int) -> pl.DataFrame:

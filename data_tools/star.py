@@ -31,6 +31,7 @@ from data_tools.errors import UserError
 from data_tools.judging import Verdict, prompt_named, render_completion, render_prompt
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, check, conform
+from data_tools.words import distinct_share, words
 
 OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled")
 UNCOUPLED_WAYS = ("drop", "keep")
@@ -60,17 +61,6 @@ _TOLD = re.compile(
 )
 
 
-def distinct_share(text: str, n: int = 3) -> float:
-    """Distinct word n-grams over all word n-grams, in (0, 1]; 1 for a text of fewer than ``n`` words.
-
-    >>> distinct_share("a b c a b c a b")  # abc bca cab abc bca cab
-    0.5
-    """
-    words = re.findall(r"\w+", text.lower())
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 1.0
-
-
 def longest_run(text: str) -> int:
     """How often a word is repeated in immediate succession, at most; 1: never, 0: no words.
 
@@ -79,7 +69,7 @@ def longest_run(text: str) -> int:
     """
     longest = run = 0
     last = None
-    for word in re.findall(r"\w+", text.lower()):
+    for word in words(text):
         run = run + 1 if word == last else 1
         last, longest = word, max(longest, run)
     return longest
@@ -153,7 +143,8 @@ def parse_filter(spec: str) -> tuple[str, Callable[[pl.LazyFrame], pl.LazyFrame]
     """``name`` or ``name:parameter=value,…`` -> (name, function of a LazyFrame).
 
     Raises:
-        UserError: an unknown name or parameter (lists what there is), or a value that is no number.
+        UserError: an unknown name or parameter (lists what there is), or a value that is no number, not finite or
+            below 0.
     """
     name, _, settings = spec.partition(":")
     if name not in FILTERS:
@@ -170,6 +161,11 @@ def parse_filter(spec: str) -> tuple[str, Callable[[pl.LazyFrame], pl.LazyFrame]
         except ValueError:
             kind = "a whole number" if isinstance(known[key], int) else "a number"
             raise UserError(f"filter '{name}': {key}={value} should be {kind}, as in {key}={known[key]}") from None
+        # Written so that NaN fails too: compared with it, a filter would drop everything or nothing.
+        if not 0 <= chosen[key] < float("inf"):
+            raise UserError(
+                f"filter '{name}': {key}={value} should be finite and not below 0, as in {key}={known[key]}"
+            )
     return name, partial(function, **chosen)
 
 

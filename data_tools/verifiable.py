@@ -102,6 +102,9 @@ def build(
     part of any seed. ``levels`` keeps to some of the levels, in all parts; ``kinds``
     to some of the trained kinds (``ood`` always has every held-out kind).
 
+    ``pair_id`` holds seed, part and index, but neither levels nor kinds: tables of one seed and other levels or kinds
+    have the same ids for other pairs, and must not be put together.
+
     Raises:
         UserError: a level or kind there is not, or ``rows`` or ``test_rows`` below 1 or above what the kinds can
             fill with distinct prompts.

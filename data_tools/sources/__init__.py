@@ -22,11 +22,9 @@ from types import ModuleType
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.schema import PREFERENCE, SPLITS, check
+from data_tools.schema import PREFERENCE, ROLES, SPLITS, check
 from data_tools.sources import _jsonl
 from data_tools.sources._jsonl import existing as existing
-
-ROLES = ("system", "user", "assistant", "tool")
 
 _role = pl.element().struct.field("role")
 _content = pl.element().struct.field("content")
@@ -34,8 +32,8 @@ _content = pl.element().struct.field("content")
 _CHECKS: list[tuple[str, pl.Expr, str]] = [
     *(
         (column, pl.col(column).is_null(), f"key '{column}' is missing or null")
-        for column in PREFERENCE
-        if column in ("pair_id", "source", "prompt", "chosen", "rejected")
+        # The responses before the prompt: a format may take the prompt from them.
+        for column in ("pair_id", "source", "chosen", "rejected", "prompt")
     ),
     (
         "prompt",
@@ -87,11 +85,6 @@ def format_of(path: str | Path, name: str = "auto") -> ModuleType:
     return known[max(fitting, key=lambda name: len(known[name].KEYS))]
 
 
-def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
-    """A query of PREFERENCE over one raw file. Nothing but its first row has been read or checked: see `read`."""
-    return format_of(path, format).scan(path)
-
-
 def read(path: str | Path, format: str = "auto") -> pl.DataFrame:
     """One raw file as a checked PREFERENCE table, rows in the file's order.
 
@@ -106,7 +99,7 @@ def read(path: str | Path, format: str = "auto") -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise _jsonl.find_broken(path, schema) or UserError(f"{path}: cannot be read ({reason})") from None
-    if error := _jsonl.find_stringified(path, schema):
+    if error := _jsonl.find_stringified(path, schema) or _jsonl.find_surrogate(path, schema):
         raise error
     flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _) in enumerate(_CHECKS))
     found = [(flags[str(i)].arg_max(), i) for i in range(len(_CHECKS)) if flags[str(i)].any()]

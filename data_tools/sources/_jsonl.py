@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from data_tools.errors import UserError
 from data_tools.schema import MESSAGES
 
 _GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", "\ufeff"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python's parser makes of half a pair; a whole one is a character
 _KINDS = {pl.String: "a string", pl.Float64: "a number", MESSAGES: 'a list of {"role", "content"} turns'}
 
 
@@ -95,15 +98,23 @@ def parse(path: str | Path, number: int, line: str) -> dict[str, Any]:
             f"{path}: line {number} is not valid JSON ({error.msg}, column {error.colno}); "
             "correct or remove the line: the file needs one whole JSON object a line"
         ) from None
-    except ValueError as error:
+    except RecursionError:
+        raise UserError(f"{path}: line {number} is nested too deeply; a row has strings, numbers and turns") from None
+    except _Constant as error:
         raise UserError(f"{path}: line {number} is not valid JSON ({error}); write null instead") from None
+    except ValueError:  # Python turns no more than 4300 digits into an integer
+        raise UserError(f"{path}: line {number} holds a number of thousands of digits; write a shorter one") from None
     if not isinstance(row, dict):
         raise UserError(f"{path}: line {number} is not a JSON object; the file needs one object a line")
     return row
 
 
+class _Constant(ValueError):
+    """NaN or Infinity, which Python's parser would take."""
+
+
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")  # Python's parser would take NaN and Infinity
+    raise _Constant(f"{name} is no JSON number")
 
 
 def misfit(row: dict[str, Any], schema: pl.Schema) -> str | None:
@@ -129,18 +140,45 @@ def _fits(value: Any, dtype: pl.DataType) -> bool:
 
 
 def _describe(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "many nested ones"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def find_broken(path: str | Path, schema: pl.Schema) -> UserError | None:
-    """The error of the first line that is not JSON or does not fit the raw schema."""
+    """The error of the first line that is not JSON or does not fit the raw schema, else of the first polars refuses."""
+    lines = []
     try:
         for number, line in _numbered(Path(path)):
             if problem := misfit(parse(path, number, line), schema):
                 return UserError(f"{path}: line {number}: {problem}")
+            lines.append((number, line))
     except UserError as error:
         return error
+    reason = _refusal(lines, schema)
+    if reason is None:
+        return None
+    while len(lines) > 1:  # the first bad line is in the first half, or else in the second
+        half = len(lines) // 2
+        found = _refusal(lines[:half], schema)
+        lines, reason = (lines[:half], found) if found else (lines[half:], reason)
+    number, line = lines[0]
+    reason = _refusal(lines, schema) or reason
+    if _SURROGATE.search(json.dumps(parse(path, number, line), ensure_ascii=False)):
+        return _half_a_character(path, number)
+    if "InvalidNumber" in reason:
+        return UserError(f"{path}: line {number} holds a number out of range; write ids as strings")
+    return UserError(f"{path}: line {number} cannot be read ({reason})")
+
+
+def _refusal(lines: list[tuple[int, str]], schema: pl.Schema) -> str | None:
+    """Why polars cannot read these lines, in its own words."""
+    try:
+        pl.read_ndjson(io.BytesIO("\n".join(line for _, line in lines).encode()), schema=schema)
+    except pl.exceptions.PolarsError as error:
+        return str(error).partition("\n")[0]
     return None
 
 
@@ -156,6 +194,26 @@ def find_stringified(path: str | Path, schema: pl.Schema) -> UserError | None:
         if problem := misfit(parse(path, number, line), schema):
             return UserError(f"{path}: line {number}: {problem}")
     return None
+
+
+def find_surrogate(path: str | Path, schema: pl.Schema) -> UserError | None:
+    """The error of the first line with half a surrogate pair (the escape ``\\ud800`` alone) in a key of the schema.
+
+    No UTF-8 text can hold it, and polars would put a NUL character in its place without a word.
+    """
+    suspect = pl.col("line").str.contains(r"\\u[dD][89a-fA-F]")
+    for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
+        row = parse(path, number, line)
+        if _SURROGATE.search(json.dumps([row.get(key) for key in schema], ensure_ascii=False)):
+            return _half_a_character(path, number)
+    return None
+
+
+def _half_a_character(path: str | Path, number: int) -> UserError:
+    return UserError(
+        f"{path}: line {number} holds half a character (an escape \\ud800 to \\udfff without its other half); "
+        "write the whole character or remove it"
+    )
 
 
 def line_number(path: str | Path, row: int) -> int:

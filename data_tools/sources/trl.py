@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | standard | string | strings |
 | conversational | list of turns, or a string | lists of turns that continue the prompt |
-| implicit prompt | absent, or a string that is ignored | whole conversations that differ in the last turn alone |
+| implicit prompt | absent, an ignored string, or their first turns | whole conversations that differ in the last turn |
 
 Optional keys: ``id`` (else a hash of the content), ``source`` (else the file's name), ``category``, ``subset``,
 ``group_id``, ``label_kind``, ``split`` and ``margin``: above 0, of any scale; margins above 1 are divided by the
@@ -39,7 +39,11 @@ REMEDY = {
 
 def schema(first: dict[str, Any]) -> pl.Schema:
     """The raw columns: prompt and responses are strings or lists of turns as in the first row."""
-    listed = {key: MESSAGES if isinstance(first.get(key), list) else pl.String for key in ("prompt", *KEYS)}
+    shapes = {"prompt": first.get("prompt")}
+    for key, other in (KEYS, KEYS[::-1]):
+        # A response that is not there is the fault of its own line: the other one shows the file's shape.
+        shapes[key] = first[key] if first.get(key) is not None else first.get(other)
+    listed = {key: MESSAGES if isinstance(shape, list) else pl.String for key, shape in shapes.items()}
     names = ("id", "group_id", "source", "category", "subset", "label_kind", "split")
     return pl.Schema({**dict.fromkeys(names, pl.String), **listed, "margin": pl.Float64})
 
@@ -56,8 +60,12 @@ def scan(path: str | Path) -> pl.LazyFrame:
         )
     turns = {side: _before_last(side) if raw[side] == MESSAGES else pl.lit([], dtype=MESSAGES) for side in KEYS}
     shared = pl.when(turns["chosen"].eq_missing(turns["rejected"])).then(turns["chosen"])
-    opening = shared.list.first().struct.field("role")
-    whole = opening.is_in(["system", "user"]).fill_null(False)  # else the turns continue the prompt
+    # Whole conversations begin with the prompt, or there is none to begin with; other turns continue the prompt. A
+    # prompt of one string is the request again and not a turn before it, so a conversation wins over it.
+    opening = shared.list.first().struct.field("role").is_in(["system", "user"])
+    given = pl.col("prompt")
+    known = shared.list.head(given.list.len()) == given if raw["prompt"] == MESSAGES else pl.lit(True)
+    whole = (opening & (known | given.is_null())).fill_null(False)
     frame = _jsonl.scan(path, raw).with_columns(
         prompt=pl.when(whole).then(shared).otherwise(pl.concat_list(prompt, shared)),
         margin=pl.col("margin") / pl.max_horizontal(pl.col("margin").max(), 1.0),

@@ -74,6 +74,7 @@ def _sample(argv: list[str]) -> None:
 def _evaluate(argv: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from genrm_lightning.evaluation.scores import set_scores
 
@@ -89,7 +90,7 @@ def _evaluate(argv: list[str]) -> None:
     from data_tools.artifact import write_json
 
     write_json(Path(arguments.out) / "scores.json", scores)
-    shown = Table(title=f"{arguments.judge} on {arguments.pairs}")
+    shown = Table(title=Text(f"{arguments.judge} on {arguments.pairs}"))  # a path may hold what rich takes for markup
     for name in ("accuracy", "free accuracy", "position-consistent accuracy", "invalid rate", "pairs"):
         shown.add_column(name)
     interval = f"{scores['accuracy']:.1%} ({scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%})"

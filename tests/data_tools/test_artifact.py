@@ -1,9 +1,11 @@
+import os
+
 import polars as pl
 import pytest
 
 from data_tools import artifact
 from data_tools.errors import UserError
-from data_tools.schema import EXAMPLE, PREFERENCE
+from data_tools.schema import EXAMPLE, PREFERENCE, conform
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -40,6 +42,39 @@ def test_atomic_folder_replaces_whole(tmp_path):
         (temporary / "new").write_text("y")
         assert (folder / "old").exists()
     assert [p.name for p in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch, fails):
+    """Whichever of the two moves is interrupted, the old folder stands under its name, whole."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "old").write_text("x")
+    moves = []
+
+    def replace(source, target, real=os.replace):
+        moves.append(source)
+        if len(moves) == fails:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(artifact.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), artifact.atomic_folder(folder) as temporary:
+        (temporary / "new").write_text("y")
+    assert [p.name for p in tmp_path.rglob("*")] == ["d", "old"]
+
+
+def test_a_folder_has_reached_the_disk_before_its_name_does(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(artifact, "_sync", lambda path: done.append(("sync", path.name)))
+    monkeypatch.setattr(artifact.os, "replace", lambda source, _: (done.append("name"), os.rename(source, _)))
+    with artifact.atomic_folder(tmp_path / "d") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "x").write_text("y")
+    before = done[: done.index("name")]
+    assert {("sync", "inner"), ("sync", "x"), ("sync", temporary.name)} == set(before)
+    assert done[-1] == ("sync", tmp_path.name)
 
 
 def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
@@ -47,9 +82,34 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
     (tmp_path / ".d.0123abcd.tmp").mkdir()
     (tmp_path / ".d.0123abcd.tmp" / "x").write_text("half")
     (tmp_path / "a.parquet").write_text("whole")
-    (tmp_path / ".hidden").write_text("mine")
+    mine = [
+        ".hidden",
+        ".config.tmpl",
+        ".x.tmp",
+        ".x.tmp.d",
+        ".x.0123abc.tmp",
+        ".x.0123abcd.tmp.tar.gz",
+        "x.0123abcd.tmp",
+    ]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
     artifact.sweep(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.parquet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.parquet", *mine])
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a", ".hidden", "v1.2 odd\nname.json", "a.tmp"])
+@pytest.mark.parametrize("write", [artifact.atomic_path, artifact.atomic_folder])
+def test_sweep_knows_every_name_that_is_written_to(tmp_path, name, write):
+    with write(tmp_path / name) as temporary:
+        if write is artifact.atomic_path:
+            temporary.write_text("half")
+        assert temporary.exists()
+        left = temporary.name
+        # A process that is killed here leaves this and nothing else.
+        assert [p.name for p in tmp_path.iterdir()] == [left]
+    (tmp_path / left).mkdir()
+    artifact.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_tables_make_the_round_trip(tmp_path):
@@ -61,8 +121,6 @@ def test_tables_make_the_round_trip(tmp_path):
             "swapped": [True],
         }
     )
-    from data_tools.schema import conform
-
     frame = conform(frame, EXAMPLE)
     artifact.write_table(frame, tmp_path / "e.parquet", EXAMPLE)
     assert artifact.read_table(tmp_path / "e.parquet", EXAMPLE).equals(frame)
@@ -80,6 +138,9 @@ def test_read_table_errors(tmp_path):
     (tmp_path / "e.parquet").write_text('{"a": 1}')
     with pytest.raises(UserError, match="e.parquet: not a readable parquet file .*data_tools ingest"):
         artifact.read_table(tmp_path / "e.parquet", EXAMPLE)
+    conform(pl.DataFrame({"pair_id": ["p"]}), PREFERENCE).write_parquet(tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="p.parquet: row 1: column 'prompt' is null"):
+        artifact.read_table(tmp_path / "p.parquet", PREFERENCE)
 
 
 def test_read_json_errors(tmp_path):

@@ -77,6 +77,43 @@ def test_a_second_ingest_does_nothing_and_other_settings_are_refused(tmp_path, c
     assert "made with another 'inputs'" in fails(capsys, "ingest", raw, "--out", out)
 
 
+def test_tables_that_were_removed_are_made_again(tmp_path, capsys):
+    raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
+    for argv in (["ingest", raw], ["verifiable", "--rows", 8, "--test-rows", 8]):
+        out = tmp_path / argv[0]
+        runs(capsys, *argv, "--out", out)
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        (out / "validation.parquet").unlink()
+        assert "already complete" not in runs(capsys, *argv, "--out", out)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        assert "already complete" in runs(capsys, *argv, "--out", out)
+
+
+def test_an_ingest_of_files_of_other_names_is_another(tmp_path, capsys):
+    """Rows in TRL's form take their source from the file's name."""
+    raw, out = tmp_path / "one.jsonl", tmp_path / "out"
+    raw.write_text('{"prompt": "q", "chosen": "c", "rejected": "r"}\n')
+    runs(capsys, "ingest", raw, "--out", out)
+    assert "made with another 'inputs'" in fails(capsys, "ingest", raw.rename(tmp_path / "two.jsonl"), "--out", out)
+    other = tmp_path / "other"
+    other.mkdir()
+    moved = (tmp_path / "two.jsonl").rename(other / "one.jsonl")
+    assert "already complete" in runs(capsys, "ingest", moved, "--out", out)
+
+
+def test_errors_name_the_files_at_fault(tmp_path, capsys):
+    fine, first, second = (tmp_path / f"{name}.jsonl" for name in ("fine", "first", "second"))
+    write(fine)
+    for path in (first, second):
+        write(path, 1, id="same")
+    said = fails(capsys, "ingest", fine, first, second, "--out", tmp_path / "out")
+    assert said.startswith(f"{first}, {second}: id 'same' stands for different pairs")
+    for path in (first, second):
+        write(path, rejected=" ")
+    said = fails(capsys, "ingest", first, second, "--out", tmp_path / "out")
+    assert said.startswith(f"{first}, {second}: none of 120 rows is left")
+
+
 def test_rows_are_a_fair_sample_of_each_split(tmp_path, capsys):
     raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
     runs(capsys, "ingest", raw, "--out", out, "--rows", 5)
@@ -108,7 +145,7 @@ def test_a_missing_split_is_said(tmp_path, capsys):
         ({"chosen": None}, [], "line 1: key 'chosen' is missing or null"),
         ({}, ["--rows", 0], "--rows 0: must be at least 1"),
         ({}, ["--rows", "x"], "argument --rows: invalid int value: 'x'; see: python -m data_tools ingest --help"),
-        ({}, ["--max-chars", 0], "max_chars=0"),
+        ({}, ["--max-chars", 0], "--max-chars 0: must be at least 1"),
         ({}, ["--format", "csv"], "format 'csv' is unknown; there are: auto, pairs, trl"),
         ({}, ["--test", 1], "split shares"),
     ],
@@ -141,6 +178,21 @@ def test_clean_and_split(tmp_path, capsys):
     assert "is a folder" in fails(capsys, "split", out, "--out", tmp_path)
     assert "for raw rows run: python -m data_tools ingest" in fails(capsys, "clean", raw, "--out", out)
     assert artifact.read_table(out, PREFERENCE).equals(frame)
+    assert "--max-chars 0: must be at least 1" in fails(capsys, "clean", out, "--out", out, "--max-chars", 0)
+    artifact.write_table(frame.with_columns(pair_id=pl.lit("p")), out, PREFERENCE)
+    assert fails(capsys, "clean", out, "--out", out).startswith(f"{out}: id 'p' stands for 59 rows")
+
+
+def test_split_says_which_labels_disagree(tmp_path, capsys):
+    frame = cli.sources.read(write(tmp_path / "one.jsonl", 6, prompt=[{"role": "user", "content": "the same"}]))
+    file, out = tmp_path / "table.parquet", tmp_path / "split.parquet"
+    artifact.write_table(frame, file, PREFERENCE)
+    assert f"on more than one side: 1 prompts, whose labels in {file} disagree" in runs(
+        capsys, "split", file, "--out", out
+    )
+    assert "more than one side" not in runs(capsys, "split", file, "--out", out, "--redo")
+    artifact.write_table(frame.with_columns(split=pl.lit("dev")), file, PREFERENCE)
+    assert fails(capsys, "split", file, "--out", out).startswith(f"{file}: row 1: split 'dev' is unknown")
 
 
 @pytest.fixture
@@ -186,6 +238,22 @@ def test_a_star_that_fails_writes_nothing(tmp_path, capsys, judged):
     argv[2] = argv[4]
     assert "column 'swapped' is missing; a JUDGMENT table has" in fails(capsys, *argv, "balance")
     assert not out.exists()
+
+
+def test_star_refuses_an_id_of_two_pairs_by_the_files(tmp_path, capsys, judged):
+    argv = [*judged, judged[-1], "--objective", "sft", "--out", tmp_path / "examples.parquet"]
+    said = fails(capsys, *argv)
+    assert said.startswith(f"{judged[-1]}, {judged[-1]}: id 'one-0' stands for 2 rows")
+
+
+def test_what_data_says_is_shown_and_does_nothing(tmp_path, capsys):
+    evil = "[/]x[red]\x1b[31m\u202e"
+    raw = write(tmp_path / "one.jsonl", 3, source=evil, label_kind=evil)
+    said = runs(capsys, "stats", raw)
+    assert said.count("[/]x[red]\ufffd[31m\ufffd") == 3  # source, labels of the source, labels of all
+    assert "\x1b" not in said and "\u202e" not in said
+    said = fails(capsys, "ingest", write(tmp_path / "two.jsonl", 1, split=evil), "--out", tmp_path / "out")
+    assert "split is '[/]x[red]\ufffd[31m\ufffd'" in said
 
 
 def test_stats(tmp_path, capsys):

@@ -67,8 +67,9 @@ def test_pairs(tmp_path, name):
     assert frame.to_dicts() == [{name: row[name] for name in PREFERENCE} for row in expected]
 
 
-def test_scan_is_lazy(tmp_path):
-    lazy = sources.scan(write(tmp_path / "x.jsonl", [*PAIRS, "{broken"]))
+@pytest.mark.parametrize(("name", "rows"), [("pairs", PAIRS), ("trl", TRL)])
+def test_a_formats_scan_is_lazy(tmp_path, name, rows):
+    lazy = sources.formats()[name].scan(write(tmp_path / "x.jsonl", [*rows, "{broken"]))
     assert isinstance(lazy, pl.LazyFrame)
     assert lazy.collect_schema() == PREFERENCE
 
@@ -139,6 +140,26 @@ TURNS = [{"role": "system", "content": "s"}, user("q"), assistant("a"), user("q2
             },
             [user("q"), assistant("a"), user("q2")],
         ),
+        # Turns that go on with the prompt, a user's first: the prompt is not said again and must not be lost.
+        (
+            {
+                "prompt": [user("q"), assistant("a")],
+                "chosen": [user("q2"), assistant("c")],
+                "rejected": [user("q2"), assistant("r")],
+            },
+            [user("q"), assistant("a"), user("q2")],
+        ),
+        (
+            {
+                "prompt": [{"role": "system", "content": "s"}],
+                "chosen": [user("q"), assistant("c")],
+                "rejected": [user("q"), assistant("r")],
+            },
+            [{"role": "system", "content": "s"}, user("q")],
+        ),
+        # Whole conversations that begin with the prompt: it is not doubled.
+        ({"prompt": TURNS, "chosen": [*TURNS, assistant("c")], "rejected": [*TURNS, assistant("r")]}, TURNS),
+        ({"prompt": TURNS[:2], "chosen": [*TURNS, assistant("c")], "rejected": [*TURNS, assistant("r")]}, TURNS),
     ],
 )
 def test_trl_conversational(tmp_path, row, prompt):
@@ -156,6 +177,8 @@ def test_trl_conversational(tmp_path, row, prompt):
         ({"prompt": "q", "chosen": [user("c")], "rejected": [assistant("r")]}, "'chosen' is missing, or does not end"),
         ({"prompt": "q", "chosen": [assistant("c")], "rejected": []}, "'rejected' is missing, or does not end"),
         ({"prompt": "q", "chosen": "c", "rejected": None}, "'rejected' is missing"),
+        ({"chosen": [user("q"), assistant("c")], "rejected": None}, "'rejected' is missing"),
+        ({"chosen": None, "rejected": [user("q"), assistant("r")]}, "'chosen' is missing"),
         ({"prompt": [user("q"), assistant("a")], "chosen": "c", "rejected": "r"}, "the last turn of 'prompt'"),
         (
             {"prompt": [{"role": "human", "content": "q"}], "chosen": "c", "rejected": "r"},
@@ -211,7 +234,17 @@ def test_the_first_bad_line_is_named(tmp_path):
         ("[1, 2]", "line 4 is not a JSON object"),
         ("null", "line 4 is not a JSON object"),
         (json.dumps(PAIRS[0]) * 2, "line 4 is not valid JSON (Extra data"),
-        (json.dumps(PAIRS[0]).replace("null", "NaN"), "line 4 is not valid JSON (NaN is no JSON number)"),
+        (
+            json.dumps(PAIRS[0]).replace("null", "NaN"),
+            "line 4 is not valid JSON (NaN is no JSON number); write null instead",
+        ),
+        (json.dumps({**PAIRS[0], "margin": -1}).replace("-1", "1" * 5000), "line 4 holds a number of thousands"),
+        (json.dumps({**PAIRS[0], "margin": -1}).replace("-1", "1" * 400), "line 4 holds a number out of range"),
+        (json.dumps({**PAIRS[0], "margin": -1}).replace("-1", "1e400"), "line 4 holds a number out of range"),
+        (json.dumps({**PAIRS[0], "margin": -1}).replace("-1", "[" * 50_000 + "]" * 50_000), "line 4 is nested too"),
+        (json.dumps({**PAIRS[0], "chosen": "\ud800x"}), "line 4 holds half a character"),
+        (json.dumps({**PAIRS[0], "chosen": "x\udc00"}), "line 4 holds half a character"),
+        (json.dumps({**PAIRS[0], "prompt": [user("\udfff.")]}), "line 4 holds half a character"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, suffix, line, said):
@@ -259,6 +292,12 @@ def test_a_string_that_looks_like_a_list_is_a_string(tmp_path):
     row = {**PAIRS[0], "chosen": text, "rejected": '[{"role": "assistant"}]'}
     frame = sources.read(write(tmp_path / "x.jsonl", [row]))
     assert frame.select("chosen", "rejected").row(0) == (text, '[{"role": "assistant"}]')
+
+
+def test_escaped_characters_that_are_whole_are_read(tmp_path):
+    row = {**PAIRS[0], "chosen": "\U0001f600", "rejected": r"in JSON: \ud800"}
+    frame = sources.read(write(tmp_path / "x.jsonl", [json.dumps(row), json.dumps({**row, "other": "\ud800"})]))
+    assert frame.select("chosen", "rejected").rows() == [(row["chosen"], row["rejected"])] * 2
 
 
 def test_a_trl_file_whose_shape_changes_is_refused(tmp_path):

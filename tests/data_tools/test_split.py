@@ -4,7 +4,7 @@ import pytest
 from data_tools.errors import UserError
 from data_tools.order import hash64, unit
 from data_tools.schema import PREFERENCE, conform
-from data_tools.split import normalised_prompt, part, parts, sample, split, take
+from data_tools.split import conflicting_prompts, normalised_prompt, part, parts, sample, split, take
 
 
 def table(rows):
@@ -66,9 +66,12 @@ def test_no_prompt_is_on_two_sides():
 
 def test_labels_stay_and_twins_follow_them():
     rows = [("a", "q", "test"), ("b", "Q ", None), ("c", "w", "train"), ("d", "w", None), ("e", "w", "validation")]
-    assert labels(split(table(rows), validation=0, test=0)) == {
+    done = split(table(rows), validation=0, test=0)
+    assert labels(done) == {
         "a": "test", "b": "test", "c": "train", "d": "validation", "e": "validation"
     }  # fmt: skip
+    assert conflicting_prompts(done) == 1  # "w", whose labels disagreed before
+    assert conflicting_prompts(split(table(rows), redo=True)) == 0
 
 
 def test_redo_forgets_them():
@@ -90,8 +93,9 @@ def test_shares_out_of_range(shares):
 
 
 def test_an_unknown_label():
-    with pytest.raises(UserError, match="split 'dev' is unknown; there are: train, validation, test"):
-        split(table([("a", "q", "dev")]))
+    said = "^x.parquet: row 2: split 'dev' is unknown; there are: train, validation, test; .* --redo"
+    with pytest.raises(UserError, match=said):
+        split(table([("a", "q", None), ("b", "q", "dev")]), where="x.parquet")
 
 
 def test_sample_is_by_hash_and_nested():

@@ -9,6 +9,7 @@ from data_tools.errors import UserError
 from data_tools.judging import Verdict, parse, render_completion, render_prompt
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, conform
+from data_tools.words import distinct_share
 
 PAIRS = [f"pair-{i}" for i in range(8)]
 _count = itertools.count()
@@ -248,8 +249,8 @@ def test_no_repetition():
 
 def test_repetition_measures():
     # it-is-good is-good-and good-and-it and-it-is, then the same again: 4 distinct of 22
-    assert star.distinct_share("it is good and " * 6) == 4 / 22
-    assert star.distinct_share("one two") == 1.0
+    assert distinct_share("it is good and " * 6) == 4 / 22
+    assert distinct_share("one two") == 1.0
     assert (star.longest_run(""), star.longest_run("a b a b"), star.longest_run("a, A. b b b")) == (0, 1, 3)
 
 
@@ -296,6 +297,9 @@ def test_another_couple_steps_in_for_one_that_a_filter_dropped():
         ({"filters": ["balance:x=1"]}, "filter 'balance' has no parameter 'x'; there are: none"),
         ({"filters": ["min_words:words=few"]}, "filter 'min_words': words=few should be a whole number"),
         ({"filters": ["no_repetition:min_distinct"]}, "min_distinct= should be a number"),
+        ({"filters": ["min_words:words=-1"]}, "filter 'min_words': words=-1 should be finite and not below 0"),
+        ({"filters": ["no_repetition:min_distinct=nan"]}, "min_distinct=nan should be finite"),
+        ({"filters": ["no_repetition:min_distinct=inf"]}, "min_distinct=inf should be finite"),
         ({"template": "nope"}, "judge prompt 'nope' is unknown"),
         ({"per_prompt": 0}, "per_prompt=0"),
     ],

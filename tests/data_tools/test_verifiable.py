@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from random import Random
 
@@ -20,9 +22,10 @@ from data_tools import verifiable
 from data_tools import verifiable_words as words
 from data_tools.errors import UserError
 from data_tools.judging import defuse
-from data_tools.order import chosen_is_a, hash64, responses
+from data_tools.order import hash64, responses
 from data_tools.schema import PREFERENCE, check
 from data_tools.verifiable import HELD_OUT, KINDS, LEVELS, build
+from data_tools.verifiable_kinds import Kind, Task
 from data_tools.verifiable_topics import TOPICS
 
 TRAINED = [kind for kind in KINDS if kind not in HELD_OUT]
@@ -397,28 +400,53 @@ def test_length_says_nothing(pairs, kind):
         assert within_chance(sum(longer), len(longer)), (kind, sum(longer), len(longer))
 
 
+@pytest.fixture(scope="module")
+def asked() -> dict[str, list[tuple[Task, int]]]:
+    """kind -> for each row of a build the task that it came from, and which of the two prompts was asked."""
+    drawn: list[tuple[str, Task]] = []
+
+    def recorded(name: str, kind: Kind) -> Kind:
+        def draw(rng: Random, level: int) -> Task:
+            drawn.append((name, kind(rng, level)))
+            return drawn[-1][1]
+
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verifiable, "KINDS", {name: recorded(name, kind) for name, kind in KINDS.items()})
+        tables = build(rows=1200, seed=5, test_rows=1000)
+    # Neighbouring rows are of different kinds, so the last draw of a run of one kind is the one that was taken.
+    taken = [list(draws)[-1] for _, draws in groupby(drawn, key=lambda draw: draw[0])]
+    rows = [row for table in tables.values() for row in table.to_dicts()]
+    found: dict[str, list[tuple[Task, int]]] = defaultdict(list)
+    for row, (name, task) in zip(rows, taken, strict=True):
+        index = task.prompts.index(row["prompt"][0]["content"])
+        assert (row["category"], row["chosen"]) == (name, task.responses[index])
+        assert row["rejected"] == task.responses[1 - index]
+        found[name].append((task, index))
+    return found
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_position_says_nothing(pairs, kind):
-    rows = of_kind(pairs, kind)
-    for swapped in (False, True):
-        first = sum(chosen_is_a(row["pair_id"], swapped) for row in rows)
-        assert within_chance(first, len(rows)), (kind, swapped, first, len(rows))
+def test_which_prompt_is_asked_is_a_fair_coin(asked, kind):
+    """Neither the place in the task nor the form of the prompt says which of the two is asked."""
+    by_form: list[Callable[[Task], list]] = [
+        lambda task: [0, 1],
+        lambda task: list(task.prompts),
+        lambda task: [len(prompt) for prompt in task.prompts],
+        lambda task: [len(prompt.split()) for prompt in task.prompts],
+    ]
+    for form in by_form:
+        seen = [(form(task), index) for task, index in asked[kind] if form(task)[0] != form(task)[1]]
+        larger = [values[index] > values[1 - index] for values, index in seen]
+        assert within_chance(sum(larger), len(larger)), (kind, sum(larger), len(larger))
+    assert len(asked[kind]) >= 200
 
 
 @pytest.mark.parametrize("kind", [*KINDS, None])
 def test_responses_alone_say_nothing(pairs, kind):
     learn, held = learn_and_hold_out(pairs, kind)
     right = Probe(masked(learn)).right(masked(held))
-    assert within_chance(right, len(held)), (kind, right, len(held))
-
-
-@pytest.mark.parametrize("kind", [*KINDS, None])
-def test_the_prompt_alone_says_nothing(pairs, kind):
-    def prompt_only(rows: list[dict]) -> list[tuple[Counter, int]]:
-        return [(surface(row["prompt"]), 1 if chosen_is_a(row["pair_id"], False) else -1) for row in rows]
-
-    learn, held = learn_and_hold_out(pairs, kind)
-    right = Probe(prompt_only(learn)).right(prompt_only(held))
     assert within_chance(right, len(held)), (kind, right, len(held))
 
 

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.custom_scalar import layout_pb2
 
+from data_tools.artifact import temporary_name
 from data_tools.order import chosen_is_a
 from genrm_lightning.evaluation import dashboard, report
 from genrm_lightning.evaluation.dashboard import Samples, code_block, write_dashboard
@@ -213,6 +214,18 @@ def test_every_field_of_the_tables_is_untrusted(tables):
 def test_control_characters_do_nothing_and_long_texts_are_cut():
     assert code_block("a\u202eb\x1b[31mc") == "    a\ufffdb\ufffd[31mc"
     assert code_block("x" * 50, most=10) == "    " + "x" * 10 + " …"
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_user_keeps_stays(rows, tmp_path):
+    folder = write_dashboard(tmp_path, rows)
+    left = folder / temporary_name("events")
+    left.write_bytes(b"half")
+    (folder / ".notes.tmpl").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
+    write_dashboard(tmp_path, rows)
+    assert not left.exists()
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and "tfevents" not in path.name)
+    assert names == [".notes.tmpl", "notes.txt"]
 
 
 def test_refuses(rows, tables, tmp_path):

@@ -72,7 +72,7 @@ def test_row_names_every_number_by_set(run):
 def test_difference_is_paired(run):
     _, differences = run
     assert differences[0]["diff"] == pytest.approx((40 + 37 - 11 - 8) / 80)
-    assert 0.55 < differences[0]["low"] < differences[0]["diff"] < differences[0]["high"] < 0.9
+    assert 0.54 < differences[0]["low"] < differences[0]["diff"] < differences[0]["high"] < 0.9
     assert differences[0] | {"diff": 0, "low": 0, "high": 0} == {
         "set": "id",
         "before": "zero-shot",
@@ -145,3 +145,12 @@ def test_summary_refuses(run):
     # The difference of another set's tables under this set's name.
     with pytest.raises(ValueError, match="difference of accuracy_ood from 'zero-shot'"):
         report.summary(rows, [{**differences[0], "set": "ood"}])
+    # A difference of something that is not there is said in words, too.
+    for wrong, said in (
+        ({"after": "iteration 9"}, r"difference of two rows .*, got 'iteration 9'"),
+        ({"set": "train"}, "difference of id, ood, got one of 'train'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            report.summary(rows, [{**differences[0], **wrong}])
+    with pytest.raises(ValueError, match="a difference lacks set, low"):
+        report.summary(rows, [{k: v for k, v in differences[0].items() if k not in ("set", "low")}])

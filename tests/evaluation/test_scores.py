@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from data_tools.order import chosen_is_a
-from genrm_lightning.evaluation.intervals import wilson
-from genrm_lightning.evaluation.scores import compare, distinct_share, repetition, set_scores
+from genrm_lightning.evaluation.intervals import paired_difference, wilson
+from genrm_lightning.evaluation.scores import clusters, compare, corpus_distinct_share, repetition, set_scores
 
 R, W, I = "right", "wrong", "INVALID"  # noqa: E741
 # Four pairs, both orders, two samples each.
@@ -24,13 +24,13 @@ FOUR = {
 def test_hand_worked(judgments, preferences):
     scores = set_scores(judgments(FOUR), preferences(list(FOUR), ["x", "x", "y", None]))
     assert (scores.n_pairs, scores.n_presentations, scores.n_samples) == (4, 8, 16)
-    # Right presentations: 2 + 1 + 0 + 1 of 8; pair means 1, .5, 0, .5, so n_eff = 4 * 0.25 / 0.125 = 8.
+    # Right presentations: 2 + 1 + 0 + 1 of 8; pair means 1, .5, 0, .5 and the added 1 and 0: n_eff = 4 * 6 * 0.25 / 1.
     assert scores.accuracy == 0.5
-    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx(wilson(0.5, 8))
-    # Right texts: 3 + 1 + 0 + 3 of 16, three INVALID. Pair means .75, .25, 0, .75: p = 0.4375,
-    # var = (2*0.3125² + 0.1875² + 0.4375²)/4 = 0.10546875, n_eff = 4 * 0.24609375/0.10546875 = 9.33, capped at 8.
+    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx(wilson(0.5, 6))
+    # Right texts: 3 + 1 + 0 + 3 of 16, three INVALID. Pair means .75, .25, 0, .75 and the added 1 and 0: p = 2.75/6,
+    # squares 2*.75² + .25² + 1 - 6p² = 0.9270833, n_eff = 4 * 6 * p(1-p) / 0.9270833 = 6.42697.
     assert scores.free_accuracy == 7 / 16
-    assert (scores.free_accuracy_low, scores.free_accuracy_high) == pytest.approx(wilson(7 / 16, 8))
+    assert (scores.free_accuracy_low, scores.free_accuracy_high) == pytest.approx(wilson(7 / 16, 6.4269663))
     assert scores.invalid_rate == 3 / 16
     assert scores.position_consistent_accuracy == 1 / 4
     assert scores.position_consistency == 2 / 4
@@ -102,7 +102,7 @@ def test_repetition():
     assert repetition("") == repetition("one two") == repetition("a b c d e") == 0
     assert repetition("a b c a b c") == pytest.approx(1 / 4)  # abc bca cab abc
     assert repetition("Good\ngood  good GOOD") == 1 / 2
-    assert distinct_share([]) == distinct_share(["", "a b"]) == 0
+    assert corpus_distinct_share([]) == corpus_distinct_share(["", "a b"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,47 @@ def test_refuses_a_pair_that_is_listed_twice(judgments, preferences):
         set_scores(judgments(FOUR), preferences([*FOUR, "p1"]))
 
 
-def test_compare(judgments):
+def test_compare(judgments, preferences):
     better = {**FOUR, "p3": ([(0.9, R)] * 2, [(0.9, R)] * 2)}
-    (diff, low, high), n_pairs = compare(judgments(FOUR), judgments(better).reverse())
-    # One pair of four goes from 0 to 1: the mean of four draws has P(0) = 0.316, and P(at most 3/4) = 0.996.
-    assert (diff, low, high, n_pairs) == (0.25, 0.0, 0.75, 4)
-    # The rows are aligned by pair, not by place: a judge against itself is 0 everywhere.
-    assert compare(judgments(FOUR), judgments(dict(reversed(FOUR.items()))))[0] == (0, 0, 0)
+    # The rows are aligned by pair, not by place.
+    found, n_pairs = compare(judgments(FOUR), judgments(better).reverse())
+    assert n_pairs == 4
+    assert found == paired_difference([0, 0, 0, 0], [0, 0, 1, 0]) and found.diff == 0.25
+    assert compare(judgments(FOUR), judgments(dict(reversed(FOUR.items()))))[0].diff == 0
+    assert compare(judgments(FOUR), judgments(better), preferences(list(FOUR)))[0] == found  # four prompts
     with pytest.raises(ValueError, match="same pairs"):
         compare(judgments(FOUR), judgments({k: v for k, v in FOUR.items() if k != "p2"}))
+    with pytest.raises(ValueError, match="same pairs"):
+        compare(judgments(FOUR), judgments(better), preferences(["p1", "p2", "p3"]))
+
+
+def test_pairs_of_one_group_or_prompt_are_one_cluster(preferences):
+    def turn(text):
+        return [{"role": "user", "content": text}]
+
+    frame = preferences(list("abcdefg")).with_columns(
+        pl.Series("group_id", ["1", "1", None, None, None, "1", None]),
+        pl.Series("source", ["x", "x", "x", "x", "x", "y", None]),
+        pl.Series("prompt", [turn(text) for text in ("q", "r", "s", " S\n", "t", "u", "group x 1")]),
+    )
+    found = dict(clusters(frame).iter_rows())
+    assert found["a"] == found["b"]  # one group
+    assert found["c"] == found["d"]  # one prompt
+    # Group ids are a source's own, and no text is a group.
+    assert len({found[pair] for pair in "acefg"}) == 5
+
+
+def test_intervals_count_prompts_not_pairs(judgments, preferences):
+    """Twelve pairs over three prompts that are right or wrong together are worth three trials."""
+    ids = [f"p{i:02d}" for i in range(12)]
+    right, wrong = ([(0.9, R)], [(0.9, R)]), ([(0.1, W)], [(0.1, W)])
+    before = judgments({pair: wrong for pair in ids})
+    after = judgments({pair: right if i % 3 else wrong for i, pair in enumerate(ids)})
+    turns = [[{"role": "user", "content": f"prompt {i % 3}"}] for i in range(12)]
+    pairs = preferences(ids).with_columns(pl.Series("prompt", turns))
+    scores = set_scores(after, pairs)
+    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx(wilson(8 / 12, 3))
+    assert scores.free_accuracy_low == scores.accuracy_low == scores.categories["kind"]["accuracy_low"]
+    together, alone = compare(before, after, pairs)[0], compare(before, after)[0]
+    assert together == paired_difference([0] * 12, [0, 1, 1] * 4, [0, 1, 2] * 4)
+    assert together.diff == alone.diff and together.high - together.low > 1.5 * (alone.high - alone.low)

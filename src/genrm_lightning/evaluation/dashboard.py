@@ -7,7 +7,6 @@ judgment tables: a resumed loop leaves no point twice. Beside it, fits may log t
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,17 +17,16 @@ from typing import Any
 import polars as pl
 from torch.utils.tensorboard import SummaryWriter
 
-from data_tools.artifact import sweep
+from data_tools.artifact import sweep, temporary_name
 from data_tools.judging import Verdict
 from data_tools.order import hash64, responses
+from data_tools.visible import visible
 from genrm_lightning.evaluation.report import SETS
 
 RUN = "star"
 # A warm start is no iteration and step 0 is the zero-shot judge: it is a run of its own, a point beside the curve.
 WARM_START_RUN = "warm_start"
 _EXCERPT = 600  # characters of a prompt or a response
-# Control characters, and those that turn the direction of a line: they show as a box and do nothing.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def code_block(text: str, most: int | None = None) -> str:
         text = text[:most].rstrip() + " …"
     # Without a visible character there would be no block at all, and the next one would seem to be this text's.
     lines = text.splitlines() if text.strip() else ["(empty)"]
-    return "\n".join("    " + _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", line) for line in lines)
+    return "\n".join("    " + visible(line) for line in lines)
 
 
 def _markdown(judgment: Mapping[str, Any], preference: Mapping[str, Any]) -> str:
@@ -194,7 +192,7 @@ def _replace(scratch: Path, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent)
         # TensorBoard reads whatever has "tfevents" in its name: the name comes when the file is whole.
-        whole = target.parent / ".events.tmp"
+        whole = target.parent / temporary_name("events")
         shutil.copyfile(source, whole)
         os.replace(whole, target)
         new.add(target)

@@ -32,6 +32,7 @@ _NEEDED = (
     *(f"n_pairs_{key}" for key in SETS),
     *("position_consistent_accuracy_id", "free_accuracy_id", "invalid_rate_id"),
 )
+_DIFFERENCE = ("set", "before", "after", "diff", "low", "high", "n_pairs")
 _NONE = "–"
 
 
@@ -73,7 +74,12 @@ def row(
 
 
 def difference(
-    key: str, before_label: str, after_label: str, before: pl.DataFrame, after: pl.DataFrame, seed: int = 0
+    key: str,
+    before_label: str,
+    after_label: str,
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    preferences: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Accuracy of one row minus that of another on the set ``key``, with its paired 95 % interval; plain values.
 
@@ -81,11 +87,12 @@ def difference(
         key: id or ood.
         before_label, after_label: labels of the two rows.
         before, after: their JUDGMENT rows on that set.
+        preferences: the set's PREFERENCE rows; without them pairs of one prompt count as independent.
 
     Raises:
         ValueError: as in :func:`genrm_lightning.evaluation.scores.compare`.
     """
-    (diff, low, high), n_pairs = compare(before, after, seed=seed)
+    (diff, low, high), n_pairs = compare(before, after, preferences)
     return {
         "set": key,
         "before": before_label,
@@ -108,8 +115,8 @@ def summary(
         facts: anything else that is JSON, such as the variant, the judge or the seed.
 
     Raises:
-        ValueError: a key is missing, a label occurs twice, a value is not JSON (NaN is not), or a difference is not
-            that of the accuracies in the rows it names.
+        ValueError: a key is missing, a label occurs twice, a value is not JSON (NaN is not), or a difference names a
+            row or set that is not there or is not that of the accuracies in the rows it names.
     """
     labels = [str(r.get("label")) for r in rows]
     if not rows or len(set(labels)) != len(labels):
@@ -120,6 +127,12 @@ def summary(
             raise ValueError(f"row '{label}' lacks {', '.join(missing)}")
     by_label = dict(zip(labels, rows, strict=True))
     for one in differences:
+        if missing := [name for name in _DIFFERENCE if name not in one]:
+            raise ValueError(f"a difference lacks {', '.join(missing)}: {dict(one)}")
+        if one["set"] not in SETS:
+            raise ValueError(f"expected a difference of {', '.join(SETS)}, got one of '{one['set']}'")
+        if strange := [one[end] for end in ("before", "after") if one[end] not in by_label]:
+            raise ValueError(f"expected a difference of two rows ({', '.join(labels)}), got '{strange[0]}'")
         name = f"accuracy_{one['set']}"
         expected = by_label[one["after"]][name] - by_label[one["before"]][name]
         # The intervals come from the judgments, the rows from elsewhere: tables that were mixed up show here.

@@ -15,11 +15,12 @@ import polars as pl
 
 from data_tools.judging import Verdict
 from data_tools.order import chosen_is_a
-from genrm_lightning.evaluation.intervals import RESAMPLES, Difference, clustered_interval, paired_bootstrap
+from data_tools.split import normalised_prompt
+from data_tools.words import NGRAM, distinct_share, ngrams
+from genrm_lightning.evaluation.intervals import Difference, clustered_interval, paired_difference
 
 NO_CATEGORY = "(none)"
 _NEEDED = ("pair_id", "swapped", "sample_index", "verdict", "p_a", "n_tokens")
-_NGRAM = 3
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
     shown = presentations(judgments)
     pairs = pair_scores(shown)
     _same_pairs(pairs["pair_id"], preferences["pair_id"], "judgments", "preferences")
-    accuracy, accuracy_low, accuracy_high = clustered_interval(pairs["accuracy"].to_numpy())
+    pairs = pairs.join(clusters(preferences), on="pair_id", how="left", maintain_order="left")
+    accuracy, accuracy_low, accuracy_high = _interval(pairs, "accuracy")
     # n_eff is capped at two trials a pair here too: further samples of the same prompt are not counted as evidence.
-    free, free_low, free_high = clustered_interval(pairs["free_accuracy"].to_numpy())
+    free, free_low, free_high = _interval(pairs, "free_accuracy")
     rationales = judgments["rationale"].fill_null("").to_list()
     return SetScores(
         n_pairs=pairs.height,
@@ -106,7 +108,7 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
         tie_rate=_mean(shown["p_a"] == 0.5),
         mean_p_right=_mean(shown["p_right"]),
         mean_n_tokens=_mean(judgments["n_tokens"]),
-        distinct_3grams=distinct_share(rationales),
+        distinct_3grams=corpus_distinct_share(rationales),
         mean_repetition=sum(map(repetition, rationales)) / len(rationales),
         length_share=_mean((judgments["finish_reason"] == "length").fill_null(False)),
         categories=_by_category(pairs, preferences),
@@ -114,12 +116,14 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
 
 
 def compare(
-    before: pl.DataFrame, after: pl.DataFrame, resamples: int = RESAMPLES, seed: int = 0
+    before: pl.DataFrame, after: pl.DataFrame, preferences: pl.DataFrame | None = None
 ) -> tuple[Difference, int]:
     """Accuracy of ``after`` minus accuracy of ``before`` on the same pairs, with its paired 95 % interval.
 
     Args:
         before, after: JUDGMENT rows of two judges on one set, as in :func:`set_scores`.
+        preferences: the PREFERENCE rows of that set, which say what pairs belong together (:func:`clusters`). Without
+            them every pair counts as independent: right only where no prompt and no group has several.
 
     Returns:
         The difference (fractions) and the number of pairs.
@@ -129,8 +133,22 @@ def compare(
     """
     first, second = (pair_scores(presentations(table)) for table in (before, after))
     _same_pairs(first["pair_id"], second["pair_id"], "first judge's table", "second judge's")
+    groups = None
+    if preferences is not None:
+        _same_pairs(first["pair_id"], preferences["pair_id"], "judgments", "preferences")
+        groups = first.join(clusters(preferences), on="pair_id", how="left", maintain_order="left")["cluster"]
     # Both are sorted by pair_id, so the rows are aligned.
-    return paired_bootstrap(first["accuracy"].to_numpy(), second["accuracy"].to_numpy(), resamples, seed), first.height
+    return paired_difference(first["accuracy"].to_numpy(), second["accuracy"].to_numpy(), groups), first.height
+
+
+def clusters(preferences: pl.DataFrame) -> pl.DataFrame:
+    """``pair_id`` and ``cluster``: equal for pairs of one group_id of a source, else for those of one prompt.
+
+    Such pairs ask the judge nearly the same thing, so they are right or wrong together: intervals count clusters.
+    Prompts are compared as everywhere (:func:`data_tools.split.normalised_prompt`).
+    """
+    group = pl.format("group {} {}", pl.col("source").fill_null(""), "group_id")
+    return preferences.select("pair_id", cluster=pl.coalesce(group, pl.format("prompt {}", normalised_prompt())))
 
 
 def presentations(judgments: pl.DataFrame) -> pl.DataFrame:
@@ -187,19 +205,19 @@ def pair_scores(shown: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def repetition(text: str, n: int = _NGRAM) -> float:
+def repetition(text: str, n: int = NGRAM) -> float:
     """The share of a text's word n-grams that occurred in it before: 0 for none, near 1 for a loop.
 
-    Words are separated by white space and compared without case. A text of fewer than n words repeats nothing.
+    Words are those of :func:`data_tools.words.ngrams`. A text of fewer than n words repeats nothing. It is one minus
+    the share that the filter ``no_repetition`` looks at.
 
     >>> repetition("good good good good good")
     0.6666666666666667
     """
-    grams = _ngrams(text, n)
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    return 1 - distinct_share(text, n)
 
 
-def distinct_share(texts: Iterable[str], n: int = _NGRAM) -> float:
+def corpus_distinct_share(texts: Iterable[str], n: int = NGRAM) -> float:
     """Distinct word n-grams over all n-grams of all texts together (distinct-n of Li et al., arXiv 1510.03055).
 
     0 where no text has n words: rationales that say nothing are not diverse.
@@ -207,22 +225,21 @@ def distinct_share(texts: Iterable[str], n: int = _NGRAM) -> float:
     seen: set[tuple[str, ...]] = set()
     total = 0
     for text in texts:
-        grams = _ngrams(text, n)
+        grams = ngrams(text, n)
         seen.update(grams)
         total += len(grams)
     return len(seen) / total if total else 0.0
 
 
-def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    words = text.lower().split()
-    return list(zip(*(words[start:] for start in range(n)), strict=False))
+def _interval(pairs: pl.DataFrame, column: str) -> tuple[float, float, float]:
+    return clustered_interval(pairs[column].to_numpy(), pairs["cluster"])
 
 
 def _by_category(pairs: pl.DataFrame, preferences: pl.DataFrame) -> dict[str, dict[str, float]]:
     kinds = preferences.select("pair_id", pl.col("category").fill_null(NO_CATEGORY))
     result = {}
     for (kind,), members in sorted(pairs.join(kinds, on="pair_id").partition_by("category", as_dict=True).items()):
-        accuracy, low, high = clustered_interval(members["accuracy"].to_numpy())
+        accuracy, low, high = _interval(members, "accuracy")
         result[kind] = {
             "n_pairs": members.height,
             "accuracy": accuracy,
