@@ -10,10 +10,12 @@ import time
 import polars as pl
 import pytest
 
-from data_tools.artifact import read_json
+from data_tools import verifiable
+from data_tools.artifact import read_json, write_table
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, hint, render_completion
 from data_tools.order import chosen_is_a
+from data_tools.schema import PREFERENCE
 from genrm_lightning import cli
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
@@ -221,6 +223,21 @@ def test_files_of_ones_own(tmp_path, capsys, tiny_llama):
     capsys.readouterr()
     _, summary = star(capsys, tmp_path, tiny_llama, data={**files, "test_rows": 4})
     assert summary["rows"][0]["n_pairs_id"] == 4 and len(summary["rows"]) == 2
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_an_id_that_stands_for_two_pairs_is_found_before_anything_is_sampled(tmp_path, capsys, tiny_llama, name):
+    made = verifiable.build(12, 0, 6)
+    files = {}
+    for part, table in (("train", made["train"]), ("test", made["test"]), ("ood", made["ood"])):
+        if part == name:
+            table = table.with_columns(pair_id=pl.lit("same"))
+        files[part] = str(tmp_path / f"{part}.parquet")
+        write_table(table, files[part], PREFERENCE)
+    file = write_yaml(tmp_path / "star.yaml", star_config(tmp_path / "run", tiny_llama, data=files))
+    assert main(["star", "--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"{name}.parquet" in said and "'same'" in said and not (tmp_path / "run").exists()
 
 
 def test_other_settings_are_refused_in_the_same_folder(tmp_path, capsys, tiny_llama):

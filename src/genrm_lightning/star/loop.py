@@ -123,7 +123,8 @@ def _report(
     for before in [i for i, row in enumerate(rows[:-1]) if row["kind"] != "iteration"]:
         for name in HELD_OUT:
             first, last = (read_table(evaluated[i].folder / f"{name}.parquet", JUDGMENT) for i in (before, -1))
-            differences.append(report.difference(name, rows[before]["label"], rows[-1]["label"], first, last))
+            labels = rows[before]["label"], rows[-1]["label"]
+            differences.append(report.difference(name, *labels, first, last, _preferences(pairs, name)))
     summary = report.summary(
         rows,
         differences,

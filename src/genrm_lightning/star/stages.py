@@ -31,7 +31,7 @@ from data_tools.artifact import (
     write_table,
 )
 from data_tools.errors import UserError
-from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
@@ -143,6 +143,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
                 tables[name] = table if given.test_rows is None else sample(table, given.test_rows)
         where = {"train": given.train, "id": given.test, "ood": given.ood}
         for name, table in tables.items():
+            check_unique_ids(table, where[name] or "embedded data")
             if not len(table):
                 raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
         checks.no_shared_prompts(tables, where)
