@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import polars as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_tools.artifact import write_table
@@ -214,6 +215,17 @@ def test_a_checkpoint_waits_for_the_end_of_its_accumulation_window(tiny_llama, t
     fit(Late(), Clock(minutes=60, dirpath=str(tmp_path / "ckpt")))
     rest = fit(resume=tmp_path / "ckpt/last.ckpt").seen
     assert rest == [(pairs, pytest.approx(loss, abs=1e-5)) for pairs, loss in whole.seen[4:]]
+
+
+def test_the_last_checkpoint_is_the_end_of_the_fit(tiny_llama, tmp_path):
+    class Early(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            trainer.checkpoint_callback._last_time_checked = time.monotonic() - 7200 * (batch_idx == 0)
+
+    keep = LastCheckpoint(minutes=60, dirpath=str(tmp_path / "ckpt"))
+    trainer = make_trainer(tmp_path, Early(), keep, enable_checkpointing=True)
+    trainer.fit(genrm(tiny_llama), tables(tmp_path))
+    assert torch.load(tmp_path / "ckpt/last.ckpt", weights_only=True)["global_step"] == trainer.global_step == 4
 
 
 def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path):

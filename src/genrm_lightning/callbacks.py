@@ -142,6 +142,11 @@ class LastCheckpoint(ModelCheckpoint):
         if not trainer.fit_loop.epoch_loop._should_accumulate():
             super().on_train_batch_end(trainer, *arguments)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning saves here only where the clock never struck: the file would be up to a minute behind the judge.
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
 
 class CheckpointFiles(TorchCheckpointIO):
     """Checkpoints that are whole or absent, whatever kills the fit, and that run no code when they are read."""
