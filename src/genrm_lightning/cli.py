@@ -33,7 +33,7 @@ from genrm_lightning.callbacks import (
     Predictions,
 )
 from genrm_lightning.objectives import Objective
-from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, one_line
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
 
 
@@ -203,17 +203,18 @@ def main(argv: list[str]) -> int:
 
 def _run(kind: type[GenRMCLI], argv: list[str]) -> None:
     quiet()
-    kind(
-        Objective,
-        L.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=ConfigFile,
-        parser_class=Parser,
-        # An abbreviated flag is a misspelt one: --trainer.max_epoch would be taken for max_epochs.
-        parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in SUBCOMMANDS}},
-        seed_everything_default=0,
-        # Optimizer and schedule belong to the objective; Lightning would add flags for every one that torch has.
-        auto_configure_optimizers=False,
-        args=argv,
-    )
+    with mistakes_told():
+        kind(
+            Objective,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=ConfigFile,
+            parser_class=Parser,
+            # An abbreviated flag is a misspelt one: --trainer.max_epoch would be taken for max_epochs.
+            parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in SUBCOMMANDS}},
+            seed_everything_default=0,
+            # Optimizer and schedule belong to the objective; Lightning would add flags for every one that torch has.
+            auto_configure_optimizers=False,
+            args=argv,
+        )

@@ -13,7 +13,7 @@ from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
 from genrm_lightning.locking import only_one
-from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
 
@@ -223,5 +223,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
 
 
 def _built(parser: ArgumentParser, argv: list[str], kind: type):
-    found = parser.instantiate_classes(parser.parse_args(argv))
+    given = parser.parse_args(argv)
+    with mistakes_told():
+        found = parser.instantiate_classes(given)
     return kind(**{k: v for k, v in vars(found).items() if k != "config"})
