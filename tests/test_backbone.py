@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from data_tools.errors import UserError
@@ -172,6 +174,27 @@ def test_what_is_trained_is_float32_and_the_rest_as_asked(tiny_llama):
         assert kinds == {(True, torch.float32)} | frozen, way
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_trained_is_loaded_as_it_was_saved(judges, way):
+    """A chain of fits with frozen weights in bf16 must not round what it trains at every joint."""
+    folder, _ = judges[way]
+    stored = {}
+    for file in folder.glob("*model.safetensors"):
+        stored |= load_file(file)
+    policy = load_policy(settings(folder, dtype="bfloat16", **WAYS[way]), head=True)
+    compared = 0
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad and name != "head.weight":
+            assert torch.equal(parameter, stored[name.removeprefix("lm.").replace(".default.", ".")]), name
+            compared += not torch.equal(parameter, parameter.bfloat16().float())
+    assert compared > (8 if way != "layers" else 5), "weights that bf16 would have rounded"
+    if way == "layers":
+        embeddings = policy.lm.get_input_embeddings().weight
+        assert embeddings is policy.lm.get_output_embeddings().weight and embeddings.dtype == torch.bfloat16
+        buffers = dict(load_policy(settings(folder)).named_buffers())
+        assert buffers and all(torch.equal(buffers[n], b) for n, b in policy.named_buffers())
+
+
 def test_train_layers_trains_from_the_top(tiny_llama):
     policy = load_policy(settings(tiny_llama, train_layers=1))
     trained = {n for n, p in policy.named_parameters() if p.requires_grad}
@@ -213,6 +236,57 @@ def test_a_missing_model_is_one_line(tmp_path, tiny_llama, judges):
 def test_a_judge_without_a_reward_head_cannot_score(tiny_llama):
     with pytest.raises(UserError, match="holds no reward model"):
         load_judge(str(tiny_llama), torch.float32, head=True)
+
+
+def changed(folder: Path, target: Path, file: str = "config.json", **keys) -> Path:
+    """A copy of a model's folder with other values in one of its JSON files."""
+    shutil.copytree(folder, target)
+    (target / file).write_text(json.dumps(json.loads((target / file).read_text()) | keys))
+    return target
+
+
+def test_layers_beside_adapters_are_refused():
+    with pytest.raises(UserError, match="backbone.train_layers: .* set backbone.lora: null"):
+        BackboneSettings(train_layers=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("rank", 0), ("rank", -1), ("alpha", 0), ("alpha", float("nan")), ("dropout", 1.0)]
+)
+def test_adapters_out_of_range(key, value):
+    with pytest.raises(UserError, match=f"backbone.lora.{key}: {value} is not"):
+        LoraSettings(**{key: value})
+
+
+def test_adapters_that_fit_no_module_are_one_line(tiny_llama):
+    with pytest.raises(UserError, match="backbone.lora.targets: .'nothing'. fits no module of") as error:
+        load_policy(settings(tiny_llama, lora=LoraSettings(targets=["nothing"])))
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_another_rank_is_one_line(judges, tmp_path):
+    folder = changed(judges["lora"][0], tmp_path / "judge", "adapter_config.json", r=8)
+    for read in (lambda: load_policy(settings(folder)), lambda: load_judge(str(folder), torch.float32)):
+        with pytest.raises(UserError, match="the adapter in '.*' does not fit its base") as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        ({"sliding_window": 64}, True),  # Mistral has no layer_types: every layer slides
+        ({"sliding_window": 64, "use_sliding_window": True, "layer_types": ["full_attention"] * 2}, False),
+        ({"sliding_window": 64, "layer_types": ["full_attention", "sliding_attention"]}, True),
+        ({"sliding_window": 64, "use_sliding_window": False}, False),
+        ({"sliding_window": 2048}, False),  # as far as the context: no window at all
+        ({"sliding_window": None}, False),
+    ],
+)
+def test_a_window_below_the_context_is_refused(tiny_llama, tmp_path, keys, refused):
+    folder = changed(tiny_llama, tmp_path / "sliding", **keys)
+    with pytest.raises(UserError, match="sliding-window") if refused else contextlib.nullcontext():
+        load_policy(settings(folder))
 
 
 def test_logits_that_this_forward_would_get_wrong_are_refused(tiny_llama, tmp_path):

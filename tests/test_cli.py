@@ -1,6 +1,7 @@
 """fit, validate, test and predict in this process, on the tiny Llama: what they write and how they go on."""
 
 import os
+import signal
 import warnings
 
 import polars as pl
@@ -8,9 +9,12 @@ import pytest
 import torch
 
 from data_tools.__main__ import main as data_tools
+from data_tools.errors import UserError
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info, load_judge
 from genrm_lightning.callbacks import CheckpointFiles
+from genrm_lightning.cli import parse
+from genrm_lightning.objectives import GenRM
 from tests.tiny_star import scalars, write_yaml
 
 PAIRS = ("BradleyTerry", "GenRM")
@@ -93,6 +97,81 @@ def test_a_checkpoint_that_is_none(tmp_path, capsys, tiny_llama, flag):
     assert "bad.ckpt: not a readable checkpoint" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_last_checkpoint_where_there_is_none(tmp_path, capsys, tiny_llama, command):
+    """The untrained model's numbers would pass for the fit's."""
+    assert run(command, tmp_path, tiny_llama, "--ckpt_path", "last") == 2
+    said = capsys.readouterr()
+    assert f"--ckpt_path: last: {tmp_path}/checkpoints/last.ckpt: no such file" in said.err and said.out == ""
+
+
+@pytest.mark.parametrize("word", ["best", "registry"])
+def test_words_for_a_checkpoint_that_mean_nothing_here(tmp_path, capsys, tiny_llama, word):
+    assert run("test", tmp_path, tiny_llama, "--ckpt_path", word) == 2
+    assert f"--ckpt_path: {word}: no such file; name a checkpoint" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_checkpoint_of_a_fit(tmp_path, capsys, tiny_llama):
+    for content in ({"weights": torch.ones(1)}, [1], {"state_dict": {}}):
+        torch.save(content, tmp_path / "other.ckpt")
+        assert run("test", tmp_path, tiny_llama, "--ckpt_path", tmp_path / "other.ckpt") == 2
+        said = capsys.readouterr().err
+        assert "other.ckpt: not a checkpoint of a fit (it holds no '" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_ctrl_c(tmp_path, capfd, tiny_llama, monkeypatch, saved):
+    before = signal.getsignal(signal.SIGINT)
+    step = GenRM.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if batch_idx == 3:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(GenRM, "training_step", interrupted)
+    callback = {"class_path": "genrm_lightning.callbacks.LastCheckpoint", "init_args": {"minutes": 1e-6}}
+    try:
+        assert run("fit", tmp_path, tiny_llama, **({"callbacks": [callback]} if saved else {})) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning has switched it off
+    said = capfd.readouterr().err
+    last = tmp_path / "checkpoints/last.ckpt"
+    assert last.exists() == saved
+    expected = f"interrupted; go on with the same command and --ckpt_path {last}\n" if saved else "interrupted\n"
+    assert said.endswith(expected) and "the same command goes on from here" not in said
+    assert not (tmp_path / "judge").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("model.init_args.optimizer.learning_rate", 0, "optimizer.learning_rate: 0"),
+        ("model.init_args.optimizer.warmup", 2, "optimizer.warmup: 2"),
+        ("model.init_args.backbone.lora.rank", 0, "backbone.lora.rank: 0"),
+        ("model.init_args.backbone.train_layers", 1, "backbone.train_layers: adapters are trained instead"),
+        ("data.init_args.batch_size", 0, "data.batch_size: 0"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, capsys, tiny_llama, path, value, named):
+    """Said by the command, and by what reads a config before anything is loaded (a STaR run)."""
+    config = {
+        "model": {"class_path": "genrm_lightning.objectives.GenRM", "init_args": {"backbone": {"lora": {"rank": 4}}}},
+        "data": embedded(),
+    }
+    at = config
+    for step in path.split(".")[:-1]:
+        at = at.setdefault(step, {})
+    at[path.split(".")[-1]] = value
+    with pytest.raises(UserError, match=f"here: {named}"):
+        parse("fit", config, "here")
+    file = write_yaml(tmp_path / "fit.yaml", config)
+    assert main(["fit", "--config", str(file), "--trainer.default_root_dir", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {named}") and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_checkpoint_runs_no_code(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -110,10 +189,11 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path):
             raise KeyboardInterrupt
 
     files = CheckpointFiles()
-    files.save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    whole = {"state_dict": {}, "loops": {}, "global_step": 1, "pytorch-lightning_version": "2"}
+    files.save_checkpoint(whole, tmp_path / "last.ckpt")
     with pytest.raises(KeyboardInterrupt):
         files.save_checkpoint({"step": Dies()}, tmp_path / "last.ckpt")
-    assert files.load_checkpoint(tmp_path / "last.ckpt") == {"step": 1}
+    assert files.load_checkpoint(tmp_path / "last.ckpt") == whole
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -1,14 +1,19 @@
 """sample -> data_tools star -> score -> fit, evaluate: the stages of a run by hand."""
 
+import json
+import shutil
+
 import polars as pl
 import pytest
 import torch
 
 from data_tools.__main__ import main as data_tools
-from data_tools.artifact import read_json, read_table
-from data_tools.schema import EXAMPLE, JUDGMENT
+from data_tools.artifact import read_json, read_table, write_table
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info, load_judge
+from genrm_lightning.commands import _judge_prompt
+from genrm_lightning.locking import only_one
 from tests.tiny_star import write_yaml
 
 OBJECTIVES = {"sft": "STaRSFT", "dpo": "RationaleDPO", "rationalizer": "Rationalizer"}
@@ -107,6 +112,114 @@ def test_evaluate(tmp_path, capsys, tiny_llama, pairs):
     scores = read_json(tmp_path / "scores.json")
     assert scores["n_pairs"] == 4 and scores["n_presentations"] == 8
     assert f"{scores['accuracy']:.1%}" in said
+
+
+def judged(folder, tiny_llama, **facts):
+    """A folder that says it is a judge; its weights are the tiny model's."""
+    shutil.copytree(tiny_llama, folder)
+    (folder / "genrm.json").write_text(json.dumps({"adapter": False, "base": str(tiny_llama), **facts}))
+    return folder
+
+
+def test_a_judge_is_shown_the_prompt_it_was_trained_with(tmp_path, capsys, tiny_llama, pairs):
+    judge = judged(tmp_path / "judge", tiny_llama, objective="GenRM", judge_prompt="brief")
+    draw = DRAW[: DRAW.index("--judge_prompt")]
+    argv = ["--pairs", str(pairs / "test.parquet"), "--rows", "2", *draw]
+    assert main(["evaluate", "--judge", str(judge), "--out", str(tmp_path / "a"), *argv]) == 0
+    assert read_json(tmp_path / "a/manifest.json")["key"]["judge_prompt"] == "brief"
+    capsys.readouterr()
+    for command in ("evaluate", "sample"):
+        flags = ["--out", str(tmp_path / "b"), "--judge_prompt", "mt_bench"]
+        assert main([command, "--judge", str(judge), *flags, *argv]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: --judge_prompt: mt_bench: the judge '") and "trained with 'brief'" in said
+        assert said.count("\n") == 1 and not (tmp_path / "b").exists()
+
+
+def test_the_prompt_of_a_model_that_is_no_judge(tiny_llama):
+    assert _judge_prompt(str(tiny_llama), None) == _judge_prompt("embedded", None) == "mt_bench"
+    assert _judge_prompt(str(tiny_llama), "brief") == "brief"
+
+
+def test_a_reward_model_gives_no_verdicts(tmp_path, capsys, tiny_llama, pairs):
+    judge = judged(tmp_path / "judge", tiny_llama, objective="BradleyTerry", judge_prompt="mt_bench")
+    argv = ["evaluate", "--judge", str(judge), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path / "out")]
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert "Bradley-Terry" in said and "python -m genrm_lightning test" in said and not (tmp_path / "out").exists()
+
+
+def test_a_pair_id_twice_is_found_before_anything_is_drawn(tmp_path, capsys, tiny_llama, pairs):
+    table = read_table(pairs / "test.parquet", PREFERENCE)
+    write_table(pl.concat([table, table[2:3]]), tmp_path / "twice.parquet", PREFERENCE)
+    argv = ["sample", "--judge", str(tiny_llama), "--pairs", str(tmp_path / "twice.parquet")]
+    assert main([*argv, "--out", str(tmp_path / "out"), *DRAW]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'twice.parquet'}: pair id '{table['pair_id'][2]}' occurs more than once" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_another_command_works_in_is_refused(tmp_path, capsys, tiny_llama, pairs):
+    argv = ["--judge", str(tiny_llama), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path), *DRAW]
+    with only_one(tmp_path):
+        for command in ("sample", "evaluate"):
+            assert main([command, *argv]) == 2
+            assert "another command is at work in this folder" in capsys.readouterr().err
+
+
+def scored_with(monkeypatch, tmp_path, *configs):
+    """The ``fit`` that score hands on after reading these configs, and its status."""
+    seen = []
+
+    def score_examples(table, reference, fit, advance):
+        seen.append(fit)
+        return table
+
+    monkeypatch.setattr("genrm_lightning.scoring.score_examples", score_examples)
+    write_table(pl.DataFrame(schema=EXAMPLE), tmp_path / "examples.parquet", EXAMPLE)
+    files = [str(write_yaml(tmp_path / f"{i}.yaml", c) if isinstance(c, dict) else c) for i, c in enumerate(configs)]
+    argv = ["score", "--examples", str(tmp_path / "examples.parquet"), "--reference", "unread"]
+    return main([*argv, *(["--fit", *files] if files else []), "--out", str(tmp_path / "out.parquet")]), seen
+
+
+def test_score_reads_configs_as_the_fit_does(tmp_path, monkeypatch):
+    one = {"model": {"class_path": "RationaleDPO", "init_args": {"backbone": {"lora": None, "dtype": "bfloat16"}}}}
+    two = {"model": {"init_args": {"beta": 0.1}}, "trainer": {"precision": "32-true"}}
+    status, (fit,) = scored_with(monkeypatch, tmp_path, one, two)
+    assert status == 0
+    backbone = fit["model"]["init_args"]["backbone"]
+    assert (backbone["lora"], backbone["dtype"], fit["trainer"]["precision"]) == (None, "bfloat16", "32-true")
+    assert scored_with(monkeypatch, tmp_path) == (0, [{}])
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("- a\n- b\n", "--fit: "),
+        ("words\n", "--fit: "),
+        ("{model", "--fit: "),
+        ("model: {init_args: {backbone: {nam: x}}}", "nam"),
+        ("model: {init_args: {backbone: embedded}}", "backbone"),
+        ("model: {init_args: {backbone: {lora: {rank: 0}}}}", "backbone.lora.rank: 0"),
+        ("trainr: {precision: 32}", "trainr"),
+    ],
+)
+def test_score_of_a_wrong_config(tmp_path, capsys, monkeypatch, content, named):
+    (tmp_path / "wrong.yaml").write_text(content)
+    status, seen = scored_with(monkeypatch, tmp_path, tmp_path / "wrong.yaml")
+    said = capsys.readouterr().err
+    assert (status, seen) == (2, []) and said.startswith("error: --fit: ") and said.count("\n") == 1
+    assert named in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("command", "more"), [("star", True), ("sample", True), ("fit", False), ("score", False)])
+def test_an_interrupt_promises_only_what_is_true(capsys, monkeypatch, command, more):
+    def dies(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genrm_lightning.__main__._dispatch", dies)
+    assert main([command]) == 130
+    assert capsys.readouterr().err == f"interrupted{'; the same command goes on from here' if more else ''}\n"
 
 
 def test_settings_by_file(tmp_path, tiny_llama, pairs):

@@ -142,6 +142,8 @@ def test_a_misspelt_key_of_a_fit(tmp_path, capsys, path, value, named):
         ("fit.trainer", 3, "trainer"),
         ("warm_start", {"pairs": 2, "fit": {"trainer": {"max_epoch": 1}}}, "warm_start.fit"),
         ("warm_start", {"pair": 2}, "pair"),
+        ("warm_start", {"pairs": 0}, "warm_start.pairs: 0 is not above 0"),
+        ("fit.model.init_args.optimizer.warmup", 2, "section: optimizer.warmup: 2"),
         ("filters", ["min_word"], "min_word"),
         ("judge_prompt", "mt_bunch", "mt_bunch"),
     ],

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+import lightning as L
 import polars as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning.backbone import BackboneSettings, load_renderer
+from genrm_lightning.callbacks import LastCheckpoint
 from genrm_lightning.data import EmbeddedPairs, Tables, TreeLoader, batch_plan
 from genrm_lightning.objectives import BradleyTerry, GenRM, OptimizerSettings, STaRSFT
 from genrm_lightning.prefix import Branch, Tree
@@ -92,9 +97,36 @@ def test_an_iterator_that_is_left_early_has_had_its_epoch(renderer):
     assert ids(validation) == ids(loader(renderer, shuffle=False))
 
 
-def test_a_loader_of_other_rows_refuses_the_state(renderer):
-    with pytest.raises(UserError, match="made on 10 rows, there are 9 now"):
-        loader(renderer, rows=9).load_state_dict(loader(renderer).state_dict())
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"rows": 9}, "data.train: the checkpoint was made with 10 rows, now it is 9 rows"),
+        ({"batch_size": 2}, "data.batch_size: the checkpoint was made with 3, now it is 2"),
+        ({"seed": 1}, "data.seed: the checkpoint was made with 0, now it is 1"),
+        ({"ranks": 2}, "trainer.devices: the checkpoint was made with 1 processes, now it is 2"),
+    ],
+)
+def test_a_loader_of_another_plan_refuses_the_state(renderer, options, named):
+    with pytest.raises(UserError, match=named):
+        loader(renderer, **options).load_state_dict(loader(renderer).state_dict())
+
+
+def test_a_loader_of_other_pairs_refuses_the_state(renderer):
+    state = loader(renderer).state_dict()
+    for others in (
+        [Tree(f"{i + 1}", [5] * (i + 1), [Branch.scored([6])]) for i in range(10)],
+        [Tree(f"{i}", [5] * (i + 2), [Branch.scored([6])]) for i in range(10)],  # other lengths: another plan
+        loader(renderer).trees[::-1],
+    ):
+        with pytest.raises(UserError, match="data.train: the checkpoint was made on other pairs"):
+            TreeLoader(others, renderer, 3, 0, True).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("max_tokens", 0), ("seed", -1)])
+def test_numbers_out_of_range(key, value):
+    for kind in (Tables, EmbeddedPairs):
+        with pytest.raises(UserError, match=f"data.{key}: {value} is"):
+            kind(**{key: value})
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 7])
@@ -152,6 +184,50 @@ def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate)
         assert [loss for _, loss in rest] == pytest.approx([loss for _, loss in expected], abs=1e-5), checkpoint.name
 
 
+def test_a_checkpoint_waits_for_the_end_of_its_accumulation_window(tiny_llama, tmp_path):
+    """Four batches an epoch, two a step: asked for behind the third, taken behind the fourth; nothing is lost."""
+
+    class Late(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            # As if the last checkpoint were two hours old, but in the first epoch's third batch alone.
+            asked = trainer.current_epoch == 0 and batch_idx == 2
+            if asked or batch_idx == 0:
+                trainer.checkpoint_callback._last_time_checked = time.monotonic() - 7200 * asked
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+            if trainer.current_epoch == 1:
+                raise ConnectionError("killed")
+
+    def fit(*more: L.Callback, resume: Path | None = None) -> Steps:
+        steps = Steps()
+        trainer = make_trainer(
+            tmp_path, steps, *more, max_epochs=2, accumulate_grad_batches=2, enable_checkpointing=bool(more),
+        )  # fmt: skip
+        with contextlib.suppress(ConnectionError):
+            trainer.fit(genrm(tiny_llama), tables(tmp_path), ckpt_path=resume, weights_only=resume and True)
+        return steps
+
+    class Clock(LastCheckpoint):  # without the one that Lightning takes at an epoch's end
+        def on_train_epoch_end(self, trainer, module) -> None:
+            pass
+
+    whole = fit()
+    fit(Late(), Clock(minutes=60, dirpath=str(tmp_path / "ckpt")))
+    rest = fit(resume=tmp_path / "ckpt/last.ckpt").seen
+    assert rest == [(pairs, pytest.approx(loss, abs=1e-5)) for pairs, loss in whole.seen[4:]]
+
+
+def test_the_last_checkpoint_is_the_end_of_the_fit(tiny_llama, tmp_path):
+    class Early(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            trainer.checkpoint_callback._last_time_checked = time.monotonic() - 7200 * (batch_idx == 0)
+
+    keep = LastCheckpoint(minutes=60, dirpath=str(tmp_path / "ckpt"))
+    trainer = make_trainer(tmp_path, Early(), keep, enable_checkpointing=True)
+    trainer.fit(genrm(tiny_llama), tables(tmp_path))
+    assert torch.load(tmp_path / "ckpt/last.ckpt", weights_only=True)["global_step"] == trainer.global_step == 4
+
+
 def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path):
     data = tables(tmp_path)
     trainer = make_trainer(tmp_path)
@@ -187,8 +263,6 @@ def test_no_rows_and_no_file_are_refused(tiny_llama, tmp_path):
         setup(tiny_llama, tmp_path, Tables())
     with pytest.raises(UserError, match="nowhere.parquet: no such file"):
         setup(tiny_llama, tmp_path, Tables(str(tmp_path / "nowhere.parquet")))
-    with pytest.raises(UserError, match="data.batch_size: 0 is not above 0"):
-        Tables(batch_size=0)
 
 
 def test_a_table_of_another_kind_is_refused(tiny_llama, tmp_path):

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from data_tools.errors import UserError
 from data_tools.judging import Verdict, hint
 from data_tools.order import responses
 from data_tools.schema import JUDGMENT
@@ -59,6 +60,18 @@ def test_only_a_missing_shard_is_drawn_again(tmp_path):
     assert_frame_equal(judge(tmp_path, again, advance=lambda samples, tokens: told.append(samples)), first)
     assert sorted(again.asked) == sorted(gone.select("pair_id", "swapped").unique().rows())
     assert sum(told) == first.height
+
+
+def test_every_prompt_is_checked_before_the_first_is_drawn(tmp_path):
+    class Picky(Made):
+        def check(self, requests, settings):
+            assert len(requests) == 7 * 2 and settings is SETTINGS
+            raise UserError("pair 'pair-3' is too long")
+
+    picky = Picky()
+    with pytest.raises(UserError, match="pair-3"):
+        judge(tmp_path, picky)
+    assert picky.asked == [] and not list(tmp_path.iterdir())
 
 
 def test_a_finished_run_makes_no_sampler(tmp_path):

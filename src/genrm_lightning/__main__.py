@@ -28,6 +28,10 @@ text and tables: python -m data_tools --help
 """
 
 
+# Commands that a second call takes up where the first one was stopped.
+_GO_ON = ("star", "sample", "evaluate")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 when done, 2 for a mistake of the user's (one line on stderr), 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -51,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename}: {error.strerror or error}")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        more = "; the same command goes on from here" if argv[0] in _GO_ON else ""
+        print(f"interrupted{more}", file=sys.stderr)
         return 130
 
 

@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from data_tools.artifact import atomic_folder, read_json, write_json
+from data_tools.artifact import atomic_folder, write_json
 from data_tools.errors import UserError
 from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
+from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.prefix import PrefixBatch, tree_mask
 from genrm_lightning.rendering import Renderer, load_tokenizer
 
-JUDGE_FILE = "genrm.json"  # beside the weights: template hash, judge prompt, objective, base
 HEAD_FILE = "head.safetensors"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
 # Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
@@ -43,12 +43,23 @@ class LoraSettings:
         alpha: the update is scaled by alpha / rank.
         dropout: on the adapter's input.
         targets: module names, or "all-linear" for every linear layer but the vocabulary head.
+
+    Raises:
+        UserError: a number out of its range; names the key.
     """
 
     rank: int = 16
     alpha: float = 32
     dropout: float = 0.0
     targets: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"backbone.lora.rank: {self.rank} is not above 0")
+        if not 0 < self.alpha < float("inf"):
+            raise UserError(f"backbone.lora.alpha: {self.alpha} is not above 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"backbone.lora.dropout: {self.dropout} is not in [0, 1)")
 
 
 @dataclass
@@ -63,6 +74,9 @@ class BackboneSettings:
         dtype: of frozen weights in memory; trained ones are always float32. bfloat16 is meant for
             a mixed trainer.precision, the default.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+
+    Raises:
+        UserError: ``train_layers`` beside adapters, which would train the adapters alone.
     """
 
     name: str = "embedded"
@@ -70,6 +84,13 @@ class BackboneSettings:
     train_layers: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.train_layers is not None and self.lora is not None:
+            raise UserError(
+                "backbone.train_layers: adapters are trained instead of layers while backbone.lora is set; "
+                "set backbone.lora: null, or leave train_layers out"
+            )
 
 
 class Output(NamedTuple):
@@ -140,12 +161,6 @@ def resolve(name: str) -> str:
     return str(embedded_folder()) if name == "embedded" else name
 
 
-def judge_info(folder: str | Path) -> dict[str, Any]:
-    """What ``genrm.json`` of a judge folder says; empty for a plain model."""
-    path = Path(folder) / JUDGE_FILE
-    return read_json(path) if path.is_file() else {}
-
-
 def context_of(name: str) -> int | None:
     """Tokens that a backbone was made for, None where its config does not say."""
     folder = resolve(name)
@@ -154,8 +169,9 @@ def context_of(name: str) -> int | None:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
+        raise UserError(
+            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
+        ) from None
     return getattr(config, "max_position_embeddings", None)
 
 
@@ -177,26 +193,26 @@ def load_renderer(name: str) -> Renderer:
 
 
 def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
-    """Load what ``settings`` name, ready to train: adapters added or continued, the rest frozen under LoRA."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+    """Load what ``settings`` name, ready to train: adapters added or continued, the rest frozen under LoRA.
 
+    Trained weights are float32 and equal the file's: they are never rounded on their way, so that a chain of fits
+    loses nothing at its joints. Frozen ones take ``settings.dtype``.
+
+    Raises:
+        UserError: no such model, or settings that do not fit it; names the key.
+    """
     folder = resolve(settings.name)
     info = judge_info(folder)
-    lm = _load_lm(resolve(info["base"]) if info.get("adapter") else folder, getattr(torch, settings.dtype))
+    adapters = bool(info.get("adapter")) or settings.lora is not None
+    frozen = getattr(torch, settings.dtype)
+    # Under adapters nothing of the base is trained: it need never lie in memory in float32.
+    lm = _load_lm(resolve(info["base"]) if info.get("adapter") else folder, frozen if adapters else torch.float32)
     if settings.gradient_checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
     if info.get("adapter"):
-        lm = PeftModel.from_pretrained(lm, folder, is_trainable=True)
+        lm = _with_adapter(lm, folder, is_trainable=True)
     elif settings.lora is not None:
-        lora = settings.lora
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.targets,
-            task_type="CAUSAL_LM",
-        )
-        lm = get_peft_model(lm, config)
+        lm = _add_adapter(lm, settings.lora, folder)
     elif settings.train_layers is not None:
         layers = lm.get_decoder().layers
         if not 1 <= settings.train_layers <= len(layers):
@@ -208,9 +224,8 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
     vocabulary = lm.get_output_embeddings().weight
     if head and vocabulary is not lm.get_input_embeddings().weight:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
-    for parameter in lm.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
+        parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
     policy = Policy(lm, head)
     if head and (Path(folder) / HEAD_FILE).is_file():
         policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
@@ -219,13 +234,11 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
 
 def load_judge(folder: str, dtype: torch.dtype, head: bool = False) -> Policy:
     """A trained judge (or any model) for inference: adapters merged, eval mode, no gradients."""
-    from peft import PeftModel
-
     folder = resolve(folder)
     info = judge_info(folder)
     if info.get("adapter"):
         # Merge in float32: a bf16 sum would round a small update away.
-        lm = PeftModel.from_pretrained(_load_lm(resolve(info["base"]), torch.float32), folder).merge_and_unload()
+        lm = _with_adapter(_load_lm(resolve(info["base"]), torch.float32), folder).merge_and_unload()
         lm = lm.to(dtype)
     else:
         lm = _load_lm(folder, dtype)
@@ -268,17 +281,49 @@ def save_judge(
         )
 
 
+def _add_adapter(lm: PreTrainedModel, lora: LoraSettings, folder: str) -> nn.Module:
+    """New adapters on a frozen model."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(lm, config)
+    except ValueError as error:
+        raise UserError(
+            f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({_first_line(error)}); "
+            "name linear layers such as q_proj, or say: all-linear"
+        ) from None
+
+
+def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) -> nn.Module:
+    """The model with the adapter that a judge folder holds."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(lm, folder, is_trainable=is_trainable)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"backbone.name: the adapter in '{folder}' does not fit its base ({_first_line(error)}); "
+            "restore the judge folder as it was saved"
+        ) from None
+
+
 def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
         lm = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"backbone.name: no model in '{folder}' ({reason}); give a hub id or a HF folder") from None
-    if getattr(lm.config, "sliding_window", None) and "sliding_attention" in (
-        getattr(lm.config, "layer_types", None) or []
-    ):
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
+        ) from None
+    if _slides(lm.config):
         raise UserError(
             f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
         )
@@ -289,3 +334,22 @@ def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
             "take a Llama-like model"
         )
     return lm
+
+
+def _slides(config: PreTrainedConfig) -> bool:
+    """Whether a layer looks back less far than the context; the tree mask knows no window.
+
+    A family without ``layer_types`` (Mistral) slides in every layer.
+    """
+    window = getattr(config, "sliding_window", None)
+    if not window or getattr(config, "use_sliding_window", None) is False:
+        return False
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return False
+    return window < (getattr(config, "max_position_embeddings", None) or float("inf"))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,7 @@
-"""What a LightningCLI run needs around the objective: progress, checkpoints that are whole or absent, predictions."""
+"""What a LightningCLI run needs around the objective.
+
+Progress, checkpoints that are whole or absent, one curve whatever kills the fit, its config, predictions.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,13 @@ from genrm_lightning.progress import Progress
 
 PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+_PARTS = (
+    "state_dict",
+    "loops",
+    "global_step",
+    "pytorch-lightning_version",
+)  # of every checkpoint that Lightning writes
 
 
 class FitProgress(ProgressBar):
@@ -111,11 +121,14 @@ class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt``, from which a killed fit goes on: written by the clock, so that it costs the same at any speed.
 
     Args:
-        minutes: between two checkpoints.
+        minutes: between two checkpoints; one that is due in the middle of an accumulation window waits for its step,
+            since the gradients so far are not in a checkpoint.
         dirpath: null: ``<trainer.default_root_dir>/checkpoints``.
     """
 
     def __init__(self, minutes: float = 1.0, dirpath: str | None = None) -> None:
+        if not 0 < minutes < 1e6:
+            raise UserError(f"LastCheckpoint.minutes: {minutes} is not in (0, 1000000)")
         super().__init__(
             dirpath=dirpath,
             save_last=True,
@@ -124,6 +137,15 @@ class LastCheckpoint(ModelCheckpoint):
             # Else a second fit in the same folder would write last-v1.ckpt beside the first one's.
             enable_version_counter=False,
         )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        if not trainer.fit_loop.epoch_loop._should_accumulate():
+            super().on_train_batch_end(trainer, *arguments)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning saves here only where the clock never struck: the file would be up to a minute behind the judge.
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -138,12 +160,19 @@ class CheckpointFiles(TorchCheckpointIO):
         self, path: str | Path, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
         try:
-            return super().load_checkpoint(path, map_location, weights_only=True)
+            checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
         except FileNotFoundError:
             raise UserError(f"ckpt_path: {path}: no such file") from None
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"ckpt_path: {path}: not a readable checkpoint ({reason})") from None
+        missing = [key for key in _PARTS if key not in checkpoint] if isinstance(checkpoint, dict) else _PARTS
+        if missing:
+            raise UserError(
+                f"ckpt_path: {path}: not a checkpoint of a fit (it holds no '{missing[0]}'); "
+                f"name a file of <trainer.default_root_dir>/{CHECKPOINTS}"
+            )
+        return checkpoint
 
 
 class OneCurve(Callback):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +24,7 @@ from data_tools.errors import UserError
 from genrm_lightning.backbone import PRECISION
 from genrm_lightning.callbacks import (
     CHECKPOINTS,
+    LAST,
     CheckpointFiles,
     ConfigFile,
     FitProgress,
@@ -29,11 +33,12 @@ from genrm_lightning.callbacks import (
     Predictions,
 )
 from genrm_lightning.objectives import Objective
-from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, one_line
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
 
-# Words for a checkpoint that Lightning finds itself.
-_FOUND = ("best", "last", "hpc", "registry")
+
+class Interrupted(Exception):
+    """Ctrl-C in a trainer's loop; its text says how to go on."""
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -92,10 +97,32 @@ class GenRMCLI(LightningCLI):
         return trainer
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint holds no settings (Lightning would read it whole to look for some); here it must only exist."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and path not in _FOUND and not Path(path).exists():
+        """A checkpoint holds no settings (Lightning would read it whole to look for some); here it must only exist.
+
+        ``last`` is left to Lightning in a fit, which begins anew where there is none; the other commands would run
+        the untrained model then, so they look for it here.
+        """
+        given = self.config[self.config.subcommand]
+        path = given.get("ckpt_path")
+        if path == "last" and self.config.subcommand != "fit":
+            last = Path(given.trainer.default_root_dir) / CHECKPOINTS / LAST
+            if not last.is_file():
+                raise UserError(f"--ckpt_path: last: {last}: no such file; name a checkpoint, or leave the flag out")
+            given.ckpt_path = str(last)
+        elif path and path != "last" and not Path(path).exists():
             raise UserError(f"--ckpt_path: {path}: no such file; name a checkpoint, or say: --ckpt_path last")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning takes Ctrl-C for itself, and leaves with status 1
+            if not self.trainer.interrupted:
+                raise
+            # Not any file of that name: one of an earlier fit's may lie there.
+            written = [getattr(callback, "last_model_path", "") for callback in self.trainer.checkpoint_callbacks]
+            last = next((path for path in written if path and Path(path).is_file()), None)
+            more = f"; go on with the same command and --ckpt_path {last}" if subcommand == "fit" and last else ""
+            raise Interrupted(f"interrupted{more}") from None
 
     def fit(self, **kwargs: Any) -> None:
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
@@ -124,6 +151,10 @@ class _ReadOnlyCLI(GenRMCLI):
         pass
 
     def before_instantiate_classes(self) -> None:
+        # The objective and the data module say what is out of range; neither loads anything yet.
+        given = self.config[self.config.subcommand]
+        wanted = Namespace({key: given[key] for key in ("model", "data")})
+        self._parser(self.config.subcommand).instantiate_classes(wanted)
         raise _Parsed(self.config)
 
 
@@ -136,39 +167,54 @@ def parse(subcommand: str, config: dict[str, Any], where: str) -> Any:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(config, file)
         file.flush()
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said):
-                _run(_ReadOnlyCLI, [subcommand, "--config", file.name])
-        except _Parsed as parsed:
-            return parsed.args[0]
-        except SystemExit:
-            raise UserError(f"{where}: {said.getvalue().strip().removeprefix('error: ')}") from None
+        return parse_files(subcommand, [file.name], where)
+
+
+def parse_files(subcommand: str, files: Sequence[str], where: str) -> Any:
+    """Like :func:`parse` for ``--config`` files, the later over the earlier ones.
+
+    Raises:
+        UserError: names ``where`` and the file or key that is wrong.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _run(_ReadOnlyCLI, [subcommand, *(word for file in files for word in ("--config", str(file)))])
+    except _Parsed as parsed:
+        return parsed.args[0]
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except SystemExit:
+        raise UserError(f"{where}: {said.getvalue().strip().removeprefix('error: ')}") from None
 
 
 def main(argv: list[str]) -> int:
-    """Run one of SUBCOMMANDS."""
+    """Run one of SUBCOMMANDS; 0 when done, 130 when interrupted."""
     no_loading_bars()
     try:
         _run(GenRMCLI, argv)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from None
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return 130
     return 0
 
 
 def _run(kind: type[GenRMCLI], argv: list[str]) -> None:
     quiet()
-    kind(
-        Objective,
-        L.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=ConfigFile,
-        parser_class=Parser,
-        # An abbreviated flag is a misspelt one: --trainer.max_epoch would be taken for max_epochs.
-        parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in SUBCOMMANDS}},
-        seed_everything_default=0,
-        # Optimizer and schedule belong to the objective; Lightning would add flags for every one that torch has.
-        auto_configure_optimizers=False,
-        args=argv,
-    )
+    with mistakes_told():
+        kind(
+            Objective,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=ConfigFile,
+            parser_class=Parser,
+            # An abbreviated flag is a misspelt one: --trainer.max_epoch would be taken for max_epochs.
+            parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in SUBCOMMANDS}},
+            seed_everything_default=0,
+            # Optimizer and schedule belong to the objective; Lightning would add flags for every one that torch has.
+            auto_configure_optimizers=False,
+            args=argv,
+        )

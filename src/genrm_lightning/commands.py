@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from data_tools.artifact import read_table, write_table
+from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
-from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
-from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors
+from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
+from genrm_lightning.judge_folder import judge_info
+from genrm_lightning.locking import only_one
+from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
+
+_PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
 
 
 class _Parser(OneLineErrors, ArgumentParser):  # jsonargparse makes more of the class for nested settings
@@ -67,7 +70,8 @@ def _sample(argv: list[str]) -> None:
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
     arguments, sampling = _sampling(parser, argv)
-    table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
+    with only_one(arguments.out):
+        table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
     print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
 
 
@@ -85,11 +89,10 @@ def _evaluate(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
     arguments, sampling = _sampling(parser, argv)
-    table = _judged(arguments, sampling, "evaluate", False, 0)
-    scores = set_scores(table, _pairs(arguments)).as_dict()
-    from data_tools.artifact import write_json
-
-    write_json(Path(arguments.out) / "scores.json", scores)
+    with only_one(arguments.out):
+        table = _judged(arguments, sampling, "evaluate", False, 0)
+        scores = set_scores(table, _pairs(arguments)).as_dict()
+        write_json(Path(arguments.out) / "scores.json", scores)
     shown = Table(title=Text(f"{arguments.judge} on {arguments.pairs}"))  # a path may hold what rich takes for markup
     for name in ("accuracy", "free accuracy", "position-consistent accuracy", "invalid rate", "pairs"):
         shown.add_column(name)
@@ -108,14 +111,14 @@ def _score(argv: list[str]) -> None:
     )
     parser.add_argument("--out", type=str, required=True, help="parquet to write")
     arguments = parser.parse_args(argv)
-    fit: dict[str, Any] = {}
     for file in arguments.fit:
         if not Path(file).is_file():
             raise UserError(f"--fit: {file}: no such file")
-        try:
-            fit |= yaml.safe_load(Path(file).read_text()) or {}
-        except yaml.YAMLError as error:
-            raise UserError(f"--fit: {file}: no YAML ({error})") from None
+    fit: dict[str, Any] = {}
+    if arguments.fit:
+        from genrm_lightning.cli import parse_files
+
+        fit = parse_files("fit", arguments.fit, "--fit")["fit"].as_dict()
     table = read_table(arguments.examples, EXAMPLE)
 
     from genrm_lightning.progress import Progress
@@ -129,7 +132,10 @@ def _score(argv: list[str]) -> None:
 
 
 def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
-    parser.add_argument("--judge_prompt", type=str, default="mt_bench", help="name in data_tools.judging.PROMPTS")
+    parser.add_argument(
+        "--judge_prompt", type=str | None, default=None,
+        help=f"name in data_tools.judging.PROMPTS; left out: the one the judge was trained with, else {_PROMPT}",
+    )  # fmt: skip
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -137,6 +143,27 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     )
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
+
+
+def _judge_prompt(judge: str, given: str | None) -> str:
+    """The judge prompt to show: what the judge was trained with, for a model that is no judge ``given`` or _PROMPT.
+
+    Raises:
+        UserError: ``given`` is another one, or the judge writes no verdicts.
+    """
+
+    info = {} if judge == "embedded" else judge_info(judge)
+    if info.get("objective") == "BradleyTerry":
+        raise UserError(
+            f"--judge: '{judge}' is a Bradley-Terry reward model, its verdicts mean nothing; "
+            "use: python -m genrm_lightning test, or predict"
+        )
+    trained = info.get("judge_prompt")
+    if trained and given not in (None, trained):
+        raise UserError(
+            f"--judge_prompt: {given}: the judge '{judge}' was trained with '{trained}'; leave the flag out"
+        )
+    return trained or given or _PROMPT
 
 
 def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings]:
@@ -152,6 +179,7 @@ def _pairs(arguments: Namespace):
     pairs = read_table(arguments.pairs, PREFERENCE)
     if not len(pairs):
         raise UserError(f"{arguments.pairs}: no rows; name another file")
+    check_unique_ids(pairs, arguments.pairs)
     return pairs if arguments.rows is None else sample(pairs, arguments.rows)
 
 
@@ -162,6 +190,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     from genrm_lightning.progress import Progress
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
+    arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
     if arguments.shard < 1:
         raise UserError(f"--shard: {arguments.shard} is not above 0")
@@ -192,5 +221,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
 
 
 def _built(parser: ArgumentParser, argv: list[str], kind: type):
-    found = parser.instantiate_classes(parser.parse_args(argv))
+    given = parser.parse_args(argv)
+    with mistakes_told():
+        found = parser.instantiate_classes(given)
     return kind(**{k: v for k, v in vars(found).items() if k != "config"})

@@ -7,6 +7,7 @@ no weights. The batch plan is a function of (rows, batch size, seed, epoch) alon
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -14,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from data_tools import verifiable
-from data_tools.artifact import read_table
+from data_tools.artifact import digest_of, read_table
 from data_tools.errors import UserError
-from data_tools.schema import PREFERENCE, SPLITS
+from data_tools.schema import PREFERENCE
 from genrm_lightning.objectives.base import Objective
 from genrm_lightning.prefix import PrefixBatch, Tree, collate
 from genrm_lightning.rendering import Renderer
@@ -96,12 +97,41 @@ class TreeLoader:
             yield collate([self.trees[i] for i in mine[number]], self.renderer.pad_id, letters)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "batch": self.next_batch, "rows": len(self.trees)}
+        return {"epoch": self.epoch, "batch": self.next_batch, **self._plan}
+
+    @cached_property
+    def _plan(self) -> dict[str, Any]:
+        """What the batch plan is a function of, beside the epoch."""
+        return {
+            "rows": len(self.trees),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "ranks": self.ranks,
+            "pairs": digest_of([(tree.pair_id, len(tree)) for tree in self.trees]),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["rows"] != len(self.trees):
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            UserError: the plan would be another one: some rows would come twice and others never; names what differs.
+        """
+        names = {
+            "rows": ("data.train", " rows"),
+            "batch_size": ("data.batch_size", ""),
+            "seed": ("data.seed", ""),
+            "ranks": ("trainer.devices", " processes"),
+        }
+        for name, (key, unit) in names.items():
+            if state.get(name) != self._plan[name]:
+                raise UserError(
+                    f"{key}: the checkpoint was made with {state.get(name)}{unit}, now it is "
+                    f"{self._plan[name]}{unit}; resume with the config it was made with"
+                )
+        if state.get("pairs") != self._plan["pairs"]:
             raise UserError(
-                f"data.train: the checkpoint was made on {state['rows']} rows, there are {len(self.trees)} now"
+                "data.train: the checkpoint was made on other pairs, on these in another order, or on texts of other "
+                "lengths; resume with the file it was made with"
             )
         self.epoch, self.next_batch, self.resumed = state["epoch"], state["batch"], True
 
@@ -113,6 +143,10 @@ class _Trees(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise UserError(f"data.batch_size: {batch_size} is not above 0")
+        if max_tokens < 1:
+            raise UserError(f"data.max_tokens: {max_tokens} is not above 0")
+        if seed < 0:
+            raise UserError(f"data.seed: {seed} is below 0")
         self.batch_size = batch_size
         self.seed = seed
         self.max_tokens = max_tokens
@@ -249,5 +283,4 @@ class EmbeddedPairs(_Trees):
                 f"data: {type(objective).__name__} trains on sampled rationales, the embedded data are pairs; "
                 "run: make star-iter, then use configs/data/examples.yaml"
             )
-        assert part in SPLITS
         return verifiable.build(*self.build)[part], "embedded data"

@@ -62,8 +62,10 @@ def _convert(source: Path, folder: Path, key: dict[str, object]) -> None:
 
     logging.disable_progress_bar()
     with _one_bar():
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
-        read = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF, trust_remote_code=False)
+        read = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=GGUF, dtype=torch.float32, trust_remote_code=False
+        )
     tokenizer.pad_token = "<|endoftext|>"  # the file says pad = eos, and a judge must tell the two apart
     # A model read from GGUF keeps its quantizer and refuses to be saved: its weights move to a clean one.
     config = read.config

@@ -54,18 +54,24 @@ def judge_pairs(
 
     Returns:
         The JUDGMENT rows, sorted by pair, order and sample.
+
+    Raises:
+        UserError: the sampler refuses a prompt; before the first shard is drawn.
     """
     folder = Path(folder)
     salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}"
     made: Sampler | None = None
     tables = []
-    for number, chunk in enumerate(_chunks(requests(pairs, template, told), shard)):
+    asked = requests(pairs, template, told)
+    for number, chunk in enumerate(_chunks(asked, shard)):
         path = folder / f"shard-{number:05d}.parquet"
         if path.exists():
             table = read_table(path, JUDGMENT)
             advance(len(table), int(table["n_tokens"].sum()))
         else:
-            made = made or sampler()
+            if made is None:
+                made = sampler()
+                made.check(asked, settings)  # the last shard's prompts too: nothing is drawn in vain
             rows = []
             for index, samples in made.sample(chunk, settings, salt):
                 request = chunk[index]

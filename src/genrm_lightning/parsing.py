@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
+
+from data_tools.errors import UserError
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 # Lines of jsonargparse's that say where it looked, not what is wrong.
@@ -20,6 +24,20 @@ class OneLineErrors:
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Let a UserError of a settings class through: jsonargparse wraps it where the setting may also be null."""
+    try:
+        yield
+    except ValueError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def one_line(message: str) -> str:

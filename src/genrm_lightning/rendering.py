@@ -23,6 +23,8 @@ from genrm_lightning.prefix import Branch, Role
 _DATE = datetime(2024, 7, 26)
 _SLOT = re.compile("\ue000([0-9]+)\ue001")  # private-use characters: where a content goes in the rendered frame
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+# Roles stand in the frame, whose special tokens are read as such: only these may come out of data.
+_ROLES = ("system", "user", "assistant")
 # Reserved tokens that may serve as padding where the tokenizer has none of its own, or only its end token.
 _PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "<unk>")
 
@@ -35,8 +37,9 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # a broken tokenizer.json ends in a KeyError, or in an Exception of the Rust library's
+        said = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) or not said else said[0]
         raise UserError(f"backbone.name: no tokenizer in '{folder}' ({reason}); give a hub id or a HF folder") from None
     if not tokenizer.chat_template:
         raise UserError(
@@ -107,7 +110,18 @@ class Renderer:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of a conversation up to where the assistant begins to write."""
+        """Ids of a conversation up to where the assistant begins to write.
+
+        Raises:
+            UserError: a role that is none of system, user and assistant, or that the template refuses.
+        """
+        for message in messages:
+            if message["role"] not in _ROLES:
+                shown = repr(message["role"])
+                raise UserError(
+                    f"the role of a message is {shown if len(shown) <= 60 else shown[:57] + '...'}; "
+                    f"it must be one of: {', '.join(_ROLES)}"
+                )
         ids: list[int] = []
         for position, piece in enumerate(_SLOT.split(self._frame(tuple(m["role"] for m in messages)))):
             if position % 2:  # the number of a message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,7 @@ from data_tools.artifact import write_table
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, render_completion, render_prompt
 from data_tools.schema import EXAMPLE
-from genrm_lightning.backbone import BackboneSettings, LoraSettings, judge_info, load_renderer
+from genrm_lightning.backbone import BackboneSettings, LoraSettings, Output, judge_info, load_renderer
 from genrm_lightning.data import Tables
 from genrm_lightning.objectives import (
     BradleyTerry,
@@ -226,6 +227,45 @@ def test_a_bradley_terry_tree_holds_the_preferred_response_first(tiny_llama):
     assert all(b.ids[-1] == objective.renderer.end_id for b in tree.branches)
 
 
+def test_the_rows_margin_is_asked_for(tiny_llama, tmp_path):
+    """By hand: rewards 1 + ln 3 apart, margin 1, leave -ln σ(ln 3) = ln 4/3; a null margin counts as 0."""
+    objective = make("bradley_terry", tiny_llama, use_margin=True, center=0.0)
+    rows = preferences(2).with_columns(margin=pl.Series([1.0, None], dtype=pl.Float64))
+    trees = list(objective.trees(rows, objective.renderer))
+    assert [tree.extras for tree in trees] == [{"margin": [1.0]}, {"margin": [0.0]}]
+    batch = collate(trees, 0, tuple(objective.renderer.letter_ids.values()))
+    rewards = torch.tensor([1 + math.log(3), 0.0, math.log(3), 0.0])
+    assert float(objective.loss(batch, Output(torch.zeros(0), rewards))[0]) == pytest.approx(math.log(4 / 3), abs=1e-6)
+    plain = make("bradley_terry", tiny_llama, center=0.0)
+    assert all(tree.extras == {} for tree in plain.trees(rows, plain.renderer))
+    batch = collate(list(plain.trees(rows, plain.renderer)), 0, tuple(plain.renderer.letter_ids.values()))
+    expected = (math.log(1 + math.exp(-1) / 3) + math.log(4 / 3)) / 2
+    assert float(plain.loss(batch, Output(torch.zeros(0), rewards))[0]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.6}, {"label_smoothing": -0.1}, {"center": math.nan}])
+def test_a_bradley_terry_out_of_range(change):
+    with pytest.raises(UserError, match=f"{next(iter(change))}: .* is"):
+        BradleyTerry(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"betas": (0.9, 1.0)}, {"weight_decay": -0.1},
+        {"warmup": 1.1}, {"warmup": -0.1}, {"final": 2.0},
+    ],
+)  # fmt: skip
+def test_an_optimizer_out_of_range(change):
+    with pytest.raises(UserError, match=f"optimizer.{next(iter(change))}: .* (not|below)"):
+        OptimizerSettings(**change)
+
+
+def test_a_fit_without_an_end_has_no_schedule(tiny_llama, tmp_path, files):
+    with pytest.raises(UserError, match="trainer.max_epochs: the learning rate's schedule"):
+        fit(make("genrm", tiny_llama), files["genrm"], tmp_path, epochs=-1, max_time="00:00:05:00")
+
+
 def test_sampled_ids_are_trained_on_as_they_were_drawn(tiny_llama):
     objective = make("star_sft", tiny_llama)
     renderer = objective.renderer
@@ -320,7 +360,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tiny_llama, tmp_path, files):
     trainer.fit(make("genrm", tiny_llama, "lora"), Tables(files["genrm"], batch_size=8))
     trainer.save_checkpoint(tmp_path / "lora.ckpt")
     data = Tables(files["genrm"], batch_size=8)
-    with pytest.raises(UserError, match="the checkpoint holds no policy.lm.* resume with the config"):
+    with pytest.raises(UserError, match="backbone.lora: the checkpoint was made with .* this config says None"):
         make_trainer(tmp_path, max_epochs=2).fit(
             make("genrm", tiny_llama), data, ckpt_path=tmp_path / "lora.ckpt", weights_only=True
         )
@@ -328,6 +368,33 @@ def test_a_checkpoint_of_another_kind_is_refused(tiny_llama, tmp_path, files):
     other.renderer.__dict__["template_hash"] = "another"
     with pytest.raises(UserError, match="was trained with chat template .* this backbone's is another"):
         make_trainer(tmp_path, max_epochs=2).fit(other, data, ckpt_path=tmp_path / "lora.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "way", "other"),
+    [
+        ("lora", "lora", {"lora": LoraSettings(rank=4, alpha=8)}),  # the same tensors, scaled otherwise
+        ("train_layers", "full", {"train_layers": 1}),  # fewer are trained, the rest would be the backbone's
+        ("name", "layers", {"name": "another"}),
+    ],
+)
+def test_a_checkpoint_of_another_backbone_is_refused(tiny_llama, tmp_path, files, key, way, other):
+    objective = make("genrm", tiny_llama, way)
+    checkpoint = {"genrm": {"template_hash": objective.renderer.template_hash}, "state_dict": {}}
+    checkpoint["genrm"]["backbone"] = asdict(backbone(tiny_llama, way))
+    now = make("genrm", tiny_llama, way)
+    now.backbone_settings = replace(now.backbone_settings, **other)
+    now.renderer = objective.renderer
+    with pytest.raises(UserError, match=f"backbone.{key}: the checkpoint was made with .*; resume with the config"):
+        now.on_load_checkpoint(checkpoint)
+
+
+def test_a_backbone_folder_is_the_same_however_it_is_written(tiny_llama, monkeypatch):
+    objective = make("genrm", tiny_llama)
+    checkpoint = {"genrm": {"template_hash": objective.renderer.template_hash}, "state_dict": {}}
+    checkpoint["genrm"]["backbone"] = asdict(backbone(tiny_llama)) | {"name": f"./{tiny_llama.name}"}
+    monkeypatch.chdir(tiny_llama.parent)
+    objective.on_load_checkpoint(checkpoint)
 
 
 def test_a_saved_judge_says_what_it_is(tiny_llama, tmp_path):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -265,8 +266,20 @@ def test_cuts_agree_with_the_text_tools(sampler, renderer):
 
 def test_a_prompt_that_is_too_long_is_refused_by_name(sampler, policy):
     long = Request("pair-9", False, [{"role": "user", "content": "fox " * 3000}])
-    with pytest.raises(UserError, match="pair 'pair-9': its judge prompt has .* context is 2048"):
-        next(sampler.sample([requests()[0], long], SETTINGS, SALT))
+    for asked in (
+        lambda: next(sampler.sample([requests()[0], long], SETTINGS, SALT)),
+        lambda: sampler.check([requests()[0], long], SETTINGS),
+    ):
+        with pytest.raises(UserError, match="pair 'pair-9': its judge prompt has .* context is 2048"):
+            asked()
+    sampler.check(requests(), SETTINGS)
+
+
+def test_a_config_without_a_context_sets_no_limit(policy, renderer):
+    unlimited = SimpleNamespace(parameters=policy.parameters, base=SimpleNamespace(config=SimpleNamespace()))
+    sampler = LocalSampler(unlimited, renderer)
+    assert sampler.context is None
+    sampler.check([Request("pair-9", False, [{"role": "user", "content": "fox " * 3000}])], SETTINGS)
 
 
 def test_a_bf16_judge_samples_too(tiny_llama, renderer):
@@ -276,7 +289,17 @@ def test_a_bf16_judge_samples_too(tiny_llama, renderer):
 
 
 @pytest.mark.parametrize(
-    "change", [{"n_samples": 0}, {"temperature": 0}, {"top_p": 0}, {"top_p": 1.5}, {"batch_tokens": -1}]
+    "change",
+    [
+        {"n_samples": 0},
+        {"temperature": 0},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"batch_tokens": -1},
+        {"temperature": math.nan},
+        {"verdict_temperature": math.inf},
+        {"top_p": math.nan},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(change):
     with pytest.raises(UserError, match=f"sampling.{next(iter(change))}"):

@@ -20,6 +20,7 @@ from genrm_lightning import cli
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
 from genrm_lightning.commands import star_settings
+from genrm_lightning.locking import only_one
 from genrm_lightning.star import fitting, loop, stages
 from tests.tiny_star import leftovers, scalars, star_config, star_fit, tables, write_yaml
 
@@ -46,7 +47,7 @@ def star(capsys, folder, backbone, *flags, **changes):
 
 
 def stamps(run):
-    return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
 def test_a_second_call_does_nothing_and_a_third_goes_on(tmp_path, capsys, tiny_llama):
@@ -284,5 +285,9 @@ def test_seconds_hold_what_killed_attempts_worked(tmp_path):
 
 def test_one_run_at_a_time(tmp_path, capsys, tiny_llama, monkeypatch):
     monkeypatch.setattr(loop, "_PATIENCE", 0.0)
-    with loop._only_one(tmp_path), pytest.raises(UserError, match="another run is at work"), loop._only_one(tmp_path):
-        pass
+    file = write_yaml(tmp_path / "star.yaml", star_config(tmp_path / "run", tiny_llama))
+    with only_one(tmp_path / "run"):
+        assert main(["star", "--config", str(file)]) == 2
+    assert "another command is at work in this folder; wait for it, or name another one with --run" in (
+        capsys.readouterr().err
+    )

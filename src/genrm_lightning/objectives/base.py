@@ -41,6 +41,9 @@ class OptimizerSettings:
         betas, weight_decay: of AdamW; norms and biases are not decayed.
         warmup: share of the steps in which the rate rises linearly from 0.
         final: share of the peak that is left at the end of the cosine.
+
+    Raises:
+        UserError: a number out of its range; names the key.
     """
 
     learning_rate: float = 1e-6
@@ -48,6 +51,17 @@ class OptimizerSettings:
     weight_decay: float = 0.1
     warmup: float = 0.1
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"optimizer.learning_rate: {self.learning_rate} is not above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optimizer.betas: {list(self.betas)} are not in [0, 1)")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"optimizer.weight_decay: {self.weight_decay} is below 0")
+        for name in ("warmup", "final"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"optimizer.{name}: {getattr(self, name)} is not in [0, 1]")
 
 
 class Objective(L.LightningModule):
@@ -138,7 +152,13 @@ class Objective(L.LightningModule):
             {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches
+        if total == math.inf:
+            raise UserError(
+                "trainer.max_epochs: the learning rate's schedule needs to know where the fit ends; "
+                "set trainer.max_epochs or trainer.max_steps (trainer.max_time may stop it earlier)"
+            )
+        total = int(total)
         schedule = LambdaLR(optimizer, lambda step: cosine(step, total, settings.warmup, settings.final))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -161,6 +181,7 @@ class Objective(L.LightningModule):
                 f"the checkpoint was trained with chat template {trained}, this backbone's is "
                 f"{self.renderer.template_hash}; fit with the backbone the checkpoint was made with"
             )
+        self._refuse_other_backbone(checkpoint["genrm"].get("backbone") or {})
         missing = [n for n, p in self.named_parameters() if p.requires_grad and n not in checkpoint["state_dict"]]
         if missing:
             raise UserError(
@@ -168,6 +189,18 @@ class Objective(L.LightningModule):
                 "resume with the config it was made with"
             )
         self.strict_loading = False  # the frozen weights come from the backbone
+
+    def _refuse_other_backbone(self, stored: dict[str, Any]) -> None:
+        """A checkpoint holds what was trained alone: on other frozen weights it would be another model, in silence."""
+        now = asdict(self.backbone_settings)
+        for key in ("name", "lora", "train_layers"):
+            values = stored.get(key), now[key]
+            same = _place(values[0]) == _place(values[1]) if key == "name" else values[0] == values[1]
+            if not same:
+                raise UserError(
+                    f"backbone.{key}: the checkpoint was made with {values[0]}, this config says {values[1]}; "
+                    "resume with the config it was made with"
+                )
 
     def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
         loss, values = self.loss(batch, self(batch))
@@ -201,6 +234,11 @@ class Objective(L.LightningModule):
                 batch_size=of,
             )
         return loss
+
+
+def _place(name: str | None) -> str | None:
+    """A backbone's name, a folder's however it is written."""
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
 
 def check_gradients(parameters: Iterable[tuple[str, nn.Parameter]], zero_is_wrong: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import polars as pl
 from torch import Tensor
 
+from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, Output
@@ -24,6 +26,10 @@ class BradleyTerry(Objective):
     Args:
         label_smoothing: probability that a label is flipped.
         center: weight of (r_w + r_l)², which keeps rewards around 0 (arXiv 2312.09244).
+        use_margin: ask that the difference be larger by the row's ``margin``, as Llama 2 does; null there counts as 0.
+
+    Raises:
+        UserError: a number out of its range; names the key.
     """
 
     table = PREFERENCE
@@ -35,10 +41,16 @@ class BradleyTerry(Objective):
         optimizer: OptimizerSettings | None = None,
         label_smoothing: float = 0.0,
         center: float = 0.0,
+        use_margin: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)
+        if not 0 <= label_smoothing <= 0.5:  # above one half the other response is the preferred one
+            raise UserError(f"label_smoothing: {label_smoothing} is not in [0, 0.5]")
+        if not 0 <= center < math.inf:
+            raise UserError(f"center: {center} is below 0")
         self.label_smoothing = label_smoothing
         self.center = center
+        self.use_margin = use_margin
 
     def metrics(self):
         return {"accuracy": PreferenceAccuracy()}
@@ -46,11 +58,13 @@ class BradleyTerry(Objective):
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):
             responses = (renderer.response(row[side]) for side in ("chosen", "rejected"))
-            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), [Branch.scored(ids) for ids in responses])
+            branches = [Branch.scored(ids) for ids in responses]
+            extras = {"margin": [row["margin"] or 0.0]} if self.use_margin else {}
+            yield Tree(row["pair_id"], renderer.prompt(row["prompt"]), branches, extras=extras)
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, rejected = output.rewards.view(-1, 2).unbind(1)  # (R,)
-        values = losses.bradley_terry(chosen, rejected, label_smoothing=self.label_smoothing)
+        values = losses.bradley_terry(chosen, rejected, batch.extras.get("margin"), self.label_smoothing)
         values = values + self.center * (chosen + rejected) ** 2
         margin = (chosen - rejected).detach()
         return values.mean(), {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "rationale_tokens", "batch_tokens", "temperature", "verdict_temperature"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:  # a comparison with nan is false
                 raise UserError(f"sampling.{name}: {getattr(self, name)} is not above 0")
         if not 0 < self.top_p <= 1:
             raise UserError(f"sampling.top_p: {self.top_p} is not in (0, 1]")
@@ -68,6 +69,13 @@ class Sample:
 
 class Sampler(ABC):
     """Draws K rationales a prompt and reads the verdict after each."""
+
+    def check(self, requests: Sequence[Request], settings: SamplingSettings) -> None:  # noqa: B027  (not every one must)
+        """Refuse what :meth:`sample` would refuse, before anything is drawn.
+
+        Raises:
+            UserError: names the pair.
+        """
 
     @abstractmethod
     def sample(

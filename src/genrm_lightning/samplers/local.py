@@ -37,22 +37,17 @@ class LocalSampler(Sampler):
         self.policy = policy
         self.renderer = renderer
         self.device = next(policy.parameters()).device
-        self.context = policy.base.config.max_position_embeddings
+        self.context: int | None = getattr(policy.base.config, "max_position_embeddings", None)  # None: no limit known
+
+    def check(self, requests: Sequence[Request], settings: SamplingSettings) -> None:
+        self._prompts(requests, settings)
 
     @torch.inference_mode()
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:
-        prompts = [self.renderer.prompt(request.messages) for request in requests]
-        # Room for the model's own verdict behind a rationale that fills its budget.
-        steps = settings.rationale_tokens + len(self.renderer.frame_ids) + 1 + len(self.renderer.close_ids)
-        for request, prompt in zip(requests, prompts, strict=True):
-            if len(prompt) + steps + len(self.renderer.frame_ids) > self.context:
-                raise UserError(
-                    f"pair '{request.pair_id}': its judge prompt has {len(prompt)} tokens, a judgment up to {steps}, "
-                    f"the model's context is {self.context}; drop long pairs with: "
-                    "python -m data_tools clean --max-chars"
-                )
+        prompts = self._prompts(requests, settings)
+        steps = self._steps(settings)
         for batch in self._batches(prompts, settings.n_samples * steps, settings.batch_tokens):
             draws = torch.from_numpy(
                 np.stack([uniforms(requests[i], salt, settings.n_samples, steps + 1) for i in batch])
@@ -60,6 +55,23 @@ class LocalSampler(Sampler):
             yield from zip(
                 batch, self._judge([prompts[i] for i in batch], draws.to(self.device), settings), strict=True
             )
+
+    def _steps(self, settings: SamplingSettings) -> int:
+        """Tokens of a branch: room for the model's own verdict behind a rationale that fills its budget."""
+        return settings.rationale_tokens + len(self.renderer.frame_ids) + 1 + len(self.renderer.close_ids)
+
+    def _prompts(self, requests: Sequence[Request], settings: SamplingSettings) -> list[list[int]]:
+        """Token ids of the judge prompts. Raises UserError for one that leaves no room for its judgment."""
+        prompts = [self.renderer.prompt(request.messages) for request in requests]
+        steps = self._steps(settings)
+        for request, prompt in zip(requests, prompts, strict=True):
+            if self.context is not None and len(prompt) + steps + len(self.renderer.frame_ids) > self.context:
+                raise UserError(
+                    f"pair '{request.pair_id}': its judge prompt has {len(prompt)} tokens, a judgment up to {steps}, "
+                    f"the model's context is {self.context}; drop long pairs with: "
+                    "python -m data_tools clean --max-chars"
+                )
+        return prompts
 
     @staticmethod
     def _batches(prompts: list[list[int]], tail: int, budget: int) -> Iterator[list[int]]:

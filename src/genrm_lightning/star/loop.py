@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, sweep
-from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
 from genrm_lightning.evaluation.scores import set_scores
+from genrm_lightning.locking import only_one
 from genrm_lightning.star import stages
 from genrm_lightning.star.fitting import WARM_START, check_config
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
@@ -25,7 +20,6 @@ from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
 LOGDIR = "tensorboard"
-LOCK = ".lock"
 _PATIENCE = 2.0  # seconds for a killed run's processes to let go of its folder
 
 
@@ -38,8 +32,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
     root = Path(settings.run)
     if _complete(root) < settings.iterations:
         check_config(settings)
-    root.mkdir(parents=True, exist_ok=True)
-    with _only_one(root):
+    with only_one(root, "--run", _PATIENCE):
         sweep(root)
         pairs = stages.data(settings, root / "data")
         judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))
@@ -174,28 +167,3 @@ def _preferences(pairs: Artifact, name: str):
 def note(text: str) -> None:
     """A line about the run, on stderr: stdout keeps the table alone."""
     print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    """One run at a time in a folder: a lock that ends with the process that holds it, and with its fit."""
-    with open(root / LOCK, "w") as lock:
-        # The fit inherits it: where a fit outlives a killed run, the folder stays locked until it has ended.
-        os.set_inheritable(lock.fileno(), True)
-        waited = time.monotonic()
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() - waited > _PATIENCE:
-                    raise UserError(
-                        f"{root}: another run is at work in this folder; wait for it, or name another one with --run"
-                    ) from None
-                time.sleep(0.1)
-        try:
-            yield
-        finally:
-            if [path.name for path in root.iterdir()] == [LOCK]:  # it failed before it made anything
-                (root / LOCK).unlink()
-                root.rmdir()

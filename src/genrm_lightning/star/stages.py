@@ -33,6 +33,7 @@ from data_tools.artifact import (
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
+from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import checks, fitting
@@ -377,8 +378,6 @@ def identity(backbone: str) -> Any:
     """What a backbone or judge is known by: its name, and for a folder what its files hold; an adapter's base too."""
     if not Path(backbone).is_dir():
         return backbone
-    from genrm_lightning.backbone import judge_info
-
     folder = Path(backbone)
     files = sorted(f for f in folder.rglob("*") if f.is_file())
     found = [backbone, [[str(f.relative_to(folder)), digest(f)] for f in files]]

@@ -1,0 +1,62 @@
+"""One process at a time in an output folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_tools.errors import UserError
+
+
+@contextmanager
+def only_one(folder: str | Path, flag: str = "--out", patience: float = 0.0) -> Iterator[None]:
+    """Hold ``folder``, which is made where it is absent, and then removed again if it is left empty.
+
+    The folder itself is locked, so no file tells of it, and the lock ends with the process and those that it began
+    (``close_fds=False``): where a fit outlives a killed run, the folder stays locked until it has ended. Where a file
+    system cannot lock folders (some network ones), nobody is kept out.
+
+    Args:
+        patience: seconds for a killed process to let go of it.
+
+    Raises:
+        UserError: another process holds it; ``flag`` is what names another one.
+    """
+    folder = Path(folder)
+    there = folder.exists()
+    descriptor = _locked(folder, flag, time.monotonic() + patience)
+    os.set_inheritable(descriptor, True)
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):  # it holds something, or is gone
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _locked(folder: Path, flag: str, until: float) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+            raise UserError(
+                f"{folder}: another command is at work in this folder; wait for it, or name another one with {flag}"
+            ) from None
+        except OSError:
+            return descriptor
+        # Whoever held it may have removed it in between: then this is a folder without a name.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor
+        os.close(descriptor)
