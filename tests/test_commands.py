@@ -155,7 +155,7 @@ def test_a_pair_id_twice_is_found_before_anything_is_drawn(tmp_path, capsys, tin
     argv = ["sample", "--judge", str(tiny_llama), "--pairs", str(tmp_path / "twice.parquet")]
     assert main([*argv, "--out", str(tmp_path / "out"), *DRAW]) == 2
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'twice.parquet'}: pair id '{table['pair_id'][2]}' occurs more than once" in said
+    assert f"{tmp_path / 'twice.parquet'}: id '{table['pair_id'][2]}' stands for 2 rows" in said
     assert not (tmp_path / "out").exists()
 
 

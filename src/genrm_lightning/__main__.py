@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from data_tools.errors import UserError
-from genrm_lightning.parsing import SUBCOMMANDS
+from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         more = "; the same command goes on from here" if argv[0] in _GO_ON else ""
         print(f"interrupted{more}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -33,7 +33,7 @@ from genrm_lightning.callbacks import (
     Predictions,
 )
 from genrm_lightning.objectives import Objective
-from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
+from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
 
 
@@ -197,7 +197,7 @@ def main(argv: list[str]) -> int:
         raise UserError(one_line(str(error))) from None
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from data_tools.errors import UserError
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 # Lines of jsonargparse's that say where it looked, not what is wrong.
 _WRAPPING = re.compile(

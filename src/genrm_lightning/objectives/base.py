@@ -241,6 +241,19 @@ def _place(name: str | None) -> str | None:
     return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
 
+def check_smoothing(label_smoothing: float) -> None:
+    """Raises UserError outside [0, 0.5]: above one half the other response would be the preferred one."""
+    if not 0 <= label_smoothing <= 0.5:
+        raise UserError(f"label_smoothing: {label_smoothing} is not in [0, 0.5]")
+
+
+def check_weights(**weights: float) -> None:
+    """Raises UserError for a weight of a loss that is negative or not finite; names it."""
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise UserError(f"{name}: {weight} is not a number from 0 up")
+
+
 def check_gradients(parameters: Iterable[tuple[str, nn.Parameter]], zero_is_wrong: bool) -> None:
     """Every trainable tensor has a finite gradient.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import polars as pl
 from torch import Tensor
 
-from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, Output
 from genrm_lightning.metrics import PreferenceAccuracy
-from genrm_lightning.objectives.base import Objective, OptimizerSettings
+from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.prefix import Branch, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 
@@ -44,10 +42,8 @@ class BradleyTerry(Objective):
         use_margin: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)
-        if not 0 <= label_smoothing <= 0.5:  # above one half the other response is the preferred one
-            raise UserError(f"label_smoothing: {label_smoothing} is not in [0, 0.5]")
-        if not 0 <= center < math.inf:
-            raise UserError(f"center: {center} is below 0")
+        check_smoothing(label_smoothing)
+        check_weights(center=center)
         self.label_smoothing = label_smoothing
         self.center = center
         self.use_margin = use_margin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Literal
@@ -16,7 +17,7 @@ from data_tools.schema import EXAMPLE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, Output
 from genrm_lightning.metrics import PreferenceAccuracy
-from genrm_lightning.objectives.base import Objective, OptimizerSettings
+from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.objectives.genrm import right_and_wrong
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -55,6 +56,10 @@ class RationaleDPO(Objective):
         direct_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
+        if not 0 < beta < math.inf:
+            raise UserError(f"beta: {beta} is not above 0")
+        check_smoothing(label_smoothing)
+        check_weights(nll_weight=nll_weight, choice_weight=choice_weight, direct_weight=direct_weight)
         self.beta = beta
         self.variant = variant
         self.label_smoothing = label_smoothing

@@ -13,7 +13,7 @@ from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, Output
 from genrm_lightning.metrics import PreferenceAccuracy
-from genrm_lightning.objectives.base import Objective, OptimizerSettings
+from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.prefix import TOKENS, PrefixBatch, Role, Tree
 from genrm_lightning.rendering import Renderer
 
@@ -35,7 +35,7 @@ class GenRM(Objective):
     tokens around it, so that the judge also writes the verdict on its own.
 
     Args:
-        label_smoothing: share of the target that goes to the other letter.
+        label_smoothing: share of the target that goes to the other letter, at most a half.
         format_weight: weight of the frame's tokens, averaged.
     """
 
@@ -50,6 +50,8 @@ class GenRM(Objective):
         format_weight: float = 0.1,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
+        check_smoothing(label_smoothing)
+        check_weights(format_weight=format_weight)
         self.label_smoothing = label_smoothing
         self.format_weight = format_weight
 
@@ -100,6 +102,10 @@ class STaRSFT(Objective):
         direct_weight: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer, judge_prompt)
+        check_weights(
+            rationale_weight=rationale_weight, verdict_weight=verdict_weight,
+            choice_weight=choice_weight, direct_weight=direct_weight,
+        )  # fmt: skip
         self.rationale_weight = rationale_weight
         self.verdict_weight = verdict_weight
         self.choice_weight = choice_weight

@@ -17,6 +17,7 @@ import yaml
 
 from data_tools.artifact import sweep, write_text
 from data_tools.errors import UserError
+from genrm_lightning.parsing import INTERRUPTED
 from genrm_lightning.star.settings import VARIANTS, StarSettings
 
 CONFIG = "fit.yaml"
@@ -121,7 +122,7 @@ def run_fit(config: Path, folder: Path) -> None:
         if done.returncode and not checkpoints.exists():  # nothing to go on from: other settings may be tried
             for file in folder.glob("*.yaml"):
                 file.unlink()
-        if done.returncode == -signal.SIGINT:
+        if done.returncode in (-signal.SIGINT, INTERRUPTED):
             raise KeyboardInterrupt
         if done.returncode == 2:
             raise SystemExit(2)
