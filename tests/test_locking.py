@@ -32,8 +32,8 @@ def test_a_second_process_is_refused_until_the_first_has_died(tmp_path):
 
 
 def test_an_empty_folder_goes_again_and_ones_own_stays(tmp_path):
-    with only_one(tmp_path / "new"):
-        assert (tmp_path / "new").is_dir()
+    with only_one(tmp_path / "new/deep"):
+        assert (tmp_path / "new/deep").is_dir()
     assert not (tmp_path / "new").exists()
     (tmp_path / "own").mkdir()
     with only_one(tmp_path / "own"):

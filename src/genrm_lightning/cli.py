@@ -32,6 +32,7 @@ from genrm_lightning.callbacks import (
     OneCurve,
     Predictions,
 )
+from genrm_lightning.locking import absent, remove_empty
 from genrm_lightning.objectives import Objective
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
@@ -127,12 +128,13 @@ class GenRMCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
         root = Path(self.trainer.default_root_dir)
-        fresh = not root.exists()
+        made = absent(root)
         try:
             self.trainer.fit(**kwargs)
         except UserError:
-            if fresh and not self.trainer.global_step:
+            if made and not self.trainer.global_step:
                 shutil.rmtree(root, ignore_errors=True)
+                remove_empty(made[1:])
             raise
 
     def after_fit(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -250,7 +251,12 @@ class Tables(_Trees):
 
     def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
         file = self.files[part]
-        return None if file is None else (read_table(file, objective.table), file)
+        if file is None:
+            return None
+        if not Path(file).is_file():
+            made = "ingest" if objective.table == PREFERENCE else "star"
+            raise UserError(f"data.{part}: {file}: no such file; make it with: python -m data_tools {made}")
+        return read_table(file, objective.table), file
 
 
 class EmbeddedPairs(_Trees):

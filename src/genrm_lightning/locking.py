@@ -27,16 +27,26 @@ def only_one(folder: str | Path, flag: str = "--out", patience: float = 0.0) -> 
         UserError: another process holds it; ``flag`` is what names another one.
     """
     folder = Path(folder)
-    there = folder.exists()
+    made = absent(folder)
     descriptor = _locked(folder, flag, time.monotonic() + patience)
     os.set_inheritable(descriptor, True)
     try:
         yield
     finally:
-        if not there:
-            with suppress(OSError):  # it holds something, or is gone
-                folder.rmdir()
+        remove_empty(made)
         os.close(descriptor)
+
+
+def absent(folder: Path) -> list[Path]:
+    """The folder and its parents that do not exist, innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders, innermost first, that hold nothing."""
+    with suppress(OSError):  # it holds something, or is gone
+        for folder in folders:
+            folder.rmdir()
 
 
 def _locked(folder: Path, flag: str, until: float) -> int:
