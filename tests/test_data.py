@@ -102,6 +102,7 @@ def test_an_iterator_that_is_left_early_has_had_its_epoch(renderer):
     [
         ({"rows": 9}, "data.train: the checkpoint was made with 10 rows, now it is 9 rows"),
         ({"batch_size": 2}, "data.batch_size: the checkpoint was made with 3, now it is 2"),
+        ({"accumulate": 2}, "trainer.accumulate_grad_batches: the checkpoint was made with 1, now it is 2"),
         ({"seed": 1}, "data.seed: the checkpoint was made with 0, now it is 1"),
         ({"ranks": 2}, "trainer.devices: the checkpoint was made with 1 processes, now it is 2"),
     ],
@@ -129,16 +130,35 @@ def test_numbers_out_of_range(key, value):
             kind(**{key: value})
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 7])
-def test_ranks_share_the_plan_and_take_equally_many(renderer, ranks):
-    parts = [ids(loader(renderer, rank=rank, ranks=ranks)) for rank in range(ranks)]
-    assert {len(part) for part in parts} == {len(loader(renderer, ranks=ranks))}
-    rows = [row for part in parts for batch in part for row in batch]
-    assert set(rows) == {str(i) for i in range(10)}
-    whole = ids(loader(renderer))
-    together = [parts[i % ranks][i // ranks] for i in range(len(parts[0]) * ranks)]
-    assert together[:4] == whole  # what one process does in order
-    assert all(batch in whole for batch in together)
+SHARES = [(3, 1, 1), (1, 3, 1), (1, 1, 3), (2, 2, 1), (2, 3, 2), (1, 2, 7), (20, 1, 1), (4, 2, 3)]
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "ranks"), SHARES)
+def test_every_row_counts_once_in_a_step_of_its_own_size(renderer, batch_size, accumulate, ranks):
+    """Over processes and microbatches a row weighs 1 / rows of its step, after the division by both numbers."""
+    options = {"batch_size": batch_size, "accumulate": accumulate, "ranks": ranks}
+    processes = [loader(renderer, rank=rank, **options) for rank in range(ranks)]
+    batches = [list(process) for process in processes]
+    whole = loader(renderer, batch_size=batch_size * accumulate * ranks)
+    steps = ids(whole)
+    assert {len(own) for own in batches} == {len(processes[0])} == {len(steps) * accumulate}
+    for number, rows in enumerate(steps):
+        window = [own[i] for own in batches for i in range(number * accumulate, (number + 1) * accumulate)]
+        counted = [row for batch in window if batch.weight for row in batch.pair_ids]
+        assert sorted(counted) == sorted(rows), "the same rows as in one batch, each once"
+        for batch in window:
+            assert len(batch.pair_ids) <= batch_size
+            if batch.weight:
+                assert batch.weight / (accumulate * ranks) == pytest.approx(len(batch.pair_ids) / len(rows))
+    assert all(batch.weight == 1 for batch in whole)
+
+
+def test_batches_that_are_only_looked_at_are_not_repeated(renderer):
+    """Validation and prediction on three processes: what fills up weighs nothing."""
+    parts = [list(loader(renderer, shuffle=False, rank=rank, ranks=3)) for rank in range(3)]
+    seen = [row for part in parts for batch in part if batch.weight for row in batch.pair_ids]
+    assert sorted(seen) == sorted(str(i) for i in range(10))
+    assert len({len(part) for part in parts}) == 1
 
 
 # Inside Lightning

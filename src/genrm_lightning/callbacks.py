@@ -227,6 +227,7 @@ class Predictions(BasePredictionWriter):
         frame = pl.concat(
             pl.DataFrame({name: v.tolist() if isinstance(v, Tensor) else v for name, v in batch.items()})
             for batch in predictions
+            if batch  # an empty one only filled up
         )
         frame = frame.select("pair_id", pl.int_range(pl.len()).over("pair_id").alias("tree"), pl.exclude("pair_id"))
         rank = trainer.global_rank

@@ -1,7 +1,8 @@
 """Tables -> PrefixBatches: the data modules, and a loader that resumes in mid-epoch on the same batches.
 
 A data module reads a table of the schema its objective names and lets the objective turn rows into trees; it needs
-no weights. The batch plan is a function of (rows, batch size, seed, epoch) alone.
+no weights. The batch plan is a function of (rows, rows of an optimizer step, seed, epoch)
+alone, and made of whole steps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import polars as pl
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from data_tools import verifiable
 from data_tools.artifact import digest_of, read_table
@@ -47,8 +49,16 @@ def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int, shuff
 class TreeLoader:
     """Batches of trees by :func:`batch_plan`; ``state_dict`` holds epoch and batch, so a resumed fit goes on in place.
 
+    The plan is made of whole optimizer steps of batch_size × accumulate × ranks rows; the last of an epoch may have
+    fewer. A step's rows are dealt out in pieces of ``batch_size``, ``accumulate`` to every process. Each piece weighs
+    so much that the mean over processes and microbatches, which Lightning takes, is the mean over the step's rows:
+    1 × accumulate 8, 8 × 1 and 2 processes × 4 take the same steps, uneven ones too. Where pieces are too few, a row
+    of weight 0 fills up.
+
     Args:
-        rank, ranks: this process takes every ranks-th batch; all take equally many (the plan's start fills up).
+        batch_size: rows a microbatch and process.
+        accumulate: microbatches an optimizer step (trainer.accumulate_grad_batches).
+        rank, ranks: of this process.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class TreeLoader:
         batch_size: int,
         seed: int,
         shuffle: bool,
+        accumulate: int = 1,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -66,6 +77,7 @@ class TreeLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.accumulate = accumulate
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.next_batch = 0
@@ -74,8 +86,12 @@ class TreeLoader:
         self.sampler = self.batch_sampler = self
 
     def __len__(self) -> int:
-        batches = -(-len(self.trees) // self.batch_size)
-        return -(-batches // self.ranks)
+        return -(-len(self.trees) // self.step_rows) * self.accumulate
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of a whole optimizer step."""
+        return self.batch_size * self.accumulate * self.ranks
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -87,15 +103,26 @@ class TreeLoader:
         ):  # the iterator before was left early (limit_train_batches, sanity check)
             self.epoch, self.next_batch = self.epoch + 1, 0
         self.resumed = False
-        plan = batch_plan([len(t) for t in self.trees], self.batch_size, self.seed, self.epoch, self.shuffle)
-        mine = [plan[i % len(plan)] for i in range(self.rank, len(self) * self.ranks, self.ranks)]
+        steps = batch_plan([len(t) for t in self.trees], self.step_rows, self.seed, self.epoch, self.shuffle)
+        mine = [piece for step in steps for piece in self._pieces(step)]
         letters = tuple(self.renderer.letter_ids.values())
         for number in range(self.next_batch, len(mine)):
             # Where to go on is said before the batch is given: Lightning never asks an iterator for more than the
             # epoch's last batch, and takes states while it holds a batch.
             last = number + 1 == len(mine)
             self.epoch, self.next_batch = (self.epoch + 1, 0) if last else (self.epoch, number + 1)
-            yield collate([self.trees[i] for i in mine[number]], self.renderer.pad_id, letters)
+            rows, weight = mine[number]
+            batch = collate([self.trees[i] for i in rows], self.renderer.pad_id, letters)
+            batch.weight = weight
+            yield batch
+
+    def _pieces(self, step: list[int]) -> list[tuple[list[int], float]]:
+        """This process' microbatches of a step: (rows, weight) each."""
+        shares = self.accumulate * self.ranks
+        pieces = [step[i : i + self.batch_size] for i in range(0, len(step), self.batch_size)]
+        weighed = [(piece, len(piece) * shares / len(step)) for piece in pieces]
+        weighed += [(step[:1], 0.0)] * (shares - len(pieces))
+        return weighed[self.rank :: self.ranks]
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "batch": self.next_batch, **self._plan}
@@ -106,6 +133,7 @@ class TreeLoader:
         return {
             "rows": len(self.trees),
             "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
             "seed": self.seed,
             "ranks": self.ranks,
             "pairs": digest_of([(tree.pair_id, len(tree)) for tree in self.trees]),
@@ -120,6 +148,7 @@ class TreeLoader:
         names = {
             "rows": ("data.train", " rows"),
             "batch_size": ("data.batch_size", ""),
+            "accumulate": ("trainer.accumulate_grad_batches", ""),
             "seed": ("data.seed", ""),
             "ranks": ("trainer.devices", " processes"),
         }
@@ -193,14 +222,20 @@ class _Trees(L.LightningDataModule):
                 f"take another backbone, {remedy}"
             )
 
-    def _loader(self, part: str, shuffle: bool = False) -> TreeLoader:
+    def _loader(self, part: str, shuffle: bool = False, accumulate: int = 1) -> TreeLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        return TreeLoader(
-            self.trees[part], self.trainer.lightning_module.renderer, self.batch_size, self.seed, shuffle, rank, ranks
-        )
+        renderer = self.trainer.lightning_module.renderer
+        return TreeLoader(self.trees[part], renderer, self.batch_size, self.seed, shuffle, accumulate, rank, ranks)
 
     def train_dataloader(self) -> TreeLoader:
-        self._train = self._loader("train", shuffle=True)
+        accumulate = self.trainer.accumulate_grad_batches
+        schedulers = [c for c in self.trainer.callbacks if isinstance(c, GradientAccumulationScheduler)]
+        if any(c.scheduling != {0: accumulate} for c in schedulers):  # Lightning has one of its own, of that kind
+            raise UserError(
+                "trainer.callbacks: GradientAccumulationScheduler changes the length of a step, which the batch plan "
+                "fixes; set trainer.accumulate_grad_batches instead"
+            )
+        self._train = self._loader("train", shuffle=True, accumulate=accumulate)
         if self._resume is not None:
             self._train.load_state_dict(self._resume)
             self._resume = None

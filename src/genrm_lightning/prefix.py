@@ -81,6 +81,8 @@ class PrefixBatch:
         right: (R,) int64.
         extras: name -> float32 tensor, the rows' values one after the other.
         pair_ids: one a row.
+        weight: what the batch's mean loss counts in its optimizer step (:class:`~genrm_lightning.data.TreeLoader`);
+            0: it only fills up, and is logged nowhere.
     """
 
     input_ids: Tensor
@@ -96,6 +98,7 @@ class PrefixBatch:
     right: Tensor
     extras: dict[str, Tensor]
     pair_ids: list[str]
+    weight: float = 1.0
 
     @property
     def n_branches(self) -> int:

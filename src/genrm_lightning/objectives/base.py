@@ -123,7 +123,7 @@ class Objective(L.LightningModule):
         return self.policy(batch)
 
     def training_step(self, batch: PrefixBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, self.train_metrics, "train/")
+        return batch.weight * self._step(batch, self.train_metrics, "train/")
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Gradient checkpointing, adapters and freezing have each been seen to train nothing, in silence.
@@ -140,8 +140,10 @@ class Objective(L.LightningModule):
         self._step(batch, self.test_metrics, "test/")
 
     def predict_step(self, batch: PrefixBatch, batch_idx: int) -> dict[str, Any]:
-        """The values ``loss`` computes, one an example, with their pair ids."""
+        """The values ``loss`` computes, one an example, with their pair ids; none of a batch that only fills up."""
         _, values = self.loss(batch, self(batch))
+        if not batch.weight:
+            return {}
         return {"pair_id": batch.pair_ids, **{k: v.float().cpu() for k, v in values.items()}}
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -206,6 +208,8 @@ class Objective(L.LightningModule):
         loss, values = self.loss(batch, self(batch))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
+        if not batch.weight:
+            return loss
         on_step = stage == "train/"
         self.log(
             f"{stage}loss",
