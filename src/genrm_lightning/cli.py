@@ -32,7 +32,7 @@ from genrm_lightning.callbacks import (
     OneCurve,
     Predictions,
 )
-from genrm_lightning.locking import absent, remove_empty
+from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
@@ -129,13 +129,18 @@ class GenRMCLI(LightningCLI):
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
         root = Path(self.trainer.default_root_dir)
         made = absent(root)
-        try:
-            self.trainer.fit(**kwargs)
-        except UserError:
-            if made and not self.trainer.global_step:
-                shutil.rmtree(root, ignore_errors=True)
-                remove_empty(made[1:])
-            raise
+        # The other processes of this fit write nothing of their own there.
+        alone = (
+            only_one(root, "--trainer.default_root_dir") if self.trainer.is_global_zero else contextlib.nullcontext()
+        )
+        with alone:
+            try:
+                self.trainer.fit(**kwargs)
+            except UserError:
+                if made and not self.trainer.global_step:
+                    shutil.rmtree(root, ignore_errors=True)
+                    remove_empty(made[1:])
+                raise
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:

@@ -35,7 +35,7 @@ def run(judgments, preferences):
     facts = {
         "zero-shot": ("zero_shot", 0, {"seconds": 41.4}),
         "warm start": ("warm_start", 0, {"seconds": 57.6}),
-        "iteration 1": ("iteration", 1, {"kept": 1033, "sampled": 1536, "seconds": 211.2}),
+        "iteration 1": ("iteration", 1, {"kept": 1033, "couples": 411, "sampled": 1536, "seconds": 211.2}),
         "iteration 2": ("iteration", 2, {"kept": 907, "sampled": 1424, "seconds": 198.7}),
     }
     rows = [
@@ -97,7 +97,7 @@ def test_table_and_summary_hold_the_same_numbers(run, tmp_path, width):
         shares = [f"accuracy_{key}{end}" for key in ("id", "ood") for end in ("", "_low", "_high")]
         shares += ["position_consistent_accuracy_id", "free_accuracy_id", "invalid_rate_id"]
         wanted |= {f"{100 * one[name]:.1f}" for name in shares}
-        wanted |= {str(one[name]) for name in ("kept", "sampled") if one[name] is not None}
+        wanted |= {str(one[name]) for name in ("kept", "couples", "sampled") if one[name] is not None}
         wanted.add(f"{one['seconds']:.0f}")
     for one in value["differences"]:
         wanted |= {f"{100 * one[name]:.1f}" for name in ("diff", "low", "high")} | {str(one["n_pairs"])}

@@ -16,7 +16,7 @@ from genrm_lightning.objectives import (
     OptimizerSettings,
     RationaleDPO,
 )
-from genrm_lightning.prefix import collate
+from genrm_lightning.prefix import Role, collate
 from genrm_lightning.scoring import score_examples
 from tests.objectives.common import WAYS, fit, fit_config, make
 from tests.tiny import examples
@@ -119,7 +119,18 @@ def test_the_terms_of_a_small_judges_loss(tiny_llama, files):
     weighted, _ = losses_of(make("dpo", tiny_llama, nll_weight=0.5, choice_weight=3.0), rows)
     extra = -0.5 * values["chosen_logp_per_token"].mean() + 3 * values["choice_nll"].mean()
     assert weighted - plain == pytest.approx(float(extra), abs=1e-4)
+    with_direct, _ = losses_of(make("dpo", tiny_llama, nll_weight=0.0, direct_weight=2.0), rows)
+    _, of_direct = losses_of(make("star_sft", tiny_llama, direct_weight=1.0), rows)
+    by_margin = torch.nn.functional.softplus(-of_direct["direct_accuracy"])
+    assert with_direct - plain == pytest.approx(2 * float(by_margin.mean()), abs=1e-4)
+    assert with_direct - plain != pytest.approx(2 * float(values["choice_nll"].mean()), abs=1e-3), "another branch"
     sft, values = losses_of(make("star_sft", tiny_llama), rows)
+    branches = [tree.branches[0] for tree in make("star_sft", tiny_llama).trees(rows, load_renderer(str(tiny_llama)))]
+    for part, role in (("rationale", Role.RATIONALE), ("verdict", Role.VERDICT)):
+        weights = {"rationale_weight": 0.0, "verdict_weight": 0.0, f"{part}_weight": 1.0}
+        found, _ = losses_of(make("star_sft", tiny_llama, **weights), rows)
+        shares = torch.tensor([branch.roles.count(role) / len(branch.ids) for branch in branches])
+        assert found == pytest.approx(float((shares * values[f"{part}_nll"]).mean()), abs=1e-4), part
     weighted, _ = losses_of(make("star_sft", tiny_llama, choice_weight=3.0), rows)
     assert weighted - sft == pytest.approx(3 * float(values["choice_nll"].mean()), abs=1e-4)
     direct, both = losses_of(make("star_sft", tiny_llama, direct_weight=2.0), rows)
@@ -136,5 +147,6 @@ def test_values_that_no_example_has_are_not_logged(tiny_llama, tmp_path, files):
         steps, metrics = fit(make("dpo, direct", tiny_llama), str(tmp_path / "alone.parquet"), tmp_path, epochs=30)
     assert steps.losses[-1] < steps.losses[0]
     assert "train/choice_nll" in metrics and "train/dpo_loss" not in metrics
-    with pytest.raises(UserError, match=r"pair pair-0: 'rejected_completion' is empty, as in every row; .* dpo"):
-        list(make("dpo", tiny_llama, nll_weight=0.0).trees(rows, load_renderer(str(tiny_llama))))
+    with pytest.raises(UserError, match=r"pair pair-1: 'rejected_completion' is empty, .* --objective dpo"):
+        some = rows.with_columns(rejected_completion=pl.when(pl.col("pair_id") != "pair-1").then(pl.lit("x [[A]]")))
+        list(make("dpo", tiny_llama, nll_weight=0.0).trees(some, load_renderer(str(tiny_llama))))

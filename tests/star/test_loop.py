@@ -166,6 +166,20 @@ def test_right_samples_alone_are_trained_on_where_asked_for(tmp_path, capsys, ti
     alone = examples["rejected_completion"].is_null()
     assert 0 < alone.sum() < len(alone) and summary["rows"][1]["kept"] == len(alone)
     assert (examples["ref_rejected_logp"].is_null() == alone).all()
+    assert summary["rows"][1]["couples"] == len(alone) - alone.sum()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "uncoupled: keep trains on right samples without a preference; give fit.model.init_args nll_weight"),
+        ({"variant": "star-sft"}, "uncoupled: keep is for star-dpo, not for star-sft"),
+    ],
+)
+def test_right_samples_alone_need_a_loss(tmp_path, capsys, tiny_llama, changes, said):
+    config = star_config(tmp_path / "run", tiny_llama, uncoupled="keep", **changes)
+    assert main(["star", "--config", str(write_yaml(tmp_path / "star.yaml", config))]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_what_the_run_decides_is_not_for_the_config(tmp_path, capsys, tiny_llama):

@@ -42,6 +42,7 @@ def row(
     scores: Mapping[str, SetScores],
     *,
     kept: int | None = None,
+    couples: int | None = None,
     sampled: int | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
@@ -51,7 +52,8 @@ def row(
         kind: zero_shot, warm_start or iteration.
         iteration: 0 for zero_shot and warm_start, else 1..N.
         scores: ``{"id": ..., "ood": ...}``.
-        kept, sampled: rationales that trained this judge, and those they were taken from; None where nothing was.
+        kept, sampled: examples that trained this judge, and the rationales they were taken from; None: nothing was.
+        couples: how many of the examples have a wrong side too, None where the objective knows none.
         seconds: wall time of everything this row took.
 
     Raises:
@@ -65,7 +67,7 @@ def row(
         raise ValueError(f"expected scores of {', '.join(SETS)}, got {', '.join(scores)}")
     label = {"zero_shot": "zero-shot", "warm_start": "warm start"}.get(kind, f"iteration {iteration}")
     result: dict[str, Any] = {"label": label, "kind": kind, "iteration": iteration}
-    result |= {"kept": kept, "sampled": sampled, "seconds": seconds}
+    result |= {"kept": kept, "couples": couples, "sampled": sampled, "seconds": seconds}
     for key in SETS:
         for name, value in scores[key].as_dict().items():
             base, end = next(((name.removesuffix(e), e) for e in ("_low", "_high") if name.endswith(e)), (name, ""))
@@ -201,7 +203,14 @@ def _table(rows: Sequence[Mapping[str, Any]], wide: bool) -> Table:
     padding = (0, 1, 0, 0) if wide else (0, 0)
     table = Table(box=box.SIMPLE_HEAD, title="Held-out accuracy of each judge", padding=padding, pad_edge=False)
     table.add_column("judge", no_wrap=True)
-    heads = ("accuracy\nID", "accuracy\nOOD", "right\nin both\norders", "free\naccuracy", "invalid", "kept/\nsampled")
+    heads = (
+        "accuracy\nID",
+        "accuracy\nOOD",
+        "right\nin both\norders",
+        "free\naccuracy",
+        "invalid",
+        "kept\n(couples)/\nsampled",
+    )
     for head in (*heads, "seconds"):
         # A number is never cut off: on a terminal that is too narrow even so, it goes on in the next line.
         table.add_column(head, justify="right", overflow="fold")
@@ -229,4 +238,6 @@ def _kept(one: Mapping[str, Any], wide: bool) -> str:
     if one["sampled"] is None:
         return _NONE
     slash = "/" if wide else "/\n"
-    return f"{one['kept']}{slash}{one['sampled']}"
+    # Summaries of before had no couples.
+    couples = "" if one.get("couples") is None else f"{' ' if wide else chr(10)}({one['couples']})"
+    return f"{one['kept']}{couples}{slash}{one['sampled']}"

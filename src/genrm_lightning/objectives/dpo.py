@@ -71,12 +71,13 @@ class RationaleDPO(Objective):
         return {"reward_accuracy": PreferenceAccuracy(), "accuracy": PreferenceAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
-        if rows["rejected_completion"].null_count() == len(rows):
-            if not (self.nll_weight or self.choice_weight or self.direct_weight):
-                raise UserError(
-                    f"pair {rows['pair_id'][0]}: 'rejected_completion' is empty, as in every row; write it with: "
-                    "python -m data_tools star --objective dpo"
-                )
+        alone = rows.filter(pl.col("rejected_completion").is_null())["pair_id"]
+        if len(alone) and not (self.nll_weight or self.choice_weight or self.direct_weight):
+            raise UserError(
+                f"pair {alone[0]}: 'rejected_completion' is empty, which DPO alone learns nothing from; write it with: "
+                "python -m data_tools star --objective dpo, or set nll_weight, choice_weight or direct_weight"
+            )
+        if len(alone) == len(rows):
             warnings.warn("no row has a rejected judgment: there is no preference to learn", stacklevel=2)
         for row in rows.iter_rows(named=True):
             branches = [renderer.judgment(row["completion"], row["completion_ids"])]

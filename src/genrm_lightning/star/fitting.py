@@ -34,16 +34,16 @@ def fit_config(
     """
     section = "warm_start.fit" if name == WARM_START else "fit"
     config = deepcopy(settings.warm_start.fit if name == WARM_START else settings.fit)
-    model = _section(config, "model")
-    arguments = _section(model, "init_args")
-    data = _section(config, "data")
-    of_data = _section(data, "init_args")
-    trainer = _section(config, "trainer")
+    model = _section(config, "model", section)
+    arguments = _section(model, "init_args", section)
+    data = _section(config, "data", section)
+    of_data = _section(data, "init_args", section)
+    trainer = _section(config, "trainer", section)
     variant = "star-sft" if name == WARM_START else settings.variant
     for holder, where, key, value in (
         (model, "model", "class_path", VARIANTS[variant][1]),
         (arguments, "model.init_args", "judge_prompt", settings.judge_prompt),
-        (_section(arguments, "backbone"), "model.init_args.backbone", "name", start),
+        (_section(arguments, "backbone", section), "model.init_args.backbone", "name", start),
         (data, "data", "class_path", "genrm_lightning.data.Tables"),
         (of_data, "data.init_args", "train", str(examples)),
         (trainer, "trainer", "default_root_dir", str(folder)),
@@ -69,7 +69,7 @@ def fit_config(
     return config
 
 
-def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+def _section(config: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     """The mapping of that name, made where it is absent or null.
 
     Raises:
@@ -78,7 +78,7 @@ def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
     if config.get(name) is None:
         config[name] = {}
     if not isinstance(config[name], dict):
-        raise UserError(f"the star config's 'fit' section: '{name}' is {config[name]!r}; it must be a mapping")
+        raise UserError(f"the star config's '{where}' section: '{name}' is {config[name]!r}; it must be a mapping")
     return config[name]
 
 

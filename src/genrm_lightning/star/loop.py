@@ -39,7 +39,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
         base = (judge, judge_digest)
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]
         done = [pairs, *evaluated]
-        rows = [_row(pairs, evaluated[0], "zero_shot", 0, evaluated)]
+        rows = [_row(settings, pairs, evaluated[0], "zero_shot", 0, evaluated)]
         summary = _report(settings, root, pairs, rows, evaluated)
         if settings.warm_start is not None:
             folder = root / WARM_START
@@ -51,7 +51,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             own = [samples, examples, fitted, scores]
             done += own
             evaluated.append(scores)
-            rows.append(_row(pairs, scores, "warm_start", 0, own))
+            rows.append(_row(settings, pairs, scores, "warm_start", 0, own))
             summary = _report(settings, root, pairs, rows, evaluated)
         for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
             name, label = f"iteration-{iteration}", f"iteration {iteration}"
@@ -67,7 +67,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             own = [samples, kept, *([examples] if examples is not kept else []), fitted, scores]
             done += own
             evaluated.append(scores)
-            rows.append(_row(pairs, scores, "iteration", iteration, own, kept.facts))
+            rows.append(_row(settings, pairs, scores, "iteration", iteration, own, kept.facts))
             summary = _report(settings, root, pairs, rows, evaluated)
         _show(settings, summary, judge, any(stage.made for stage in done))
     return summary
@@ -82,6 +82,7 @@ def _complete(root: Path) -> int:
 
 
 def _row(
+    settings: StarSettings,
     pairs: Artifact,
     evaluated: Artifact,
     kind: str,
@@ -98,6 +99,7 @@ def _row(
         iteration,
         scores,
         kept=counts and counts["kept"],
+        couples=counts.get("couples") if counts and VARIANTS[settings.variant][0] == "dpo" else None,
         sampled=counts and counts["sampled"],
         seconds=round(sum(stage.facts["seconds"] for stage in done), 1),
     )

@@ -142,6 +142,15 @@ class StarSettings:
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
+        if self.uncoupled == "keep":
+            arguments = ((self.fit.get("model") or {}).get("init_args")) or {}
+            if self.variant != "star-dpo":
+                raise UserError(f"uncoupled: keep is for star-dpo, not for {self.variant}; leave it out")
+            if not any(arguments.get(f"{name}_weight") for name in ("nll", "choice", "direct")):
+                raise UserError(
+                    "uncoupled: keep trains on right samples without a preference; give "
+                    "fit.model.init_args nll_weight, choice_weight or direct_weight"
+                )
         prompt_named(self.judge_prompt)
         for spec in self.filters:
             parse_filter(spec)
