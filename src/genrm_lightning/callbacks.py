@@ -29,12 +29,8 @@ from genrm_lightning.progress import Progress
 PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
-_PARTS = (
-    "state_dict",
-    "loops",
-    "global_step",
-    "pytorch-lightning_version",
-)  # of every checkpoint that Lightning writes
+# What every checkpoint that Lightning writes holds.
+_PARTS = ("state_dict", "loops", "global_step", "pytorch-lightning_version")
 
 
 class FitProgress(ProgressBar):
@@ -224,11 +220,14 @@ class Predictions(BasePredictionWriter):
     def write_on_epoch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, predictions: list[STEP_OUTPUT], batch_indices: Any
     ) -> None:
-        frame = pl.concat(
+        frames = [
             pl.DataFrame({name: v.tolist() if isinstance(v, Tensor) else v for name, v in batch.items()})
             for batch in predictions
             if batch  # an empty one only filled up
-        )
+        ]
+        if not frames:  # more processes than rows: another one has written them
+            return
+        frame = pl.concat(frames)
         frame = frame.select("pair_id", pl.int_range(pl.len()).over("pair_id").alias("tree"), pl.exclude("pair_id"))
         rank = trainer.global_rank
         path = Path(trainer.default_root_dir) / (f"predictions-{rank}.parquet" if rank else PREDICTIONS)

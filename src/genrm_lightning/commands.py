@@ -151,7 +151,6 @@ def _judge_prompt(judge: str, given: str | None) -> str:
     Raises:
         UserError: ``given`` is another one, or the judge writes no verdicts.
     """
-
     info = {} if judge == "embedded" else judge_info(judge)
     if info.get("objective") == "BradleyTerry":
         raise UserError(
