@@ -19,13 +19,13 @@ from data_tools.judging import Verdict
 from genrm_lightning.backbone import (
     BackboneSettings,
     LoraSettings,
-    Policy,
     judge_info,
     load_judge,
     load_policy,
     load_renderer,
     save_judge,
 )
+from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import Branch, PrefixBatch, Tree, collate
 from genrm_lightning.rendering import Renderer
 
@@ -62,7 +62,7 @@ def says(policy: Policy, renderer: Renderer) -> list[float]:
     a, b = batch(renderer).letters(output.logps)
     return [
         *output.logps.tolist(),
-        *([] if output.rewards is None else output.rewards.tolist()),
+        *([] if output.rewards is None else output.rewards.flatten().tolist()),
         *(a - b).sigmoid().tolist(),
     ]
 
@@ -74,7 +74,7 @@ def judges(tiny_llama, tmp_path_factory) -> dict[str, tuple[Path, list[float]]]:
     renderer = load_renderer(str(tiny_llama))
     for way, choice in WAYS.items():
         folder = tmp_path_factory.mktemp("judges") / way
-        policy = disturb(load_policy(settings(tiny_llama, **choice), head=True))
+        policy = disturb(load_policy(settings(tiny_llama, **choice), scores=1))
         save_judge(policy, renderer, folder, settings(tiny_llama, **choice), objective="BradleyTerry")
         made[way] = folder, says(policy, renderer)
     return made
@@ -85,7 +85,7 @@ import json, sys, torch
 from genrm_lightning.backbone import load_judge, load_renderer
 from tests.test_backbone import says
 torch.manual_seed(int(sys.argv[1]))
-print(json.dumps([says(load_judge(f, torch.float32, head=True), load_renderer(f)) for f in sys.argv[2:]]))
+print(json.dumps([says(load_judge(f, torch.float32, scores=1), load_renderer(f)) for f in sys.argv[2:]]))
 """
 
 
@@ -99,14 +99,14 @@ def test_a_fresh_process_gives_the_same_scores(judges):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_judge_goes_on_where_it_stopped(judges, way):
     folder, expected = judges[way]
-    policy = load_policy(settings(folder, **WAYS[way]), head=True)
+    policy = load_policy(settings(folder, **WAYS[way]), scores=1)
     assert says(policy, load_renderer(str(folder))) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_judge_with_an_adapter_goes_on_with_it(judges, tiny_llama, tmp_path):
     folder, expected = judges["lora"]
     for choice in ({"lora": None}, {"lora": LoraSettings(rank=16)}, {"train_layers": 1}):
-        policy = load_policy(settings(folder, **choice), head=True)
+        policy = load_policy(settings(folder, **choice), scores=1)
         assert says(policy, load_renderer(str(folder))) == pytest.approx(expected, abs=1e-5)
         trained = [n for n, p in policy.named_parameters() if p.requires_grad]
         assert all("lora_" in n or n == "head.weight" for n in trained)
@@ -114,7 +114,7 @@ def test_a_judge_with_an_adapter_goes_on_with_it(judges, tiny_llama, tmp_path):
     again = tmp_path / "again"
     save_judge(disturb(policy, 1), load_renderer(str(folder)), again, settings(folder))
     assert judge_info(again)["base"] == str(tiny_llama)  # not the judge that it began from
-    read = load_judge(str(again), torch.float32, head=True)
+    read = load_judge(str(again), torch.float32, scores=1)
     assert says(read, load_renderer(str(again))) == pytest.approx(says(policy, load_renderer(str(again))), abs=2e-5)
 
 
@@ -123,11 +123,11 @@ def test_an_adapter_over_a_fully_trained_judge_resolves_to_it(judges, tmp_path, 
     monkeypatch.chdir(full.parent)
     choice = settings(full.name, lora=LoraSettings(rank=4))  # a relative name
     renderer = load_renderer(full.name)
-    policy = disturb(load_policy(choice, head=True), 2)
+    policy = disturb(load_policy(choice, scores=1), 2)
     save_judge(policy, renderer, tmp_path / "judge", choice)
     monkeypatch.chdir(tmp_path)
     assert judge_info("judge")["base"] == str(full)
-    assert says(load_judge("judge", torch.float32, head=True), renderer) == pytest.approx(
+    assert says(load_judge("judge", torch.float32, scores=1), renderer) == pytest.approx(
         says(policy, renderer), abs=2e-5
     )
 
@@ -168,7 +168,7 @@ def test_another_template_than_the_judges_is_refused(judges, tmp_path):
 
 def test_what_is_trained_is_float32_and_the_rest_as_asked(tiny_llama):
     for way, choice in WAYS.items():
-        policy = load_policy(settings(tiny_llama, dtype="bfloat16", **choice), head=True)
+        policy = load_policy(settings(tiny_llama, dtype="bfloat16", **choice), scores=1)
         kinds = {(p.requires_grad, p.dtype) for p in policy.parameters()}
         frozen = set() if way == "full" else {(False, torch.bfloat16)}
         assert kinds == {(True, torch.float32)} | frozen, way
@@ -181,7 +181,7 @@ def test_what_is_trained_is_loaded_as_it_was_saved(judges, way):
     stored = {}
     for file in folder.glob("*model.safetensors"):
         stored |= load_file(file)
-    policy = load_policy(settings(folder, dtype="bfloat16", **WAYS[way]), head=True)
+    policy = load_policy(settings(folder, dtype="bfloat16", **WAYS[way]), scores=1)
     compared = 0
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad and name != "head.weight":
@@ -211,7 +211,7 @@ def test_a_reward_model_does_not_train_a_head_it_never_uses(tmp_path):
     folder = make_tiny_llama(tmp_path / "untied")
     model = AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=False)
     model.save_pretrained(folder)
-    assert not load_policy(settings(folder), head=True).lm.lm_head.weight.requires_grad
+    assert not load_policy(settings(folder), scores=1).lm.lm_head.weight.requires_grad
     assert load_policy(settings(folder), head=False).lm.lm_head.weight.requires_grad
 
 
@@ -235,7 +235,7 @@ def test_a_missing_model_is_one_line(tmp_path, tiny_llama, judges):
 
 def test_a_judge_without_a_reward_head_cannot_score(tiny_llama):
     with pytest.raises(UserError, match="holds no reward model"):
-        load_judge(str(tiny_llama), torch.float32, head=True)
+        load_judge(str(tiny_llama), torch.float32, scores=1)
 
 
 def changed(folder: Path, target: Path, file: str = "config.json", **keys) -> Path:

@@ -50,7 +50,7 @@ def test_fit_validate_test_predict(tmp_path, capfd, tiny_llama, objective):
     assert len(lines) == 1 and lines[0].startswith("fit: ") and "steps/s" in lines[0], said.err
     assert (out / "config.yaml").is_file() and (out / "checkpoints/last.ckpt").is_file()
     assert judge_info(out / "judge")["objective"] == objective
-    load_judge(str(out / "judge"), torch.float32, head=objective == "BradleyTerry")
+    load_judge(str(out / "judge"), torch.float32, scores=int(objective == "BradleyTerry"))
     curves = scalars(next((out / "tensorboard").glob("version_*")))
     steps = (12 if objective == "BradleyTerry" else 24) // 4 * 2
     assert [step for step, _ in curves["train/loss"]] == list(range(steps))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from genrm_lightning import attention
-from genrm_lightning.backbone import BackboneSettings, LoraSettings, Policy, load_policy
+from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy
+from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import Branch, PrefixBatch, Role, Tree, collate, tree_mask
 
 PAD, LETTERS = 0, (35, 36)
@@ -37,7 +38,7 @@ def policy(folder, lora: bool = False, checkpointing: bool = False, implementati
     settings = BackboneSettings(
         str(folder), lora=LoraSettings(rank=4) if lora else None, gradient_checkpointing=checkpointing
     )
-    made = load_policy(settings, head=True).train()
+    made = load_policy(settings, scores=1).train()
     if lora:  # a new adapter changes nothing: give it something to say
         for name, parameter in made.named_parameters():
             if "lora_B" in name:
@@ -82,7 +83,7 @@ def test_the_tree_forward_equals_that_of_each_branch_alone(tiny_llama, lora, che
     logps, rewards = alone(model, forest)
     expected = gradients(model, logps, rewards)
     torch.testing.assert_close(output.logps, logps, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(output.rewards, rewards, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.rewards.squeeze(1), rewards, atol=1e-5, rtol=1e-5)
     assert found.keys() == expected.keys()
     for name in found:
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
@@ -177,7 +178,7 @@ def test_a_batch_that_is_looked_at_nowhere_has_no_entries(tiny_llama):
     batch = collate([Tree("p", [5, 6], [Branch.scored([7]), Branch.scored([8, 9])])], PAD, LETTERS)
     output = policy(tiny_llama)(batch)
     assert output.logps.shape == (0,)
-    assert output.rewards.shape == (2,)
+    assert output.rewards.shape == (2, 1)
 
 
 def test_to_moves_every_tensor():

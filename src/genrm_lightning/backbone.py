@@ -1,20 +1,18 @@
 """The backbone all objectives share: a causal LM (hub id, folder or the embedded one), LoRA, a reward head.
 
-:class:`Policy` is the root that is trained, sharded and saved. Its forward takes a PrefixBatch and applies the
-vocabulary head or the reward head only where a loss looks; objectives never touch inner modules.
+Settings, loading and saving; the forward is in :mod:`~genrm_lightning.policy`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from data_tools.artifact import atomic_folder, write_json
@@ -22,14 +20,11 @@ from data_tools.errors import UserError
 from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
-from genrm_lightning.prefix import PrefixBatch, tree_mask
+from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import Renderer, load_tokenizer
 
 HEAD_FILE = "head.safetensors"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
-# Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
-_HEAD_CHUNK = 512
-_MASKED_BY_BOOL = (attention.NAME, "sdpa")
 # Config keys by which some families change the logits behind the vocabulary head; this forward would miss it.
 _LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
@@ -93,69 +88,6 @@ class BackboneSettings:
             )
 
 
-class Output(NamedTuple):
-    """What a forward returns: (N,) float32 log-probabilities where looked, (B,) float32 rewards (None: no head)."""
-
-    logps: Tensor
-    rewards: Tensor | None
-
-
-class Policy(nn.Module):
-    """A causal LM over PrefixBatches, with a reward head where ``head`` is True.
-
-    Args:
-        lm: a transformers causal LM or a peft model around one, with genrm_tree or sdpa attention.
-        head: add a linear reward head in float32 on a branch's last state.
-    """
-
-    def __init__(self, lm: nn.Module, head: bool = False) -> None:
-        super().__init__()
-        self.lm = lm
-        self.head = nn.Linear(self.base.config.hidden_size, 1, bias=False, dtype=torch.float32) if head else None
-        if self.head is not None:
-            nn.init.normal_(self.head.weight, std=1 / (self.base.config.hidden_size + 1) ** 0.5)
-
-    @property
-    def base(self) -> PreTrainedModel:
-        """The transformers model, adapters injected where there are any."""
-        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
-
-    def forward(self, batch: PrefixBatch) -> Output:
-        if self.base.config._attn_implementation not in _MASKED_BY_BOOL:
-            # Eager attention would add the mask's True and False to the scores, in silence.
-            raise ValueError(
-                f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa"
-            )
-        decoder = self.base.get_decoder()
-        states = decoder(
-            input_ids=batch.input_ids,
-            attention_mask=tree_mask(batch.segments),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state  # (R, S, H)
-        logps = self._logps(states[batch.rows, batch.cols], batch.targets)
-        if self.head is None:
-            return Output(logps, None)
-        last = states[batch.last_rows, batch.last_cols].float()
-        with torch.autocast(last.device.type, enabled=False):  # a reward's last digits matter: float32 throughout
-            return Output(logps, self.head(last).squeeze(-1))
-
-    def _logps(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target: (N, H), (N,) -> (N,), in pieces recomputed for the backward pass."""
-        pieces = [
-            checkpoint(self._piece, s, t, use_reentrant=False) if torch.is_grad_enabled() else self._piece(s, t)
-            for s, t in zip(states.split(_HEAD_CHUNK), targets.split(_HEAD_CHUNK), strict=True)
-            if len(t)
-        ]
-        return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
-
-    def _piece(self, states: Tensor, targets: Tensor) -> Tensor:
-        # In float32: bf16 logits lie an eighth apart around 20, which makes ties of A and B and moves log-ratios.
-        with torch.autocast(states.device.type, enabled=False):
-            logits = states.float() @ self.base.get_output_embeddings().weight.float().T
-            return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
-
-
 def resolve(name: str) -> str:
     """The hub id or folder behind a backbone's name ("embedded" is converted at the first use)."""
     return str(embedded_folder()) if name == "embedded" else name
@@ -192,7 +124,7 @@ def load_renderer(name: str) -> Renderer:
     return renderer
 
 
-def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
+def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
     """Load what ``settings`` name, ready to train: adapters added or continued, the rest frozen under LoRA.
 
     Trained weights are float32 and equal the file's: they are never rounded on their way, so that a chain of fits
@@ -222,17 +154,17 @@ def load_policy(settings: BackboneSettings, head: bool = False) -> Policy:
         lm.requires_grad_(False)
         layers[-settings.train_layers :].requires_grad_(True)
     vocabulary = lm.get_output_embeddings().weight
-    if head and vocabulary is not lm.get_input_embeddings().weight:
+    if scores and vocabulary is not lm.get_input_embeddings().weight:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
     for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
         parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
-    policy = Policy(lm, head)
-    if head and (Path(folder) / HEAD_FILE).is_file():
+    policy = Policy(lm, scores)
+    if scores and (Path(folder) / HEAD_FILE).is_file():
         policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
     return policy
 
 
-def load_judge(folder: str, dtype: torch.dtype, head: bool = False) -> Policy:
+def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
     """A trained judge (or any model) for inference: adapters merged, eval mode, no gradients."""
     folder = resolve(folder)
     info = judge_info(folder)
@@ -242,8 +174,8 @@ def load_judge(folder: str, dtype: torch.dtype, head: bool = False) -> Policy:
         lm = lm.to(dtype)
     else:
         lm = _load_lm(folder, dtype)
-    policy = Policy(lm, head)
-    if head:
+    policy = Policy(lm, scores)
+    if scores:
         path = Path(folder) / HEAD_FILE
         if not path.is_file():
             raise UserError(f"{path}: no such file; '{folder}' holds no reward model")

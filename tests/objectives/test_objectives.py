@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, render_completion, render_prompt
 from data_tools.schema import EXAMPLE
-from genrm_lightning.backbone import Output
 from genrm_lightning.data import Tables
 from genrm_lightning.objectives import (
     BradleyTerry,
@@ -23,6 +22,7 @@ from genrm_lightning.objectives import (
     STaRSFT,
 )
 from genrm_lightning.objectives.base import check_gradients, cosine
+from genrm_lightning.policy import Output
 from genrm_lightning.prefix import collate
 from tests.objectives.common import KINDS, WAYS, fit, make
 from tests.tiny import examples, make_trainer, preferences

@@ -14,7 +14,8 @@ import torch
 
 from data_tools.errors import UserError
 from data_tools.judging import CLOSE, FRAME, Verdict, parse, rationale_of
-from genrm_lightning.backbone import Policy, load_judge, load_renderer
+from genrm_lightning.backbone import load_judge, load_renderer
+from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers import local
 from genrm_lightning.samplers.base import Request, Sample, SamplingSettings, uniforms

@@ -19,15 +19,8 @@ from torchmetrics import Metric
 
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from genrm_lightning.backbone import (
-    BackboneSettings,
-    Output,
-    Policy,
-    context_of,
-    load_policy,
-    load_renderer,
-    save_judge,
-)
+from genrm_lightning.backbone import BackboneSettings, context_of, load_policy, load_renderer, save_judge
+from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 
@@ -74,7 +67,7 @@ class Objective(L.LightningModule):
     """
 
     table: ClassVar[pl.Schema]  # schema of the rows it is trained on
-    head: ClassVar[bool] = False  # whether the policy has a reward head
+    scores: ClassVar[int] = 0  # outputs of the reward head; 0: none
 
     def __init__(
         self,
@@ -116,7 +109,7 @@ class Objective(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:  # Lightning may call this more than once
-            self.policy = load_policy(self.backbone_settings, self.head)
+            self.policy = load_policy(self.backbone_settings, self.scores)
             self.policy.train()
 
     def forward(self, batch: PrefixBatch) -> Output:

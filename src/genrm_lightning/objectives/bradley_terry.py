@@ -9,9 +9,10 @@ from torch import Tensor
 
 from data_tools.schema import PREFERENCE
 from genrm_lightning import losses
-from genrm_lightning.backbone import BackboneSettings, Output
+from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.metrics import PreferenceAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
+from genrm_lightning.policy import Output
 from genrm_lightning.prefix import Branch, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 
@@ -31,7 +32,7 @@ class BradleyTerry(Objective):
     """
 
     table = PREFERENCE
-    head = True
+    scores = 1
 
     def __init__(
         self,

@@ -15,10 +15,11 @@ from data_tools.errors import UserError
 from data_tools.judging import Verdict
 from data_tools.schema import EXAMPLE
 from genrm_lightning import losses
-from genrm_lightning.backbone import BackboneSettings, Output
+from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.metrics import PreferenceAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.objectives.genrm import right_and_wrong
+from genrm_lightning.policy import Output
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 

@@ -11,9 +11,10 @@ from data_tools.judging import Verdict, render_prompt
 from data_tools.order import responses
 from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning import losses
-from genrm_lightning.backbone import BackboneSettings, Output
+from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.metrics import PreferenceAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
+from genrm_lightning.policy import Output
 from genrm_lightning.prefix import TOKENS, PrefixBatch, Role, Tree
 from genrm_lightning.rendering import Renderer
 

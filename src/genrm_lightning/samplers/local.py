@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from data_tools.errors import UserError
 from data_tools.judging import FRAME, Verdict, parse, rationale_of
-from genrm_lightning.backbone import Policy
+from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import tree_mask
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings, uniforms
