@@ -212,7 +212,7 @@ def test_a_reward_model_does_not_train_a_head_it_never_uses(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=False)
     model.save_pretrained(folder)
     assert not load_policy(settings(folder), scores=1).lm.lm_head.weight.requires_grad
-    assert load_policy(settings(folder), head=False).lm.lm_head.weight.requires_grad
+    assert load_policy(settings(folder)).lm.lm_head.weight.requires_grad
 
 
 def test_a_missing_model_is_one_line(tmp_path, tiny_llama, judges):
