@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genrm_lightning import attention
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy
-from genrm_lightning.policy import Policy
+from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import Branch, PrefixBatch, Role, Tree, collate, tree_mask
 
 PAD, LETTERS = 0, (35, 36)
@@ -64,6 +64,10 @@ def alone(model: Policy, forest: list[Tree]) -> tuple[Tensor, Tensor]:
     return torch.stack(logps), torch.stack(rewards)
 
 
+def flat(output: Output) -> tuple[Tensor, Tensor]:
+    return output.logps, output.rewards.squeeze(1)
+
+
 def gradients(model: Policy, logps: Tensor, rewards: Tensor) -> dict[str, Tensor]:
     """Of a sum with uneven weights, so that errors cannot cancel."""
     model.zero_grad()
@@ -72,13 +76,26 @@ def gradients(model: Policy, logps: Tensor, rewards: Tensor) -> dict[str, Tensor
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.parametrize("whole, queries", [(0, 256), (0, 3), (15, 4)])
+def test_attention_in_blocks_is_attention_in_one(tiny_llama, monkeypatch, whole, queries):
+    """Long trees go in blocks of queries, their prefixes through the fused kernel; here short ones do."""
+    model, batch = policy(tiny_llama), collate(trees(), PAD, LETTERS)
+    expected, of_expected = model(batch), gradients(model, *flat(model(batch)))
+    monkeypatch.setattr(attention, "_WHOLE", whole)
+    monkeypatch.setattr(attention, "_QUERIES", queries)
+    found, of_found = model(batch), gradients(model, *flat(model(batch)))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    for name in of_found:
+        torch.testing.assert_close(of_found[name], of_expected[name], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("lora, checkpointing", [(False, False), (False, True), (True, False), (True, True)])
 def test_the_tree_forward_equals_that_of_each_branch_alone(tiny_llama, lora, checkpointing, implementation):
     forest = trees()
     model = policy(tiny_llama, lora, checkpointing, implementation)
     output = model(collate(forest, PAD, LETTERS))
-    found = gradients(model, *output)
+    found = gradients(model, *flat(output))
     model.base.set_attn_implementation("eager")  # transformers' plain attention with its own causal mask
     logps, rewards = alone(model, forest)
     expected = gradients(model, logps, rewards)
@@ -127,9 +144,9 @@ def test_neither_padding_nor_company_changes_a_row(tiny_llama):
 
 def test_the_vocabulary_head_in_pieces_is_the_head_in_one(tiny_llama, monkeypatch):
     model, batch = policy(tiny_llama), collate(trees(), PAD, LETTERS)
-    whole = gradients(model, *model(batch))
-    monkeypatch.setattr("genrm_lightning.backbone._HEAD_CHUNK", 4)
-    pieces = gradients(model, *model(batch))
+    whole = gradients(model, *flat(model(batch)))
+    monkeypatch.setattr("genrm_lightning.logprobs._PIECE", 4)
+    pieces = gradients(model, *flat(model(batch)))
     for name in whole:
         torch.testing.assert_close(whole[name], pieces[name], atol=1e-5, rtol=1e-5)
 

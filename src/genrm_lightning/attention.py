@@ -1,12 +1,17 @@
-"""Attention for trees: grouped queries against shared keys, without a copy of the keys for every query head.
+"""Attention for trees: hardly a score is computed that the tree's mask would throw away.
 
-Registered with transformers as ``genrm_tree``. On a CPU the queries of a group's heads are laid behind one another and
-go through torch's fused kernel. Where gradients are wanted, and the scores fit a bound on memory, plain matrix products
-take its place: at the lengths of judge prompts the fused kernel's backward pass took a fifth of a training step (29 ms
-a layer for 8 rows of 144 tokens on two cores, against under 10). On other devices it is transformers' sdpa.
+Registered with transformers as ``genrm_tree``. On a CPU the trees of a batch lie behind one another without padding
+(:class:`~genrm_lightning.policy.Policy`); each prefix attends causally, each branch to its prefix and itself, queries
+in blocks against the keys that they may see. No score outlives its block: the backward pass computes it again, so
+memory grows with the tokens, not with their square. torch's fused kernel does the forward of prefixes; its backward
+pass takes 1.4 times as long as these products (docs/log.md). Decoding and other devices take the dense mask of
+:func:`~genrm_lightning.prefix.tree_mask`: grouped products on a CPU, transformers' sdpa elsewhere.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +19,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from genrm_lightning.prefix import TreeShape, tree_mask
+
 NAME = "genrm_tree"
-# Most scores (rows x heads x queries x keys) that plain products hold: 2**26 bf16 values are 128 MiB.
-_MOST_SCORES = 2**26
+_WHOLE = 512  # tokens of a tree that is one block: small ones lose more in calls than in scores thrown away
+_QUERIES = 256  # of a block: its scores against 1,000 keys are half a MB a head in bf16, which a cache still holds
 
 
 def tree_attention(
@@ -26,6 +33,7 @@ def tree_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
+    trees: Sequence[TreeShape] | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention with grouped queries.
@@ -33,27 +41,128 @@ def tree_attention(
     Args:
         query: (R, H, Q, D).
         key, value: (R, G, K, D), H a multiple of G.
-        attention_mask: (R, 1, Q, K) bool, True = attend.
+        attention_mask: (R, 1, Q, K) bool, True = attend; unused where ``trees`` are given.
+        trees: R is 1, and the row holds these trees one after the other.
 
     Returns:
         (R, Q, H, D), and None for the weights.
     """
-    rows, heads, q, size = query.shape
-    groups, k = key.shape[1:3]
+    if trees is not None:
+        if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave float32 behind
+            dtype = torch.get_autocast_dtype(query.device.type)
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        mixed = _TreeProducts.apply(query[0], key[0], value[0], scaling, trees)
+        return mixed.transpose(0, 1)[None], None
     if query.device.type != "cpu" or attention_mask is None or kwargs.get("dropout"):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    shape = (rows, groups, heads // groups, q, k)
+    rows, heads, q, size = query.shape
+    groups, k = key.shape[1:3]
     packed = query.reshape(rows, groups, -1, size)
-    if torch.is_grad_enabled() and rows * heads * q * k <= _MOST_SCORES:
-        scores = torch.matmul(packed * scaling, key.transpose(-1, -2)).view(shape)
-        scores = scores.masked_fill(~attention_mask[:, :, None], torch.finfo(scores.dtype).min)
-        wide = torch.promote_types(scores.dtype, torch.float32)
-        weights = torch.softmax(scores, dim=-1, dtype=wide).to(value.dtype)
-        mixed = torch.matmul(weights.view(rows, groups, -1, k), value)
-    else:
-        mask = attention_mask[:, :, None].expand(rows, 1, *shape[2:]).reshape(rows, 1, -1, k)
-        mixed = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    mask = attention_mask[:, :, None].expand(rows, 1, heads // groups, q, k).reshape(rows, 1, -1, k)
+    mixed = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
     return mixed.view(rows, heads, q, size).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, tree_attention)
+
+
+class _Block(NamedTuple):
+    """n queries [start, end) against the keys of ``prefix`` and ``own``; ``hidden`` (n, m) of the last m of them."""
+
+    start: int
+    end: int
+    prefix: slice
+    own: slice
+    hidden: Tensor
+
+
+class _TreeProducts(torch.autograd.Function):
+    """(H, T, D) queries, (G, T, D) keys and values of trees one after the other -> (H, T, D)."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float, trees: Sequence[TreeShape]) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.scaling, ctx.trees = scaling, trees
+        mixed = torch.empty_like(query)
+        with torch.autocast(query.device.type, enabled=False):
+            for tree in trees:
+                blocks = _blocks(tree)
+                if len(blocks) > 1:  # a long prefix: the fused kernel
+                    at = slice(tree.start, tree.start + tree.prefix)
+                    mixed[:, at] = scaled_dot_product_attention(
+                        query[None, :, at], key[None, :, at], value[None, :, at],
+                        is_causal=True, scale=scaling, enable_gqa=True,
+                    )[0]  # fmt: skip
+                    blocks = [block for block in blocks if block.start >= at.stop]
+                for block in blocks:
+                    weights = _weights(query, key, scaling, block)
+                    at = slice(block.start, block.end)
+                    mixed[:, at] = (weights @ _seen(value, block)).view(len(query), -1, query.shape[-1])
+        return mixed
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value = ctx.saved_tensors
+        groups = len(key)
+        of_query = torch.empty_like(query)
+        of_key, of_value = (torch.zeros_like(t, dtype=torch.float32) for t in (key, value))
+        with torch.autocast(query.device.type, enabled=False):
+            for block in (block for tree in ctx.trees for block in _blocks(tree)):
+                at = slice(block.start, block.end)
+                weights = _weights(query, key, ctx.scaling, block)
+                packed = gradient[:, at].reshape(groups, -1, gradient.shape[-1])
+                of_weights = packed @ _seen(value, block).transpose(1, 2)
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                of_query[:, at] = (of_scores @ _seen(key, block)).view(len(query), -1, query.shape[-1])
+                _add(of_key, of_scores.transpose(1, 2) @ query[:, at].reshape(groups, -1, query.shape[-1]), block)
+                _add(of_value, weights.transpose(1, 2) @ packed, block)
+            of_query *= ctx.scaling
+            of_key *= ctx.scaling
+        return of_query, of_key.to(key.dtype), of_value.to(value.dtype), None, None
+
+
+def _blocks(tree: TreeShape) -> list[_Block]:
+    """The blocks of a tree, made once: the layers of a forward pass share its shape."""
+    if tree.blocks:
+        return tree.blocks
+    size, none = tree.prefix + sum(tree.branches), slice(tree.start, tree.start)
+    if size <= _WHOLE:
+        segments = torch.repeat_interleave(torch.tensor([tree.prefix, *tree.branches]))
+        whole = slice(tree.start, tree.start + size)
+        tree.blocks.append(_Block(whole.start, whole.stop, none, whole, ~tree_mask(segments[None])[0, 0]))
+        return tree.blocks
+    later = torch.ones(_QUERIES, _QUERIES, dtype=torch.bool).triu_(1)
+    prefix = slice(tree.start, tree.start + tree.prefix)
+    start = tree.start
+    for number, length in enumerate((tree.prefix, *tree.branches)):
+        for at in range(start, start + length, _QUERIES):
+            end = min(at + _QUERIES, start + length)
+            # Only the last keys, those of the block itself, can stand behind a query.
+            hidden = later[: end - at, : end - at]
+            tree.blocks.append(_Block(at, end, prefix if number else none, slice(start, end), hidden))
+        start += length
+    return tree.blocks
+
+
+def _seen(states: Tensor, block: _Block) -> Tensor:
+    """The keys or values a block sees: (G, K, D)."""
+    own = states[:, block.own]
+    return torch.cat((states[:, block.prefix], own), 1) if block.prefix.stop > block.prefix.start else own
+
+
+def _add(total: Tensor, part: Tensor, block: _Block) -> None:
+    """Add a gradient of what :func:`_seen` returned where it belongs."""
+    n = block.prefix.stop - block.prefix.start
+    if n:
+        total[:, block.prefix] += part[:, :n]
+    total[:, block.own] += part[:, n:]
+
+
+def _weights(query: Tensor, key: Tensor, scaling: float, block: _Block) -> Tensor:
+    """Attention weights of a block: (G, H/G · n, K)."""
+    heads, _, size = query.shape
+    n, m = block.hidden.shape
+    queries = (query[:, block.start : block.end] * scaling).reshape(len(key), -1, size)
+    scores = queries @ _seen(key, block).transpose(1, 2)
+    scores.view(heads, n, -1)[..., -m:].masked_fill_(block.hidden, -torch.inf)
+    return scores.softmax(-1)

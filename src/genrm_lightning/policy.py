@@ -10,14 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from genrm_lightning import attention
-from genrm_lightning.prefix import PrefixBatch, tree_mask
+from genrm_lightning.logprobs import token_logps
+from genrm_lightning.prefix import PrefixBatch, tree_mask, tree_shapes
 
-# Positions a piece of the vocabulary head takes at a time: bounds the logits' memory (512 x 49k x 4 B = 100 MB).
-_HEAD_CHUNK = 512
 _MASKED_BY_BOOL = (attention.NAME, "sdpa")
 
 
@@ -54,31 +52,30 @@ class Policy(nn.Module):
             raise ValueError(
                 f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa"
             )
-        decoder = self.base.get_decoder()
-        states = decoder(
-            input_ids=batch.input_ids,
-            attention_mask=tree_mask(batch.segments),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state  # (R, S, H)
-        logps = self._logps(states[batch.rows, batch.cols], batch.targets)
+        states, where = self._states(batch)
+        head = self.base.get_output_embeddings().weight
+        logps = token_logps(states[where[batch.rows, batch.cols]], head, batch.targets)
         if self.head is None:
             return Output(logps, None)
-        last = states[batch.last_rows, batch.last_cols].float()
+        last = states[where[batch.last_rows, batch.last_cols]].float()
         with torch.autocast(last.device.type, enabled=False):  # a reward's last digits matter: float32 throughout
             return Output(logps, self.head(last))
 
-    def _logps(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target: (N, H), (N,) -> (N,), in pieces recomputed for the backward pass."""
-        pieces = [
-            checkpoint(self._piece, s, t, use_reentrant=False) if torch.is_grad_enabled() else self._piece(s, t)
-            for s, t in zip(states.split(_HEAD_CHUNK), targets.split(_HEAD_CHUNK), strict=True)
-            if len(t)
-        ]
-        return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
-
-    def _piece(self, states: Tensor, targets: Tensor) -> Tensor:
-        # In float32: bf16 logits lie an eighth apart around 20, which makes ties of A and B and moves log-ratios.
-        with torch.autocast(states.device.type, enabled=False):
-            logits = states.float() @ self.base.get_output_embeddings().weight.float().T
-            return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+    def _states(self, batch: PrefixBatch) -> tuple[Tensor, Tensor]:
+        """Last hidden states (T, H), and where among them each place of the batch lies: (R, S) int64."""
+        decoder = self.base.get_decoder()
+        ids, positions = batch.input_ids, batch.position_ids
+        if ids.device.type == "cpu" and self.base.config._attn_implementation == attention.NAME:
+            # The trees behind one another: no token is padding.
+            real = batch.segments >= 0
+            states = decoder(
+                input_ids=ids[real][None],
+                position_ids=positions[real][None],
+                use_cache=False,
+                trees=tree_shapes(batch.segments),
+            ).last_hidden_state
+            return states[0], (real.flatten().cumsum(0) - 1).view_as(ids)
+        states = decoder(
+            input_ids=ids, attention_mask=tree_mask(batch.segments), position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return states.flatten(0, 1), torch.arange(ids.numel(), device=ids.device).view_as(ids)

@@ -185,6 +185,28 @@ def collate(trees: Sequence[Tree], pad_id: int, letter_ids: tuple[int, int]) -> 
     )  # fmt: skip
 
 
+@dataclass
+class TreeShape:
+    """Where a tree lies among trees behind one another: its first token, the lengths of prefix and branches.
+
+    ``blocks`` is the attention's own.
+    """
+
+    start: int
+    prefix: int
+    branches: list[int]
+    blocks: list = field(default_factory=list)
+
+
+def tree_shapes(segments: Tensor) -> list[TreeShape]:
+    """The trees of a batch, laid behind one another without its padding. segments: (R, S)."""
+    shapes, start = [], 0
+    for lengths in ((row[row >= 0]).bincount().tolist() for row in segments):
+        shapes.append(TreeShape(start, lengths[0], lengths[1:]))
+        start += sum(lengths)
+    return shapes
+
+
 def tree_mask(query_segments: Tensor, key_segments: Tensor | None = None) -> Tensor:
     """Who may attend to whom: (R, 1, Q, K) bool, True = attend.
 

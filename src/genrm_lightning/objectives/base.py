@@ -146,7 +146,10 @@ class Objective(L.LightningModule):
             {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=not scaled)
+        # Fused, it could unscale fp16's gradients by itself, for which Lightning will not clip them.
+        optimizer._step_supports_amp_scaling = False
         total = self.trainer.estimated_stepping_batches
         if total == math.inf:
             raise UserError(
