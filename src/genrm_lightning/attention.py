@@ -3,9 +3,10 @@
 Registered with transformers as ``genrm_tree``. On a CPU the trees of a batch lie behind one another without padding
 (:class:`~genrm_lightning.policy.Policy`); each prefix attends causally, each branch to its prefix and itself, queries
 in blocks against the keys that they may see. No score outlives its block: the backward pass computes it again, so
-memory grows with the tokens, not with their square. torch's fused kernel does the forward of prefixes; its backward
-pass takes 1.4 times as long as these products (docs/log.md). Decoding and other devices take the dense mask of
-:func:`~genrm_lightning.prefix.tree_mask`: grouped products on a CPU, transformers' sdpa elsewhere.
+memory grows with the tokens, not with their square. torch's fused kernel does the forward of prefixes and of small
+trees; its backward pass takes half as long again as these products, or more (docs/log.md). Decoding and other devices
+take the dense mask of :func:`~genrm_lightning.prefix.tree_mask`: grouped products on a CPU, transformers' sdpa
+elsewhere.
 """
 
 from __future__ import annotations
@@ -67,13 +68,13 @@ AttentionInterface.register(NAME, tree_attention)
 
 
 class _Block(NamedTuple):
-    """n queries [start, end) against the keys of ``prefix`` and ``own``; ``hidden`` (n, m) of the last m of them."""
+    """n queries [start, end) against the keys of ``prefix`` and ``own``; ``mask`` (n, m) is added for the last m."""
 
     start: int
     end: int
     prefix: slice
     own: slice
-    hidden: Tensor
+    mask: Tensor
 
 
 class _TreeProducts(torch.autograd.Function):
@@ -81,23 +82,25 @@ class _TreeProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float, trees: Sequence[TreeShape]) -> Tensor:
+        query = query * scaling
         ctx.save_for_backward(query, key, value)
         ctx.scaling, ctx.trees = scaling, trees
         mixed = torch.empty_like(query)
         with torch.autocast(query.device.type, enabled=False):
             for tree in trees:
-                blocks = _blocks(tree)
-                if len(blocks) > 1:  # a long prefix: the fused kernel
-                    at = slice(tree.start, tree.start + tree.prefix)
-                    mixed[:, at] = scaled_dot_product_attention(
-                        query[None, :, at], key[None, :, at], value[None, :, at],
-                        is_causal=True, scale=scaling, enable_gqa=True,
-                    )[0]  # fmt: skip
-                    blocks = [block for block in blocks if block.start >= at.stop]
+                first, *blocks = _blocks(tree, query.dtype)
+                whole = not blocks  # a small tree; else the prefix, causally
+                at = slice(first.start, first.end if whole else tree.start + tree.prefix)
+                mixed[:, at] = scaled_dot_product_attention(
+                    query[None, :, at], key[None, :, at], value[None, :, at],
+                    attn_mask=first.mask[None, None] if whole else None, is_causal=not whole,
+                    scale=1.0, enable_gqa=True,
+                )[0]  # fmt: skip
                 for block in blocks:
-                    weights = _weights(query, key, scaling, block)
-                    at = slice(block.start, block.end)
-                    mixed[:, at] = (weights @ _seen(value, block)).view(len(query), -1, query.shape[-1])
+                    if block.start >= at.stop:
+                        weights = _weights(query, key, block)
+                        here = slice(block.start, block.end)
+                        mixed[:, here] = (weights @ _seen(value, block)).view(len(query), -1, query.shape[-1])
         return mixed
 
     @staticmethod
@@ -107,9 +110,9 @@ class _TreeProducts(torch.autograd.Function):
         of_query = torch.empty_like(query)
         of_key, of_value = (torch.zeros_like(t, dtype=torch.float32) for t in (key, value))
         with torch.autocast(query.device.type, enabled=False):
-            for block in (block for tree in ctx.trees for block in _blocks(tree)):
+            for block in (block for tree in ctx.trees for block in _blocks(tree, query.dtype)):
                 at = slice(block.start, block.end)
-                weights = _weights(query, key, ctx.scaling, block)
+                weights = _weights(query, key, block)
                 packed = gradient[:, at].reshape(groups, -1, gradient.shape[-1])
                 of_weights = packed @ _seen(value, block).transpose(1, 2)
                 of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
@@ -117,29 +120,32 @@ class _TreeProducts(torch.autograd.Function):
                 _add(of_key, of_scores.transpose(1, 2) @ query[:, at].reshape(groups, -1, query.shape[-1]), block)
                 _add(of_value, weights.transpose(1, 2) @ packed, block)
             of_query *= ctx.scaling
-            of_key *= ctx.scaling
         return of_query, of_key.to(key.dtype), of_value.to(value.dtype), None, None
 
 
-def _blocks(tree: TreeShape) -> list[_Block]:
+def _blocks(tree: TreeShape, dtype: torch.dtype) -> list[_Block]:
     """The blocks of a tree, made once: the layers of a forward pass share its shape."""
     if tree.blocks:
         return tree.blocks
+
+    def added(hidden: Tensor) -> Tensor:  # a masked_fill_ takes three times as long
+        return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
+
     size, none = tree.prefix + sum(tree.branches), slice(tree.start, tree.start)
     if size <= _WHOLE:
         segments = torch.repeat_interleave(torch.tensor([tree.prefix, *tree.branches]))
         whole = slice(tree.start, tree.start + size)
-        tree.blocks.append(_Block(whole.start, whole.stop, none, whole, ~tree_mask(segments[None])[0, 0]))
+        tree.blocks.append(_Block(whole.start, whole.stop, none, whole, added(~tree_mask(segments[None])[0, 0])))
         return tree.blocks
-    later = torch.ones(_QUERIES, _QUERIES, dtype=torch.bool).triu_(1)
+    later = added(torch.ones(_QUERIES, _QUERIES, dtype=torch.bool).triu_(1))
     prefix = slice(tree.start, tree.start + tree.prefix)
     start = tree.start
     for number, length in enumerate((tree.prefix, *tree.branches)):
         for at in range(start, start + length, _QUERIES):
             end = min(at + _QUERIES, start + length)
             # Only the last keys, those of the block itself, can stand behind a query.
-            hidden = later[: end - at, : end - at]
-            tree.blocks.append(_Block(at, end, prefix if number else none, slice(start, end), hidden))
+            mask = later[: end - at, : end - at]
+            tree.blocks.append(_Block(at, end, prefix if number else none, slice(start, end), mask))
         start += length
     return tree.blocks
 
@@ -158,11 +164,11 @@ def _add(total: Tensor, part: Tensor, block: _Block) -> None:
     total[:, block.own] += part[:, n:]
 
 
-def _weights(query: Tensor, key: Tensor, scaling: float, block: _Block) -> Tensor:
+def _weights(query: Tensor, key: Tensor, block: _Block) -> Tensor:
     """Attention weights of a block: (G, H/G · n, K)."""
     heads, _, size = query.shape
-    n, m = block.hidden.shape
-    queries = (query[:, block.start : block.end] * scaling).reshape(len(key), -1, size)
+    n, m = block.mask.shape
+    queries = query[:, block.start : block.end].reshape(len(key), -1, size)
     scores = queries @ _seen(key, block).transpose(1, 2)
-    scores.view(heads, n, -1)[..., -m:].masked_fill_(block.hidden, -torch.inf)
+    scores.view(heads, n, -1)[..., -m:] += block.mask
     return scores.softmax(-1)
