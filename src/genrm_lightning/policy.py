@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from genrm_lightning import attention
 from genrm_lightning.logprobs import token_logps
+from genrm_lightning.norms import fuse_norms
 from genrm_lightning.prefix import PrefixBatch, tree_mask, tree_shapes
 
 _MASKED_BY_BOOL = (attention.NAME, "sdpa")
@@ -37,6 +38,7 @@ class Policy(nn.Module):
     def __init__(self, lm: nn.Module, scores: int = 0) -> None:
         super().__init__()
         self.lm = lm
+        fuse_norms(self.base.get_decoder().layers)
         self.head = nn.Linear(self.base.config.hidden_size, scores, bias=False, dtype=torch.float32) if scores else None
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=1 / (self.base.config.hidden_size + 1) ** 0.5)
