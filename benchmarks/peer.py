@@ -75,6 +75,14 @@ def couple_row(tree: Tree) -> dict[str, Any]:
     return {"prompt_ids": tree.prefix, "chosen_ids": chosen, "rejected_ids": rejected, "length": length}
 
 
+# What the list above takes; the rest of a run's settings are the same on both sides.
+BEST = {
+    "bf16": True,
+    "train_sampling_strategy": "group_by_length",
+    "remove_unused_columns": False,  # else the length is gone before the sampler asks for it
+    "optim": "adamw_torch_fused",
+}
+
 TRAINERS = {
     "reward": (RewardTrainer, RewardConfig),
     "sft": (SFTTrainer, SFTConfig),
@@ -101,11 +109,11 @@ def make_trainer(
         settings: of the trainer's config.
     """
     cls, config = TRAINERS[kind]
-    quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
-    quiet["activation_checkpointing"] = False
-    arguments = config(
-        str(folder), use_cpu=True, max_length=None, model_init_kwargs={"dtype": dtype}, **{**quiet, **settings}
-    )
+    plain = {
+        "use_cpu": True, "max_length": None, "model_init_kwargs": {"dtype": dtype}, "activation_checkpointing": False,
+        "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False,
+    }  # fmt: skip
+    arguments = config(str(folder), **{**plain, **settings})
     adapters = None
     if lora is not None:
         adapters = LoraConfig(
