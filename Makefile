@@ -24,7 +24,7 @@ SUITABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3
 MOVED := $(if $(wildcard $(STAMP)),$(shell [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || echo moved))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup star-iter test test-all lint format tensorboard clean distclean moved
+.PHONY: help setup star-iter test test-all bench lint format tensorboard clean distclean moved
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,11 @@ test: $(STAMP) ## the fast tests
 # The slow ones train real models: one at a time, on every core.
 test-all: test ## the slow tests too; up to an hour, needs the network
 	@$(PYTEST) -m slow --timeout 3600 $(ARGS)
+
+# Needs an idle machine and some 12 GiB. GENRM_PAIRS names a folder of real pairs; ARGS, for example, the cases:
+# make bench ARGS="--cases 'star-dpo-*' --train lora"
+bench: $(STAMP) ## train in turns with TRL, compare speed and memory; half an hour
+	@$(PY) -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## style and likely bugs; changes nothing
 	@$(PY) -m ruff check .

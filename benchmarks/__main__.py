@@ -102,7 +102,12 @@ def _smoke_cases() -> list[Case]:
     """One of each kind, as short as they come."""
     return [
         Case(name, kind, 2, 1, length)
-        for name, kind, length in (("bt", "bt", None), ("genrm", "genrm", 400), ("sft", "sft", 400), ("dpo", "dpo", 400))
+        for name, kind, length in (
+            ("bt", "bt", None),
+            ("genrm", "genrm", 400),
+            ("sft", "sft", 400),
+            ("dpo", "dpo", 400),
+        )
     ]
 
 

@@ -121,7 +121,9 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             said = [line for line in self.log.read_text().splitlines() if line.strip()]
-            raise UserError(f"{self.job.side}: the process ended with {self.process.wait()} ({said[-1] if said else ''})")
+            raise UserError(
+                f"{self.job.side}: the process ended with {self.process.wait()} ({said[-1] if said else ''})"
+            )
         return json.loads(line)
 
     def go(self) -> dict[str, Any]:
