@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from transformers import AutoConfig
 
@@ -141,7 +142,7 @@ def _flags(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=_positive, help="rows an optimizer step; left out: each case's own")
     parser.add_argument("--steps", type=_positive, help="optimizer steps a round; left out: each case's own")
     parser.add_argument("--rounds", type=_positive, default=3, help="timed rounds; one more warms up")
-    parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="of each side")
+    parser.add_argument("--threads", type=_positive, default=torch.get_num_threads(), help="of each side")
     parser.add_argument("--out", type=Path, help=f"JSON; left out: {RESULTS.parent.name}/{RESULTS.name}/cpu-TRAIN.json")
     parser.add_argument("--trl", type=_setting, action="append", metavar="KEY=VALUE", help="a setting of TRL's config")
     parser.add_argument("--smoke", action="store_true", help="a tiny random model, to see that it works")

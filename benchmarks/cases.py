@@ -16,7 +16,6 @@ from data_tools.judging import Verdict, defuse, parse, render_completion, render
 from data_tools.order import hash64, responses
 from data_tools.schema import EXAMPLE, PREFERENCE, conform
 from data_tools.sources import read
-from data_tools.split import sample
 from genrm_lightning.rendering import Renderer
 
 JUDGE_PROMPT = "brief"
@@ -24,7 +23,7 @@ LONGEST = 1024  # tokens of a conversation with its response in the Bradley-Terr
 _NEAR = 0.1  # a judge prompt's length may be off by this share
 _RATIONALE = (80, 120)  # tokens
 _TRIES = 200  # conversations tried in front of one that is too short
-_POOL = 2000  # pairs that prompts and rationales are made of
+_POOL = 1000  # pairs that prompts and rationales are made of
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,8 @@ def rows_of(case: Case, n: int, renderer: Renderer) -> tuple[pl.DataFrame, str]:
         UserError: there are not enough pairs for it.
     """
     pool, origin = _pool(case)
+    if n > len(pool):
+        raise UserError(f"--rows: {n} are more than the {len(pool)} pairs there are; take fewer")
     if case.length is None:
         table = _fitting(pool, n, renderer)
     else:
@@ -87,7 +88,9 @@ def _pool(case: Case) -> tuple[pl.DataFrame, str]:
         return verifiable.build(_POOL, 0)["train"], "embedded data"
     frames = [read(Path(folder) / f"{source}.jsonl.gz").filter(split="train") for source in case.sources]
     pool = pl.concat(frames)
-    return sample(pool, min(_POOL, len(pool))), ", ".join(case.sources)
+    order = [hash64("benchmark", pair_id) for pair_id in pool["pair_id"]]
+    pool = pool.with_columns(pl.Series("order", order, dtype=pl.UInt64)).sort("order").drop("order")
+    return pool[:_POOL], ", ".join(case.sources)
 
 
 def _fitting(pool: pl.DataFrame, n: int, renderer: Renderer) -> pl.DataFrame:

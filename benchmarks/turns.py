@@ -32,7 +32,6 @@ class Job:
         steps: optimizer steps a round.
         rounds: timed ones; one more comes before them, to warm up.
         threads: of torch.
-        precision: bf16 (autocast over float32 weights) or float32.
         folder: for whatever the trainer writes.
         trl: settings of TRL's config, over ours.
     """

@@ -27,7 +27,7 @@ from genrm_lightning.prefix import PrefixBatch
 from genrm_lightning.scoring import score_examples
 
 BETA = 0.1
-RATE = OptimizerSettings(learning_rate=1e-5)
+RATE = OptimizerSettings(learning_rate=1e-5, warmup=0.0)
 _OBJECTIVES = {
     "bt": (BradleyTerry, {}),
     "genrm": (GenRM, {"judge_prompt": JUDGE_PROMPT}),
