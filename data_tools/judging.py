@@ -29,6 +29,8 @@ _VERDICT = re.compile(r"\[\[\s*([AB])\s*\]\]")
 _FRAME = re.compile(r"\bVerdict\s*:\s*(?:\[\[|\[?\s*$)|\[\[\s*(?:[AB]\s*(?:\]|$)|$)", re.IGNORECASE)
 # Marks that only the judge prompt and the judge may write; inside data they are taken apart.
 _VERDICT_MARK = re.compile(r"\[\[(?=\s*[AB]\s*\]\])", re.IGNORECASE)
+# The head of a turn in a judge prompt; defused text holds none.
+_TURN = re.compile(r"(?:\A|\n\n)\[Turn \d+: (System|User|Assistant)\](?:\n|\Z)")
 _BLOCK_MARK = re.compile(
     r"\[(\s*(?:(?:End\s+of\s+)?(?:Conversation|Response\s+[AB])|Turn\s+\d+\s*:[^\[\]]*)\s*)\]", re.IGNORECASE
 )
@@ -147,17 +149,62 @@ def render_prompt(
         told: the right verdict, for the post-rationalization model only; never for training or evaluation.
     """
     prompt = prompt_named(template)
-    if len(conversation) == 1:
-        shown = defuse(conversation[0]["content"])
-    else:  # heads after defusing: "System:" in a line of its own would be for anybody to write
-        shown = "\n\n".join(
-            f"[Turn {number}: {turn['role'].capitalize()}]\n{defuse(turn['content']).strip()}"
-            for number, turn in enumerate(conversation, start=1)
-        )
-    shown_blocks = (("Conversation", shown), ("Response A", defuse(response_a)), ("Response B", defuse(response_b)))
-    blocks = [f"[{name}]\n{text.strip()}\n[End of {name}]" for name, text in shown_blocks]
+    blocks = [
+        _block("Conversation", _shown(conversation)),
+        _block("Response A", defuse(response_a)),
+        _block("Response B", defuse(response_b)),
+    ]
     question = prompt.question if told is None else hint(template, told)
     return [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": "\n\n".join([*blocks, question])},
     ]
+
+
+def conversation_of(prompt: list[dict[str, str]]) -> list[dict[str, str]] | None:
+    """The conversation that a rendered judge prompt shows, defused; None where it is no prompt of render_prompt's.
+
+    Inverts :func:`with_conversation`. A turn that is shown without a head is the user's.
+    """
+    begin, end = _CONVERSATION
+    content = prompt[-1]["content"] if prompt else ""
+    shown, closed, _ = content.removeprefix(begin).partition(end)
+    if not content.startswith(begin) or not closed:
+        return None
+    first, *turns = _TURN.split(shown)
+    if not turns or first:  # one turn alone has no head
+        return [{"role": "user", "content": shown}]
+    return [{"role": role.lower(), "content": text} for role, text in zip(turns[::2], turns[1::2], strict=True)]
+
+
+def with_conversation(prompt: list[dict[str, str]], conversation: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The judge prompt ``prompt`` about another conversation; all else, responses and hint, is as it was.
+
+    ``with_conversation(render_prompt(one, a, b), other) == render_prompt(other, a, b)``.
+
+    Raises:
+        ValueError: ``prompt`` is no prompt of :func:`render_prompt`'s.
+    """
+    if conversation_of(prompt) is None:
+        raise ValueError("the prompt holds no [Conversation] block")
+    *before, last = prompt
+    rest = last["content"].partition(_CONVERSATION[1])[2]
+    return [*before, {**last, "content": _block("Conversation", _shown(conversation)) + "\n\n" + rest}]
+
+
+def _shown(conversation: list[dict[str, str]]) -> str:
+    if len(conversation) == 1:
+        return defuse(conversation[0]["content"])
+    # Heads after defusing: "System:" in a line of its own would be for anybody to write.
+    return "\n\n".join(
+        f"[Turn {number}: {turn['role'].capitalize()}]\n{defuse(turn['content']).strip()}"
+        for number, turn in enumerate(conversation, start=1)
+    )
+
+
+def _block(name: str, text: str) -> str:
+    return f"[{name}]\n{text.strip()}\n[End of {name}]"
+
+
+# What stands before and after the conversation in a judge prompt.
+_CONVERSATION = ("[Conversation]\n", "\n[End of Conversation]\n\n")

@@ -32,6 +32,7 @@ from genrm_lightning.callbacks import (
     OneCurve,
     Predictions,
 )
+from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
@@ -119,9 +120,7 @@ class GenRMCLI(LightningCLI):
         except SystemExit:  # Lightning takes Ctrl-C for itself, and leaves with status 1
             if not self.trainer.interrupted:
                 raise
-            # Not any file of that name: one of an earlier fit's may lie there.
-            written = [getattr(callback, "last_model_path", "") for callback in self.trainer.checkpoint_callbacks]
-            last = next((path for path in written if path and Path(path).is_file()), None)
+            last = last_checkpoint(self.trainer)
             more = f"; go on with the same command and --ckpt_path {last}" if subcommand == "fit" and last else ""
             raise Interrupted(f"interrupted{more}") from None
 

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
+from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -91,14 +92,17 @@ def _evaluate(argv: list[str]) -> None:
     arguments, sampling = _sampling(parser, argv)
     with only_one(arguments.out):
         table = _judged(arguments, sampling, "evaluate", False, 0)
-        scores = set_scores(table, _pairs(arguments)).as_dict()
+        pairs = _pairs(arguments)
+        dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
+        scores = set_scores(table, pairs, dropped).as_dict()
         write_json(Path(arguments.out) / "scores.json", scores)
     shown = Table(title=Text(f"{arguments.judge} on {arguments.pairs}"))  # a path may hold what rich takes for markup
     for name in ("accuracy", "free accuracy", "position-consistent accuracy", "invalid rate", "pairs"):
         shown.add_column(name)
     interval = f"{scores['accuracy']:.1%} ({scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%})"
     rest = [f"{scores[k]:.1%}" for k in ("free_accuracy", "position_consistent_accuracy", "invalid_rate")]
-    shown.add_row(interval, *rest, str(scores["n_pairs"]))
+    more = f" ({scores['n_dropped']} did not fit)" if scores["n_dropped"] else ""
+    shown.add_row(interval, *rest, f"{scores['n_pairs']}{more}")
     Console().print(shown)
 
 
@@ -141,6 +145,10 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument(
         "--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
     )
+    parser.add_argument(
+        "--too_long", type=TooLong, default="shorten",
+        help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
+    )  # fmt: skip
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
 
@@ -185,7 +193,7 @@ def _pairs(arguments: Namespace):
 def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
-    from genrm_lightning.judgments import judge_pairs
+    from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
@@ -198,16 +206,21 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
     key["judge"] = identity(arguments.judge)
+    key |= policy_key(arguments.too_long)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
     def work() -> dict[str, Any]:
-        total = len(pairs) * 2 * sampling.n_samples
+        asked = fitting(
+            pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
+            where=arguments.pairs,
+        )  # fmt: skip
+        total = len(asked) * 2 * sampling.n_samples
         with (
             Progress(purpose, total, "samples") as progress,
             local_sampler(arguments.judge, arguments.dtype) as sampler,
         ):
             table = judge_pairs(
-                folder, pairs, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
+                folder, asked, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
                 iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
                 advance=progress.advance,
             )  # fmt: skip

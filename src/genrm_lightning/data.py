@@ -1,8 +1,8 @@
 """Tables -> PrefixBatches: the data modules, and a loader that resumes in mid-epoch on the same batches.
 
 A data module reads a table of the schema its objective names and lets the objective turn rows into trees; it needs
-no weights. The batch plan is a function of (rows, rows of an optimizer step, seed, epoch)
-alone, and made of whole steps.
+no weights. What is too long for the model follows a policy (:mod:`~genrm_lightning.budget`); which rows make a batch
+is :mod:`~genrm_lightning.batching`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import polars as pl
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
@@ -21,60 +20,53 @@ from data_tools import verifiable
 from data_tools.artifact import digest_of, read_table
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
+from genrm_lightning.batching import batch_plan, batches_in_order, token_pieces, token_plan, token_steps
+from genrm_lightning.budget import MAX_TOKENS, REMEDY, Limits, TooLong, check_too_long, fit_rows
 from genrm_lightning.objectives.base import Objective
 from genrm_lightning.prefix import PrefixBatch, Tree, collate
 from genrm_lightning.rendering import Renderer
 
-_POOL = 16  # batches' worth of shuffled rows that are sorted by length together: little padding, random batches
-
-
-def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int, shuffle: bool = True) -> list[list[int]]:
-    """Which rows go together: every row once an epoch, rows of like length in one batch.
-
-    Args:
-        lengths: tokens of each row.
-        shuffle: False keeps the rows' order (validation and prediction).
-    """
-    rows = np.arange(len(lengths))
-    if shuffle:
-        draw = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        rows = draw.permutation(rows)
-        size = batch_size * _POOL
-        pools = [rows[i : i + size] for i in range(0, len(rows), size)]
-        rows = np.concatenate([pool[np.argsort([lengths[i] for i in pool], kind="stable")] for pool in pools])
-    plan = [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)]
-    return [plan[i] for i in draw.permutation(len(plan))] if shuffle else plan
+_BATCH_SIZE = 8  # rows a microbatch where neither rows nor tokens are given
 
 
 class TreeLoader:
-    """Batches of trees by :func:`batch_plan`; ``state_dict`` holds epoch and batch, so a resumed fit goes on in place.
+    """Batches of trees by a plan of whole optimizer steps; ``state_dict`` holds epoch and batch, so a resumed fit goes
+    on in place.
 
-    The plan is made of whole optimizer steps of batch_size × accumulate × ranks rows; the last of an epoch may have
-    fewer. A step's rows are dealt out in pieces of ``batch_size``, ``accumulate`` to every process. Each piece weighs
-    so much that the mean over processes and microbatches, which Lightning takes, is the mean over the step's rows:
-    1 × accumulate 8, 8 × 1 and 2 processes × 4 take the same steps, uneven ones too. Where pieces are too few, a row
-    of weight 0 fills up.
+    A step has batch_size × accumulate × ranks rows, or about batch_tokens × accumulate × ranks tokens
+    (:func:`~genrm_lightning.batching.token_plan`); which rows it takes depends on that product alone. They are dealt
+    out in pieces, ``accumulate`` to every process. Each piece weighs so much that the mean over processes and
+    microbatches, which Lightning takes, is the mean over the step's rows: 1 × accumulate 8, 8 × 1 and 2 processes × 4
+    take the same steps, uneven ones too. Where pieces are too few, a row of weight 0 fills up, the step's shortest.
+
+    Under a token budget a step's rows are sorted by length and cut where the pieces' tokens balance; a piece may pass
+    ``batch_tokens`` by less than the longest tree. Unshuffled rows keep their order and no batch passes it, padding
+    counted.
 
     Args:
-        batch_size: rows a microbatch and process.
+        batch_size: rows a microbatch and process; None where ``batch_tokens`` says how many.
         accumulate: microbatches an optimizer step (trainer.accumulate_grad_batches).
         rank, ranks: of this process.
+        batch_tokens: tokens a microbatch and process, a tree's :func:`len` each; no tree may be longer.
     """
 
     def __init__(
         self,
         trees: list[Tree],
         renderer: Renderer,
-        batch_size: int,
+        batch_size: int | None,
         seed: int,
         shuffle: bool,
         accumulate: int = 1,
         rank: int = 0,
         ranks: int = 1,
+        batch_tokens: int | None = None,
     ) -> None:
         self.trees = trees
+        self.lengths = [len(tree) for tree in trees]
         self.renderer = renderer
         self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
         self.seed = seed
         self.shuffle = shuffle
         self.accumulate = accumulate
@@ -86,12 +78,18 @@ class TreeLoader:
         self.sampler = self.batch_sampler = self
 
     def __len__(self) -> int:
-        return -(-len(self.trees) // self.step_rows) * self.accumulate
+        if self.batch_tokens is None:
+            steps = -(-len(self.trees) // (self.batch_size * self.shares))
+        elif self.shuffle:
+            steps = token_steps(self.lengths, self.batch_tokens * self.shares)
+        else:
+            steps = len(self._steps())
+        return steps * self.accumulate
 
     @property
-    def step_rows(self) -> int:
-        """Rows of a whole optimizer step."""
-        return self.batch_size * self.accumulate * self.ranks
+    def shares(self) -> int:
+        """Pieces that an optimizer step is dealt out in."""
+        return self.accumulate * self.ranks
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -103,8 +101,7 @@ class TreeLoader:
         ):  # the iterator before was left early (limit_train_batches, sanity check)
             self.epoch, self.next_batch = self.epoch + 1, 0
         self.resumed = False
-        steps = batch_plan([len(t) for t in self.trees], self.step_rows, self.seed, self.epoch, self.shuffle)
-        mine = [piece for step in steps for piece in self._pieces(step)]
+        mine = [piece for step in self._steps() for piece in self._weighed(step)]
         letters = tuple(self.renderer.letter_ids.values())
         for number in range(self.next_batch, len(mine)):
             # Where to go on is said before the batch is given: Lightning never asks an iterator for more than the
@@ -116,12 +113,24 @@ class TreeLoader:
             batch.weight = weight
             yield batch
 
-    def _pieces(self, step: list[int]) -> list[tuple[list[int], float]]:
+    def _steps(self) -> list[list[list[int]]]:
+        """The epoch's steps, each as its pieces: rows."""
+        if self.batch_tokens is None:
+            size = self.batch_size
+            steps = batch_plan(self.lengths, size * self.shares, self.seed, self.epoch, self.shuffle)
+            return [[step[i : i + size] for i in range(0, len(step), size)] for step in steps]
+        if self.shuffle:
+            steps = token_plan(self.lengths, self.batch_tokens * self.shares, self.seed, self.epoch)
+            return [token_pieces(step, self.lengths, self.shares) for step in steps]
+        batches = batches_in_order(self.lengths, self.batch_tokens)
+        return [batches[i : i + self.shares] for i in range(0, len(batches), self.shares)]
+
+    def _weighed(self, step: list[list[int]]) -> list[tuple[list[int], float]]:
         """This process' microbatches of a step: (rows, weight) each."""
-        shares = self.accumulate * self.ranks
-        pieces = [step[i : i + self.batch_size] for i in range(0, len(step), self.batch_size)]
-        weighed = [(piece, len(piece) * shares / len(step)) for piece in pieces]
-        weighed += [(step[:1], 0.0)] * (shares - len(pieces))
+        rows = [row for piece in step for row in piece]
+        weighed = [(piece, len(piece) * self.shares / len(rows)) for piece in step]
+        shortest = min(rows, key=lambda row: self.lengths[row])
+        weighed += [([shortest], 0.0)] * (self.shares - len(step))
         return weighed[self.rank :: self.ranks]
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,10 +142,11 @@ class TreeLoader:
         return {
             "rows": len(self.trees),
             "batch_size": self.batch_size,
+            "batch_tokens": self.batch_tokens,
             "accumulate": self.accumulate,
             "seed": self.seed,
             "ranks": self.ranks,
-            "pairs": digest_of([(tree.pair_id, len(tree)) for tree in self.trees]),
+            "pairs": digest_of([*zip((tree.pair_id for tree in self.trees), self.lengths, strict=True)]),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,15 +158,17 @@ class TreeLoader:
         names = {
             "rows": ("data.train", " rows"),
             "batch_size": ("data.batch_size", ""),
+            "batch_tokens": ("data.batch_tokens", ""),
             "accumulate": ("trainer.accumulate_grad_batches", ""),
             "seed": ("data.seed", ""),
             "ranks": ("trainer.devices", " processes"),
         }
         for name, (key, unit) in names.items():
             if state.get(name) != self._plan[name]:
+                then, now = ("null" if plan.get(name) is None else plan[name] for plan in (state, self._plan))
                 raise UserError(
-                    f"{key}: the checkpoint was made with {state.get(name)}{unit}, now it is "
-                    f"{self._plan[name]}{unit}; resume with the config it was made with"
+                    f"{key}: the checkpoint was made with {then}{unit}, now it is {now}{unit}; resume with the config "
+                    "it was made with"
                 )
         if state.get("pairs") != self._plan["pairs"]:
             raise UserError(
@@ -169,17 +181,23 @@ class TreeLoader:
 class _Trees(L.LightningDataModule):
     """Base: rows of a part -> trees -> loader."""
 
-    def __init__(self, batch_size: int, seed: int, max_tokens: int) -> None:
+    def __init__(
+        self, batch_size: int | None, seed: int, max_tokens: int, batch_tokens: int | None, too_long: TooLong
+    ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size: {batch_size} is not above 0")
-        if max_tokens < 1:
-            raise UserError(f"data.max_tokens: {max_tokens} is not above 0")
+        if batch_size is not None and batch_tokens is not None:
+            raise UserError("data.batch_tokens: data.batch_size is set as well; set one of the two to null")
+        for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens), ("max_tokens", max_tokens)):
+            if value is not None and value < 1:
+                raise UserError(f"data.{name}: {value} is not above 0")
         if seed < 0:
             raise UserError(f"data.seed: {seed} is below 0")
-        self.batch_size = batch_size
+        check_too_long(too_long)
+        self.batch_size = _BATCH_SIZE if batch_size is None and batch_tokens is None else batch_size
+        self.batch_tokens = batch_tokens
         self.seed = seed
         self.max_tokens = max_tokens
+        self.too_long = too_long
         self.trees: dict[str, list[Tree]] = {}
         self._train: TreeLoader | None = None
         self._resume: dict[str, Any] | None = None
@@ -200,32 +218,60 @@ class _Trees(L.LightningDataModule):
             frame, where = found
             if not len(frame):
                 raise UserError(f"{where}: no rows for {part}; name another file or split")
-            trees = list(objective.trees(frame, objective.renderer))
+            self.trees[part] = self._fitting(frame, where, objective)
+
+    def _fitting(self, frame: pl.DataFrame, where: str, objective: Objective) -> list[Tree]:
+        """The trees of the rows that fit, shortened or dropped as ``too_long`` says."""
+        limits = Limits(self.max_tokens, objective.context)
+        trees = list(objective.trees(frame, objective.renderer))
+        long = {tree.pair_id for tree in trees if limits.excess(tree) > 0}
+        if long and self.too_long == "error":
             self._refuse_long(trees, where, objective.context)
-            self.trees[part] = trees
+        elif long:
+            # Of either order: both are shortened alike.
+            stored = next((t.pair_id for t in trees if t.pair_id in long and t.extras.get("ref_logp")), None)
+            if stored is not None and self.too_long == "shorten":
+                raise UserError(
+                    f"{where}: the prompt of pair '{stored}' is too long ({limits}), and its ref_logp is of the whole "
+                    "prompt; write it anew with: python -m genrm_lightning score --fit and the files of this fit"
+                )
+
+            def excess(rows: pl.DataFrame) -> int:
+                return max(map(limits.excess, objective.trees(rows, objective.renderer)))
+
+            fitted = fit_rows(frame, excess, objective.renderer, self.too_long, long)
+            fitted.say(where, limits, aloud=self.trainer.is_global_zero)
+            trees = list(objective.trees(fitted.rows, objective.renderer))
+        longest = max(trees, key=len)
+        if self.batch_tokens is not None and len(longest) > self.batch_tokens:
+            raise UserError(
+                f"data.batch_tokens: {self.batch_tokens} is less than the {len(longest)} tokens of pair "
+                f"'{longest.pair_id}' ({where}); raise it, or lower data.max_tokens"
+            )
+        return trees
 
     def _refuse_long(self, trees: list[Tree], where: str, context: int | None) -> None:
         def reach(tree: Tree) -> int:
             return len(tree.prefix) + max(len(branch.ids) for branch in tree.branches)
 
-        remedy = "or drop long pairs with: python -m data_tools clean --max-chars"
         longest = max(trees, key=len)
         if len(longest) > self.max_tokens:
             raise UserError(
                 f"{where}: pair '{longest.pair_id}' has {len(longest)} tokens, data.max_tokens is {self.max_tokens}; "
-                f"raise it, {remedy}"
+                f"raise it, or {REMEDY}"
             )
         longest = max(trees, key=reach)
-        if context is not None and reach(longest) > context:
-            raise UserError(
-                f"{where}: pair '{longest.pair_id}' reaches {reach(longest)} tokens, the model's context is {context}; "
-                f"take another backbone, {remedy}"
-            )
+        raise UserError(
+            f"{where}: pair '{longest.pair_id}' reaches {reach(longest)} tokens, the model's context is {context}; "
+            f"take another backbone, or {REMEDY}"
+        )
 
     def _loader(self, part: str, shuffle: bool = False, accumulate: int = 1) -> TreeLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         renderer = self.trainer.lightning_module.renderer
-        return TreeLoader(self.trees[part], renderer, self.batch_size, self.seed, shuffle, accumulate, rank, ranks)
+        return TreeLoader(
+            self.trees[part], renderer, self.batch_size, self.seed, shuffle, accumulate, rank, ranks, self.batch_tokens
+        )
 
     def train_dataloader(self) -> TreeLoader:
         accumulate = self.trainer.accumulate_grad_batches
@@ -267,9 +313,14 @@ class Tables(_Trees):
 
     Args:
         train, validation, test: files that ``python -m data_tools`` wrote; validation may be left out.
-        batch_size: rows (trees) a step and device.
+        batch_size: rows (trees) a microbatch and device; 8 where ``batch_tokens`` is null too.
         seed: of the batch plan.
-        max_tokens: longest tree; a longer one is an error that names its pair.
+        max_tokens: longest tree.
+        batch_tokens: tokens a microbatch and device, instead of ``batch_size``: prompt once, and its branches
+            (:class:`TreeLoader`).
+        too_long: what becomes of a row whose tree is longer than ``max_tokens`` or reaches over the model's context:
+            shorten its conversation, oldest text first (and drop the row where that does not do), drop it, or take it
+            for an error that names its pair. What was shortened or dropped is counted and said.
     """
 
     def __init__(
@@ -277,11 +328,13 @@ class Tables(_Trees):
         train: str | None = None,
         validation: str | None = None,
         test: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         seed: int = 0,
-        max_tokens: int = 4096,
+        max_tokens: int = MAX_TOKENS,
+        batch_tokens: int | None = None,
+        too_long: TooLong = "shorten",
     ) -> None:
-        super().__init__(batch_size, seed, max_tokens)
+        super().__init__(batch_size, seed, max_tokens, batch_tokens, too_long)
         self.files = {"train": train, "validation": validation, "test": test}
 
     def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:
@@ -302,7 +355,7 @@ class EmbeddedPairs(_Trees):
         data_seed: of the pairs.
         test_rows: held-out pairs of the trained kinds.
         levels: of difficulty, 1 (easy) to 3; null takes all.
-        batch_size, seed, max_tokens: as in :class:`Tables`.
+        batch_size, seed, max_tokens, batch_tokens, too_long: as in :class:`Tables`.
     """
 
     def __init__(
@@ -311,11 +364,13 @@ class EmbeddedPairs(_Trees):
         data_seed: int = 0,
         test_rows: int = 200,
         levels: list[int] | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         seed: int = 0,
-        max_tokens: int = 4096,
+        max_tokens: int = MAX_TOKENS,
+        batch_tokens: int | None = None,
+        too_long: TooLong = "shorten",
     ) -> None:
-        super().__init__(batch_size, seed, max_tokens)
+        super().__init__(batch_size, seed, max_tokens, batch_tokens, too_long)
         self.build = (rows, data_seed, test_rows, levels or verifiable.LEVELS)
 
     def rows(self, part: str, objective: Objective) -> tuple[pl.DataFrame, str] | None:

@@ -11,6 +11,8 @@ from data_tools.artifact import read_table, write_table
 from data_tools.judging import Verdict, render_prompt
 from data_tools.order import hash64, responses
 from data_tools.schema import JUDGMENT
+from genrm_lightning.backbone import context_of, load_renderer
+from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
 from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
 
 
@@ -27,6 +29,38 @@ def requests(pairs: pl.DataFrame, template: str, told: bool = False) -> list[Req
             messages = render_prompt(row["prompt"], a, b, template, Verdict(right) if told else None)
             result.append(Request(row["pair_id"], swapped, messages))
     return result
+
+
+def fitting(
+    pairs: pl.DataFrame,
+    judge: str,
+    settings: SamplingSettings,
+    *,
+    template: str,
+    told: bool,
+    too_long: TooLong,
+    where: str,
+) -> pl.DataFrame:
+    """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
+
+    What was shortened or dropped is said in a line on stderr. Under ``too_long: error`` all pairs: the sampler refuses
+    one that leaves no room, and names it.
+
+    Raises:
+        UserError: no pair fits; names ``where``.
+    """
+    context = None if too_long == "error" else context_of(judge)
+    if context is None:
+        return pairs
+    renderer = load_renderer(judge)
+    room = context - judgment_tokens(renderer, settings.rationale_tokens)
+
+    def excess(rows: pl.DataFrame) -> int:
+        return max(len(renderer.prompt(request.messages)) for request in requests(rows, template, told)) - room
+
+    fitted = fit_rows(pairs, excess, renderer, too_long)
+    fitted.say(where, f"the model's context of {context} leaves {room} tokens for a judge prompt")
+    return fitted.rows
 
 
 def judge_pairs(

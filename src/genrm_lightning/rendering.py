@@ -105,6 +105,13 @@ class Renderer:
         """Ids of plain text: no special token is read out of it, none is added."""
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
+    def starts(self, text: str) -> list[int]:
+        """Where in ``text`` each token of :meth:`text` begins: indices of characters."""
+        found = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        return [start for start, _ in found["offset_mapping"]]
+
     def decode(self, ids: list[int]) -> str:
         """Text of sampled ids, control tokens left out."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

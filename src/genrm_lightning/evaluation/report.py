@@ -170,13 +170,18 @@ def render(value: Mapping[str, Any], console: Console) -> None:
             f"(95 %: {points(one['low'])} to {points(one['high'])}, {one['n_pairs']} pairs)"
         )
         console.print(Text(text, style="bold"))
-    sizes = "; ".join(f"{key.upper()}: {name}, {rows[-1][f'n_pairs_{key}']} pairs" for key, name in SETS.items())
+    sizes = "; ".join(f"{key.upper()}: {name}, {_size(rows[-1], key)}" for key, name in SETS.items())
     notes = (
         f"{sizes}. Percent, 95 % intervals. Accuracy reads p(A) after the rationale, every pair in both orders; "
         "free accuracy parses the judge's own text, invalid is wrong. Right in both orders, free accuracy and "
         "invalid are ID."
     )
     console.print(Text(notes, style="dim"))
+
+
+def _size(one: Mapping[str, Any], key: str) -> str:
+    dropped = one.get(f"n_dropped_{key}", 0)  # summaries of before had none
+    return f"{one[f'n_pairs_{key}']} pairs" + (f" ({dropped} more did not fit the context)" if dropped else "")
 
 
 def percent(share: float) -> str:

@@ -7,7 +7,7 @@ own text, and a text without a verdict is wrong. All shares are fractions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class SetScores:
     """What one judge did on one set. Shares are fractions; low and high are the ends of a 95 % interval.
 
     Attributes:
+        n_dropped: pairs of the set that were not judged: their judge prompts did not fit the context. They are in no
+            other number.
         accuracy: share of presentations whose mean p(A) over the samples lies on the right side of 0.5. A mean of
             exactly 0.5 chooses nothing and counts as wrong in either order.
         free_accuracy: share of samples whose own text names the right response; INVALID counts as wrong.
@@ -47,6 +49,7 @@ class SetScores:
     """
 
     n_pairs: int
+    n_dropped: int
     n_presentations: int
     n_samples: int
     accuracy: float
@@ -72,17 +75,19 @@ class SetScores:
         return asdict(self)
 
 
-def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
+def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Collection[str] = ()) -> SetScores:
     """Score one judge on one set.
 
     Args:
         judgments: JUDGMENT rows of one judge on one set: both orders of every pair, the same number of samples each.
         preferences: the PREFERENCE rows of exactly that set; a pair without a judgment is an error, not a smaller set.
+        dropped: ids of pairs of the set that were not judged because they did not fit; counted, and in no other number.
 
     Raises:
         ValueError: an order is missing, sample counts are uneven, a sample occurs twice, a value is missing or no
             probability, or the two tables do not hold the same pairs.
     """
+    preferences = without(preferences, dropped)
     shown = presentations(judgments)
     pairs = pair_scores(shown)
     _same_pairs(pairs["pair_id"], preferences["pair_id"], "judgments", "preferences")
@@ -93,6 +98,7 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
     rationales = judgments["rationale"].fill_null("").to_list()
     return SetScores(
         n_pairs=pairs.height,
+        n_dropped=len(dropped),
         n_presentations=shown.height,
         n_samples=judgments.height,
         accuracy=accuracy,
@@ -113,6 +119,11 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame) -> SetScores:
         length_share=_mean((judgments["finish_reason"] == "length").fill_null(False)),
         categories=_by_category(pairs, preferences),
     )
+
+
+def without(preferences: pl.DataFrame, dropped: Collection[str]) -> pl.DataFrame:
+    """The pairs of a set that were judged: all but the ``dropped`` ids."""
+    return preferences.filter(~pl.col("pair_id").is_in(list(dropped)))
 
 
 def compare(

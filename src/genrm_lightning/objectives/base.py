@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from genrm_lightning.backbone import BackboneSettings, context_of, load_policy, load_renderer, save_judge
+from genrm_lightning.finite import Watch
 from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -81,6 +82,7 @@ class Objective(L.LightningModule):
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.judge_prompt = judge_prompt
         self.policy: Policy | None = None
+        self.watch = Watch()
         self.train_metrics, self.val_metrics, self.test_metrics = (nn.ModuleDict(self.metrics()) for _ in range(3))
 
     @abstractmethod
@@ -116,9 +118,11 @@ class Objective(L.LightningModule):
         return self.policy(batch)
 
     def training_step(self, batch: PrefixBatch, batch_idx: int) -> Tensor:
+        self.watch.pairs += batch.pair_ids
         return batch.weight * self._step(batch, self.train_metrics, "train/")
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.watch.before_step(self.trainer, self.parameters())
         # Gradient checkpointing, adapters and freezing have each been seen to train nothing, in silence.
         step = self.trainer.global_step
         if (
@@ -129,8 +133,17 @@ class Objective(L.LightningModule):
     def validation_step(self, batch: PrefixBatch, batch_idx: int) -> None:
         self._step(batch, self.val_metrics, "val/")
 
+    def on_validation_epoch_end(self) -> None:
+        self.watch.stop(self.trainer)
+
+    def on_train_end(self) -> None:
+        self.watch.weights(self.trainer, self.named_parameters())
+
     def test_step(self, batch: PrefixBatch, batch_idx: int) -> None:
         self._step(batch, self.test_metrics, "test/")
+
+    def on_test_epoch_end(self) -> None:
+        self.watch.stop(self.trainer)
 
     def predict_step(self, batch: PrefixBatch, batch_idx: int) -> dict[str, Any]:
         """The values ``loss`` computes, one an example, with their pair ids; none of a batch that only fills up."""
@@ -166,6 +179,7 @@ class Objective(L.LightningModule):
         save_judge(self.policy, self.renderer, folder, self.backbone_settings, **facts)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.watch.weights(self.trainer, self.named_parameters())
         # Frozen weights are those of the backbone: a checkpoint under LoRA holds the adapter alone.
         trained = {n for n, p in self.named_parameters() if p.requires_grad}
         frozen = {n for n, _ in self.named_parameters(remove_duplicate=False)} - trained
@@ -202,9 +216,7 @@ class Objective(L.LightningModule):
 
     def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
         loss, values = self.loss(batch, self(batch))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at pairs {', '.join(batch.pair_ids)}")
-        if not batch.weight:
+        if not self.watch.loss(loss, batch.pair_ids) or not batch.weight:
             return loss
         on_step = stage == "train/"
         self.log(

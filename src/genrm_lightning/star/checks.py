@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from inspect import signature
+from typing import Any
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from data_tools.errors import UserError
 from data_tools.judging import Verdict, render_prompt
 from data_tools.order import responses
 from data_tools.split import normalised_prompt
+from genrm_lightning.budget import REMEDY, judgment_tokens, least, of_fit
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
 
 
@@ -30,17 +31,19 @@ def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | No
 
 
 def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
-    """Every judge prompt with its judgments must fit the model's context, and a training tree data.max_tokens.
+    """A judge prompt with its judgments must fit the model's context, and a training tree data.max_tokens.
+
+    Under ``too_long: error`` that is every one; else one of each table, shortened where it may be: the rest is the
+    policy's matter, but a table of which nothing is left would end the run later.
 
     Raises:
-        UserError: names the longest pair and the number that it breaks.
+        UserError: names the longest pair, or the table, and the number that it breaks.
     """
     from genrm_lightning.backbone import context_of, load_renderer
-    from genrm_lightning.data import Tables
 
     renderer = load_renderer(settings.backbone)
     context = context_of(settings.backbone) or sys.maxsize  # a config that does not say has no limit
-    frame = 2 * len(renderer.frame_ids) + 1 + len(renderer.close_ids)  # as the sampler reserves it
+    frame = judgment_tokens(renderer, 0)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
     objective, _, told = VARIANTS[settings.variant]
     # Beside its prompt a tree holds: a right and a wrong judgment, a verdict alone.
@@ -52,19 +55,31 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
         limits[name] = (context - sampling.rationale_tokens - frame, f"the model's context of {context}")
         if trained:
             section = "warm_start.fit" if name == "warm" else "fit"
-            fit = settings.warm_start.fit if name == "warm" else settings.fit
-            arguments = (fit.get("data") or {}).get("init_args") or {}
-            most = arguments.get("max_tokens", signature(Tables).parameters["max_tokens"].default)
+            most, _ = of_fit(settings.warm_start.fit if name == "warm" else settings.fit)
             limits[name] = min(limits[name], (most - branches[name], f"{section}.data.init_args.max_tokens of {most}"))
+
+    def tokens(name: str, row: dict[str, Any], conversation: list[dict[str, str]]) -> int:
+        a, b, right = responses(row["pair_id"], False, row["chosen"], row["rejected"])
+        answer = Verdict(right) if told and name == "train" else None
+        return len(renderer.prompt(render_prompt(conversation, a, b, settings.judge_prompt, answer)))
+
     for name, table in tables.items():
-        for row in table.iter_rows(named=True):
-            a, b, right = responses(row["pair_id"], False, row["chosen"], row["rejected"])
-            answer = Verdict(right) if told and name == "train" else None
-            n = len(renderer.prompt(render_prompt(row["prompt"], a, b, settings.judge_prompt, answer)))
-            room, limit = limits[name]
-            if n > room:
-                raise UserError(
-                    f"pair '{row['pair_id']}' ({name}): its judge prompt has {n} tokens, {limit} leaves "
-                    f"{max(0, room)} for it beside the rationale; drop long pairs with: "
-                    "python -m data_tools clean --max-chars"
-                )
+        room, limit = limits[name]
+        rows = table.iter_rows(named=True)
+        if settings.too_long == "error":
+            for row in rows:
+                n = tokens(name, row, row["prompt"])
+                if n > room:
+                    raise UserError(
+                        f"pair '{row['pair_id']}' ({name}): its judge prompt has {n} tokens, {limit} leaves "
+                        f"{max(0, room)} for it beside the rationale; {REMEDY}"
+                    )
+        elif not any(
+            tokens(name, row, row["prompt"]) <= room
+            or (settings.too_long == "shorten" and tokens(name, row, least(row["prompt"])) <= room)
+            for row in rows
+        ):
+            raise UserError(
+                f"{name}: none of {len(table)} pairs fits, {limit} leaves {max(0, room)} tokens for a judge prompt "
+                "beside the rationale; raise it, or lower rationale_tokens"
+            )

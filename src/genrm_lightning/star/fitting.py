@@ -46,6 +46,7 @@ def fit_config(
         (_section(arguments, "backbone", section), "model.init_args.backbone", "name", start),
         (data, "data", "class_path", "genrm_lightning.data.Tables"),
         (of_data, "data.init_args", "train", str(examples)),
+        (of_data, "data.init_args", "too_long", settings.too_long),
         (trainer, "trainer", "default_root_dir", str(folder)),
     ):
         if key in holder:

@@ -11,7 +11,7 @@ from rich.console import Console
 from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, sweep
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
-from genrm_lightning.evaluation.scores import set_scores
+from genrm_lightning.evaluation.scores import set_scores, without
 from genrm_lightning.locking import only_one
 from genrm_lightning.star import stages
 from genrm_lightning.star.fitting import WARM_START, check_config
@@ -91,9 +91,12 @@ def _row(
     counts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     scores = {
-        name: set_scores(read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name))
+        name: set_scores(
+            read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name),
+            _dropped(evaluated, name),
+        )
         for name in HELD_OUT
-    }
+    }  # fmt: skip
     row = report.row(
         kind,
         iteration,
@@ -119,7 +122,8 @@ def _report(
         for name in HELD_OUT:
             first, last = (read_table(evaluated[i].folder / f"{name}.parquet", JUDGMENT) for i in (before, -1))
             labels = rows[before]["label"], rows[-1]["label"]
-            differences.append(report.difference(name, *labels, first, last, _preferences(pairs, name)))
+            judged = without(_preferences(pairs, name), _dropped(evaluated[-1], name))
+            differences.append(report.difference(name, *labels, first, last, judged))
     summary = report.summary(
         rows,
         differences,
@@ -136,10 +140,13 @@ def _report(
         from genrm_lightning.evaluation.dashboard import Samples, write_dashboard
 
         samples = [
-            Samples(row["label"], name, read_table(e.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name))
+            Samples(
+                row["label"], name, read_table(e.folder / f"{name}.parquet", JUDGMENT),
+                without(_preferences(pairs, name), _dropped(e, name)),
+            )
             for row, e in zip(rows, evaluated, strict=True)
             for name in HELD_OUT
-        ]
+        ]  # fmt: skip
         # The dashboard first: a summary on disk means that everything is shown.
         write_dashboard(root / LOGDIR, rows, samples)
         report.write_summary(path, summary)
@@ -164,6 +171,11 @@ def _show(settings: StarSettings, summary: dict[str, Any], judge: str, made: boo
 
 def _preferences(pairs: Artifact, name: str):
     return read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
+
+
+def _dropped(evaluated: Artifact, name: str) -> list[str]:
+    """Ids of the pairs of a set that did not fit; manifests of before had none."""
+    return evaluated.facts.get("dropped", {}).get(name, [])
 
 
 def note(text: str) -> None:

@@ -9,6 +9,7 @@ from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.star import parse_filter
+from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 
 # variant -> (objective of data_tools.star, class of the fit, whether the sampler is told the answer)
@@ -111,6 +112,9 @@ class StarSettings:
             alone unlearns the rest (docs/log.md).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
+        too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
+            samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
+            (genrm_lightning.budget).
         shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
     """
 
@@ -131,6 +135,7 @@ class StarSettings:
     uncoupled: Literal["drop", "keep"] = "drop"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     warm_start: WarmStart | None = None
+    too_long: TooLong = "shorten"
     shard: int = 64
 
     def __post_init__(self) -> None:
@@ -151,6 +156,7 @@ class StarSettings:
                     "uncoupled: keep trains on right samples without a preference; give "
                     "fit.model.init_args nll_weight, choice_weight or direct_weight"
                 )
+        check_too_long(self.too_long, "too_long")
         prompt_named(self.judge_prompt)
         for spec in self.filters:
             parse_filter(spec)
@@ -164,4 +170,5 @@ class StarSettings:
             "judge_prompt": self.judge_prompt,
             "dtype": self.dtype,
             "shard": self.shard,
+            **policy_key(self.too_long),
         }

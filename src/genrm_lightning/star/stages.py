@@ -33,6 +33,7 @@ from data_tools.artifact import (
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
+from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
@@ -203,7 +204,7 @@ def _sample(
         table = _judge(settings, folder, asked, judge, sampling, facts["iteration"], "sample", label, facts["told"])
         write_table(table, folder / "judgments.parquet", JUDGMENT)
         remove_shards(folder)
-        return {"pairs": len(asked), "sampled": len(table)}
+        return {"pairs": table["pair_id"].n_unique(), "dropped": _dropped(asked, table), "sampled": len(table)}
 
     return run_stage(folder, key, work)
 
@@ -243,6 +244,10 @@ def score(
     key = {"stage": "score", "examples": examples.digest, "start": start_digest}
     # What decides the numbers: how the policy is loaded and in which precision it runs.
     key |= {"backbone": _model_args(settings).get("backbone"), "precision": _trainer_args(settings).get("precision")}
+    key |= policy_key(settings.too_long)
+    arguments = {**_data_args(settings), "too_long": settings.too_long}
+    if "max_tokens" in arguments:
+        key["max_tokens"] = arguments["max_tokens"]
 
     def work() -> dict[str, Any]:
         from genrm_lightning.quiet import no_loading_bars
@@ -251,7 +256,7 @@ def score(
         no_loading_bars()
         table = read_table(examples.folder / "examples.parquet", EXAMPLE)
         with Progress(f"{label}: score", len(table), "examples") as progress:
-            table = score_examples(table, start, settings.fit, progress.advance)
+            table = score_examples(table, start, {**settings.fit, "data": {"init_args": arguments}}, progress.advance)
         write_table(table, folder / "examples.parquet", EXAMPLE)
         return {"rows": len(table)}
 
@@ -278,6 +283,7 @@ def fit(
         "start": start_digest,
         "seed": settings.seed,
         "fit": settings.warm_start.fit if name == fitting.WARM_START else settings.fit,
+        **policy_key(settings.too_long),
     }
 
     def work() -> dict[str, Any]:
@@ -309,9 +315,12 @@ def evaluate(
                     settings, folder / name, held_out, judge, settings.evaluation, iteration, "evaluate", what
                 )
                 write_table(table, file, JUDGMENT)
+        dropped = {}
         for name in HELD_OUT:
             remove_shards(folder / name)
-        return {}
+            held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
+            dropped[name] = _dropped(held_out, read_table(folder / f"{name}.parquet", JUDGMENT))
+        return {"dropped": dropped}
 
     return run_stage(folder, key, work)
 
@@ -327,9 +336,12 @@ def _judge(
     label: str,
     told=False,
 ) -> pl.DataFrame:
-    from genrm_lightning.judgments import judge_pairs
+    from genrm_lightning.judgments import fitting, judge_pairs
 
     sweep(folder)
+    pairs = fitting(
+        pairs, judge, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long, where=label
+    )
     # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
     known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
     with (
@@ -359,6 +371,15 @@ def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
 
 def _model_args(settings: StarSettings) -> dict[str, Any]:
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _data_args(settings: StarSettings) -> dict[str, Any]:
+    return (settings.fit.get("data") or {}).get("init_args") or {}
+
+
+def _dropped(asked: pl.DataFrame, judged: pl.DataFrame) -> list[str]:
+    """Ids of the pairs that the policy for long ones left out."""
+    return asked.join(judged, on="pair_id", how="anti")["pair_id"].sort().to_list()
 
 
 def _trainer_args(settings: StarSettings) -> dict[str, Any]:
