@@ -1,4 +1,4 @@
-"""The batch plan and the loader, alone and inside Lightning: a fit that is killed goes on with the same batches."""
+"""The loader, alone and inside Lightning: a fit that is killed goes on with the same batches."""
 
 from __future__ import annotations
 
@@ -19,33 +19,10 @@ from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning.backbone import BackboneSettings, load_renderer
 from genrm_lightning.callbacks import LastCheckpoint
-from genrm_lightning.data import EmbeddedPairs, Tables, TreeLoader, batch_plan
+from genrm_lightning.data import EmbeddedPairs, Tables, TreeLoader
 from genrm_lightning.objectives import BradleyTerry, GenRM, OptimizerSettings, STaRSFT
 from genrm_lightning.prefix import Branch, Tree
 from tests.tiny import Steps, examples, make_trainer, preferences
-
-LENGTHS = [7 * i % 31 + 5 for i in range(101)]
-
-
-def test_a_plan_takes_every_row_once():
-    for epoch in range(3):
-        plan = batch_plan(LENGTHS, 8, seed=3, epoch=epoch)
-        assert sorted(chain(*plan)) == list(range(101))
-        assert Counter(map(len, plan)) == {8: 12, 5: 1}
-
-
-def test_a_plan_is_a_function_of_seed_and_epoch():
-    assert batch_plan(LENGTHS, 8, 3, 1) == batch_plan(LENGTHS, 8, 3, 1)
-    assert batch_plan(LENGTHS, 8, 3, 1) != batch_plan(LENGTHS, 8, 3, 2)
-    assert batch_plan(LENGTHS, 8, 3, 1) != batch_plan(LENGTHS, 8, 4, 1)
-    assert batch_plan(LENGTHS, 8, 3, 1, shuffle=False) == [list(range(i, min(i + 8, 101))) for i in range(0, 101, 8)]
-
-
-def test_rows_of_like_length_share_a_batch():
-    def padding(plan: list[list[int]]) -> int:
-        return sum(max(LENGTHS[i] for i in batch) * len(batch) - sum(LENGTHS[i] for i in batch) for batch in plan)
-
-    assert padding(batch_plan(LENGTHS, 8, 0, 0)) < 0.3 * padding(batch_plan(LENGTHS, 8, 0, 0, shuffle=False))
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +39,19 @@ def ids(batches) -> list[list[str]]:
     return [batch.pair_ids for batch in batches]
 
 
-def test_a_loader_goes_on_where_its_state_was_taken(renderer):
-    whole = loader(renderer)
+@pytest.mark.parametrize("sizes", [{}, {"batch_size": None, "batch_tokens": 20}], ids=["rows", "tokens"])
+def test_a_loader_goes_on_where_its_state_was_taken(renderer, sizes):
+    """Ten trees of 2 to 11 tokens: 4 batches an epoch."""
+
+    def make() -> TreeLoader:
+        return loader(renderer, **sizes)
+
+    whole = make()
     epochs = [ids(whole), ids(whole), ids(whole)]
-    assert len(whole) == 4
+    assert len(whole) == 4 == len(epochs[0])
     assert epochs[0] != epochs[1]
     for taken in range(9):  # batches seen; 4 and 8: at an epoch's end
-        running, state = loader(renderer), None
+        running, state = make(), None
         seen = 0
         for _ in range(3):
             for _ in running:
@@ -78,7 +61,7 @@ def test_a_loader_goes_on_where_its_state_was_taken(renderer):
                 state = running.state_dict()  # taken before the iterator goes on, as a checkpoint is
             if seen == taken:
                 break
-        resumed = loader(renderer)
+        resumed = make()
         if taken:
             resumed.load_state_dict(state)
         left = [*ids(resumed), *ids(resumed)]
@@ -102,6 +85,7 @@ def test_an_iterator_that_is_left_early_has_had_its_epoch(renderer):
     [
         ({"rows": 9}, "data.train: the checkpoint was made with 10 rows, now it is 9 rows"),
         ({"batch_size": 2}, "data.batch_size: the checkpoint was made with 3, now it is 2"),
+        ({"batch_size": None, "batch_tokens": 20}, "data.batch_size: the checkpoint was made with 3, now it is null"),
         ({"accumulate": 2}, "trainer.accumulate_grad_batches: the checkpoint was made with 1, now it is 2"),
         ({"seed": 1}, "data.seed: the checkpoint was made with 0, now it is 1"),
         ({"ranks": 2}, "trainer.devices: the checkpoint was made with 1 processes, now it is 2"),
@@ -123,11 +107,20 @@ def test_a_loader_of_other_pairs_refuses_the_state(renderer):
             TreeLoader(others, renderer, 3, 0, True).load_state_dict(state)
 
 
-@pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("max_tokens", 0), ("seed", -1)])
+@pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("batch_tokens", 0), ("max_tokens", 0), ("seed", -1)])
 def test_numbers_out_of_range(key, value):
     for kind in (Tables, EmbeddedPairs):
         with pytest.raises(UserError, match=f"data.{key}: {value} is"):
             kind(**{key: value})
+
+
+def test_rows_or_tokens():
+    assert (Tables().batch_size, Tables().batch_tokens) == (8, None)
+    assert (Tables(batch_tokens=64).batch_size, Tables(batch_tokens=64).batch_tokens) == (None, 64)
+    with pytest.raises(UserError, match="data.batch_tokens: data.batch_size is set as well; set one of the two"):
+        EmbeddedPairs(batch_size=8, batch_tokens=64)
+    with pytest.raises(UserError, match="data.too_long: 'cut' is unknown; there are: shorten, drop, error"):
+        Tables(too_long="cut")
 
 
 SHARES = [(3, 1, 1), (1, 3, 1), (1, 1, 3), (2, 2, 1), (2, 3, 2), (1, 2, 7), (20, 1, 1), (4, 2, 3)]
@@ -153,9 +146,50 @@ def test_every_row_counts_once_in_a_step_of_its_own_size(renderer, batch_size, a
     assert all(batch.weight == 1 for batch in whole)
 
 
-def test_batches_that_are_only_looked_at_are_not_repeated(renderer):
+@pytest.mark.parametrize(
+    ("batch_tokens", "accumulate", "ranks"), [(11, 6, 1), (66, 1, 1), (11, 2, 3), (22, 1, 3), (33, 2, 1), (13, 4, 2)]
+)
+def test_every_row_counts_once_in_a_step_of_tokens(renderer, batch_tokens, accumulate, ranks):
+    """Forty trees of 2 to 11 tokens; every share of 66 tokens a step takes the steps of one batch."""
+    sizes = [i * i % 10 + 1 for i in range(40)]
+
+    def make(batch_tokens: int, accumulate: int = 1, rank: int = 0, ranks: int = 1) -> TreeLoader:
+        trees = [Tree(f"{i}", [5] * size, [Branch.scored([6])]) for i, size in enumerate(sizes)]
+        return TreeLoader(trees, renderer, None, 0, True, accumulate, rank, ranks, batch_tokens)
+
+    processes = [make(batch_tokens, accumulate, rank, ranks) for rank in range(ranks)]
+    whole = make(batch_tokens * accumulate * ranks)
+    for _ in range(3):
+        steps = ids(whole)
+        assert len(steps) == len(whole) == -(-sum(size + 1 for size in sizes) // (batch_tokens * accumulate * ranks))
+        batches = [list(process) for process in processes]
+        assert {len(own) for own in batches} == {len(processes[0])} == {len(steps) * accumulate}
+        for number, rows in enumerate(steps):
+            window = [own[i] for own in batches for i in range(number * accumulate, (number + 1) * accumulate)]
+            counted = [row for batch in window if batch.weight for row in batch.pair_ids]
+            assert sorted(counted) == sorted(rows), "the same rows as in one batch, each once"
+            for batch in window:
+                tokens = int((batch.segments >= 0).sum())
+                assert tokens < batch_tokens + 11
+                if batch.weight:
+                    assert batch.weight / (accumulate * ranks) == pytest.approx(len(batch.pair_ids) / len(rows))
+                else:
+                    assert tokens == min(sizes[int(row)] + 1 for row in rows)
+
+
+def test_a_checkpoint_of_another_token_budget_is_refused(renderer):
+    tokens = {"batch_size": None, "batch_tokens": 22}
+    state = loader(renderer, **tokens).state_dict()
+    with pytest.raises(UserError, match="data.batch_tokens: the checkpoint was made with 22, now it is 20"):
+        loader(renderer, batch_size=None, batch_tokens=20).load_state_dict(state)
+    with pytest.raises(UserError, match="data.batch_size: the checkpoint was made with null, now it is 3"):
+        loader(renderer).load_state_dict(state)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"batch_size": None, "batch_tokens": 22}], ids=["rows", "tokens"])
+def test_batches_that_are_only_looked_at_are_not_repeated(renderer, sizes):
     """Validation and prediction on three processes: what fills up weighs nothing."""
-    parts = [list(loader(renderer, shuffle=False, rank=rank, ranks=3)) for rank in range(3)]
+    parts = [list(loader(renderer, shuffle=False, rank=rank, ranks=3, **sizes)) for rank in range(3)]
     seen = [row for part in parts for batch in part if batch.weight for row in batch.pair_ids]
     assert sorted(seen) == sorted(str(i) for i in range(10))
     assert len({len(part) for part in parts}) == 1
@@ -175,8 +209,12 @@ def genrm(tiny_llama: Path) -> GenRM:
     return GenRM(BackboneSettings(str(tiny_llama), lora=None), OptimizerSettings(1e-3), "brief", format_weight=0.0)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate):
+@pytest.mark.parametrize(
+    ("accumulate", "sizes"),
+    [(1, {}), (2, {}), (2, {"batch_size": None, "batch_tokens": 330})],
+    ids=["1", "2", "2, tokens"],
+)
+def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate, sizes):
     """Ten trees in batches of three, two epochs: resumed in mid-epoch, at its end and before the last step."""
 
     def fit(resume: Path | None) -> Steps:
@@ -186,8 +224,9 @@ def test_a_killed_fit_repeats_the_rest_exactly(tiny_llama, tmp_path, accumulate)
             tmp_path, steps, *([] if resume else [keep]), max_epochs=2, accumulate_grad_batches=accumulate,
             enable_checkpointing=resume is None,
         )  # fmt: skip
-        trainer.fit(genrm(tiny_llama), tables(tmp_path), ckpt_path=resume, weights_only=resume and True)
-        assert trainer.global_step == 8 // accumulate
+        data = tables(tmp_path, **sizes)
+        trainer.fit(genrm(tiny_llama), data, ckpt_path=resume, weights_only=resume and True)
+        assert trainer.global_step == 8 // accumulate == trainer.estimated_stepping_batches
         return steps
 
     whole = fit(None)
@@ -248,8 +287,9 @@ def test_the_last_checkpoint_is_the_end_of_the_fit(tiny_llama, tmp_path):
     assert torch.load(tmp_path / "ckpt/last.ckpt", weights_only=True)["global_step"] == trainer.global_step == 4
 
 
-def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path):
-    data = tables(tmp_path)
+@pytest.mark.parametrize("sizes", [{}, {"batch_size": None, "batch_tokens": 420}], ids=["rows", "tokens"])
+def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path, sizes):
+    data = tables(tmp_path, **sizes)
     trainer = make_trainer(tmp_path)
     found = trainer.validate(genrm(tiny_llama), data, verbose=False)[0]
     assert found.keys() == {"val/loss", "val/verdict_nll", "val/accuracy"}
@@ -265,14 +305,22 @@ def setup(tiny_llama, tmp_path, data, objective=None) -> None:
 
 
 def test_a_pair_that_is_too_long_is_named(tiny_llama, tmp_path):
+    error = {"too_long": "error"}
     with pytest.raises(UserError, match=r"train.parquet: pair 'pair-\d' has \d+ tokens, data.max_tokens is 20"):
-        setup(tiny_llama, tmp_path, tables(tmp_path, max_tokens=20))
+        setup(tiny_llama, tmp_path, tables(tmp_path, max_tokens=20, **error))
     long = preferences(2).with_columns(chosen=pl.lit("fox " * 2100))
     write_table(long, tmp_path / "long.parquet", PREFERENCE)
     with pytest.raises(
         UserError, match=r"long.parquet: pair 'pair-\d' reaches \d+ tokens, the model's context is 2048"
     ):
-        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "long.parquet"), max_tokens=10**6))
+        setup(tiny_llama, tmp_path, Tables(str(tmp_path / "long.parquet"), max_tokens=10**6, **error))
+
+
+def test_a_tree_longer_than_a_batch_is_refused(tiny_llama, tmp_path):
+    with pytest.raises(
+        UserError, match=r"data.batch_tokens: 20 is less than the \d+ tokens of pair 'pair-\d' \(.*train"
+    ):
+        setup(tiny_llama, tmp_path, tables(tmp_path, batch_size=None, batch_tokens=20))
 
 
 def test_no_rows_and_no_file_are_refused(tiny_llama, tmp_path):

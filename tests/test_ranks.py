@@ -2,6 +2,7 @@
 
 import sys
 
+import polars as pl
 import pytest
 from safetensors.torch import load_file
 
@@ -12,11 +13,21 @@ from tests.tiny_star import python, write_yaml
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is tried on Linux")
-def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama):
-    """11 pairs in both orders, steps of 8 rows: 8, 8 and 6, so one process has a row less at the end, and a filler."""
-    write_table(preferences(11), tmp_path / "pairs.parquet", PREFERENCE)
+@pytest.mark.parametrize(
+    ("size", "one", "share"), [("batch_size", 8, 2), ("batch_tokens", 936, 234)], ids=["rows", "tokens"]
+)
+def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama, size, one, share):
+    """11 pairs in both orders, steps of 8 rows: 8, 8 and 6, so one process has a row less at the end, and a filler.
 
-    def weights(name: str, batch_size: int, **trainer):
+    Or of 936 tokens, one response being long: three steps of 7 or 8 rows.
+    """
+    rows = preferences(11)
+    if size == "batch_tokens":
+        long = pl.col("chosen") + " that jumps over the lazy dog"
+        rows = rows.with_columns(chosen=pl.when(pl.col("pair_id") == "pair-3").then(long).otherwise("chosen"))
+    write_table(rows, tmp_path / "pairs.parquet", PREFERENCE)
+
+    def weights(name: str, value: int, **trainer):
         root = tmp_path / name
         config = {
             "model": {
@@ -29,7 +40,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama):
             },
             "data": {
                 "class_path": "genrm_lightning.data.Tables",
-                "init_args": {"train": str(tmp_path / "pairs.parquet"), "batch_size": batch_size},
+                "init_args": {"train": str(tmp_path / "pairs.parquet"), size: value},
             },
             "trainer": {
                 "accelerator": "cpu", "precision": "32-true", "max_epochs": 2, "default_root_dir": str(root), **trainer,
@@ -40,8 +51,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama):
         assert "6 steps" in done.stderr
         return load_file(root / "judge/model.safetensors")
 
-    one = weights("one", 8, devices=1)
-    two = weights("two", 2, devices=2, strategy="ddp", accumulate_grad_batches=2)
+    one = weights("one", one, devices=1)
+    two = weights("two", share, devices=2, strategy="ddp", accumulate_grad_batches=2)
     begun = load_file(tiny_llama / "model.safetensors")
     assert max(float((one[name] - begun[name]).abs().max()) for name in one) > 1e-3
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5

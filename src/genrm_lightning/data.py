@@ -79,9 +79,9 @@ class TreeLoader:
 
     def __len__(self) -> int:
         if self.batch_tokens is None:
-            steps = -(-len(self.trees) // (self.batch_size * self.shares))
+            steps = -(-len(self.trees) // self.step_size)
         elif self.shuffle:
-            steps = token_steps(self.lengths, self.batch_tokens * self.shares)
+            steps = token_steps(self.lengths, self.step_size)
         else:
             steps = len(self._steps())
         return steps * self.accumulate
@@ -90,6 +90,11 @@ class TreeLoader:
     def shares(self) -> int:
         """Pieces that an optimizer step is dealt out in."""
         return self.accumulate * self.ranks
+
+    @property
+    def step_size(self) -> int:
+        """Rows of a whole optimizer step, or its tokens where ``batch_tokens`` is set."""
+        return (self.batch_tokens or self.batch_size) * self.shares
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -117,10 +122,10 @@ class TreeLoader:
         """The epoch's steps, each as its pieces: rows."""
         if self.batch_tokens is None:
             size = self.batch_size
-            steps = batch_plan(self.lengths, size * self.shares, self.seed, self.epoch, self.shuffle)
+            steps = batch_plan(self.lengths, self.step_size, self.seed, self.epoch, self.shuffle)
             return [[step[i : i + size] for i in range(0, len(step), size)] for step in steps]
         if self.shuffle:
-            steps = token_plan(self.lengths, self.batch_tokens * self.shares, self.seed, self.epoch)
+            steps = token_plan(self.lengths, self.step_size, self.seed, self.epoch)
             return [token_pieces(step, self.lengths, self.shares) for step in steps]
         batches = batches_in_order(self.lengths, self.batch_tokens)
         return [batches[i : i + self.shares] for i in range(0, len(batches), self.shares)]

@@ -9,10 +9,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from data_tools.artifact import write_table
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, render_completion, render_prompt
 from data_tools.schema import EXAMPLE
+from genrm_lightning.backbone import load_renderer
+from genrm_lightning.batching import token_plan
 from genrm_lightning.data import Tables
+from genrm_lightning.finite import NotFinite
 from genrm_lightning.objectives import (
     BradleyTerry,
     GenRM,
@@ -24,7 +28,8 @@ from genrm_lightning.objectives import (
 from genrm_lightning.objectives.base import check_gradients, cosine
 from genrm_lightning.policy import Output
 from genrm_lightning.prefix import collate
-from tests.objectives.common import KINDS, WAYS, fit, make
+from genrm_lightning.scoring import score_examples
+from tests.objectives.common import KINDS, WAYS, fit, fit_config, make
 from tests.tiny import examples, make_trainer, preferences
 
 
@@ -77,16 +82,61 @@ def test_adapters_and_recomputing_change_no_loss(tiny_llama, tmp_path, files):
     assert twice[0] == pytest.approx(twice[1], abs=1e-4)
 
 
+def trajectory(folder, objective, data: Tables, accumulate: int) -> tuple[int, dict[str, torch.Tensor]]:
+    """(steps taken, weights) after three epochs."""
+    trainer = make_trainer(folder, max_epochs=3, accumulate_grad_batches=accumulate, gradient_clip_val=1.0)
+    trainer.fit(objective, data)
+    assert trainer.global_step == trainer.estimated_stepping_batches
+    return trainer.global_step, objective.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["bradley_terry", "genrm", "dpo"])
+def test_microbatches_of_tokens_follow_the_trajectory_of_the_whole(tiny_llama, tmp_path, kind):
+    """B × accumulate 8, 2B × 4 and 8B × 1, unequal rows, a step of fewer rows than pieces among them."""
+    rows = preferences(11).with_columns(
+        chosen=pl.when(pl.col("pair_id").is_in(["pair-3", "pair-7"]))
+        .then(pl.col("chosen") + " that jumps")
+        .otherwise("chosen")
+    )
+    if kind == "dpo":
+        rows = score_examples(
+            examples(11).with_columns(
+                completion=pl.when(pl.col("pair_id") == "pair-3")
+                .then("It names one. " + pl.col("completion"))
+                .otherwise("completion")
+            ),
+            str(tiny_llama),
+            fit_config(lora=None),
+        )
+    file = tmp_path / "rows.parquet"
+    write_table(rows, file, rows.schema)
+    lengths = [len(tree) for tree in make(kind, tiny_llama).trees(rows, load_renderer(str(tiny_llama)))]
+    least = max(lengths)  # a microbatch holds the longest tree
+
+    def fitted(share: int) -> tuple[int, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)  # of the reward head
+        data = Tables(str(file), batch_tokens=least * share)
+        return trajectory(tmp_path, make(kind, tiny_llama, rate=1e-3), data, 8 // share)
+
+    steps, whole = fitted(8)
+    assert steps == 3 * -(-sum(lengths) // (8 * least)) > 3
+    assert any(len(step) < 8 for step in token_plan(lengths, 8 * least, 0, 0)), "fillers"
+    for share in (1, 2):
+        same, parts = fitted(share)
+        assert same == steps
+        for name in whole:
+            close = torch.isclose(whole[name], parts[name], atol=1e-4, rtol=1e-3)
+            assert close.float().mean() > 0.99, (share, name)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_microbatches_follow_the_trajectory_of_the_whole(tiny_llama, tmp_path, files, kind):
     """1 × accumulate 6, 2 × 3 and 3 × 2 take the steps of batch 6, the last of an epoch with its two rows of eight."""
 
     def fitted(batch_size: int, accumulate: int) -> tuple[int, dict[str, torch.Tensor]]:
         torch.manual_seed(0)  # of the reward head
-        objective = make(kind, tiny_llama, rate=1e-3)
-        trainer = make_trainer(tmp_path, max_epochs=3, accumulate_grad_batches=accumulate, gradient_clip_val=1.0)
-        trainer.fit(objective, Tables(files[kind], batch_size=batch_size))
-        return trainer.global_step, objective.state_dict()
+        data = Tables(files[kind], batch_size=batch_size)
+        return trajectory(tmp_path, make(kind, tiny_llama, rate=1e-3), data, accumulate)
 
     steps, whole = fitted(6, 1)
     assert steps == 6  # two an epoch, the second of two rows
@@ -195,7 +245,7 @@ def test_a_loss_that_is_no_number_names_its_pairs(tiny_llama, tmp_path, files):
     objective = make("bradley_terry", tiny_llama)
     objective.configure_model()
     torch.nn.init.constant_(objective.policy.head.weight, math.nan)
-    with pytest.raises(FloatingPointError, match="the loss is nan at pairs .*pair-3"):
+    with pytest.raises(NotFinite, match="the loss is nan at pairs .*pair-3"):
         fit(objective, files["bradley_terry"], tmp_path)
 
 
