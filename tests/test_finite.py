@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 
+import lightning as L
 import polars as pl
 import pytest
 import torch
@@ -105,8 +106,8 @@ def test_all_processes_stop_at_the_same_step(tmp_path, backbone):
 # In this process
 
 
-def objective(folder, rate: float = 1e-3) -> BradleyTerry:
-    return BradleyTerry(BackboneSettings(str(folder), lora=None), OptimizerSettings(rate, warmup=0.0))
+def objective(folder) -> BradleyTerry:
+    return BradleyTerry(BackboneSettings(str(folder), lora=None), OptimizerSettings(1e-3))
 
 
 def test_a_gradient_that_is_no_number_stops_before_its_step(tiny_llama, tmp_path):
@@ -130,12 +131,17 @@ def test_a_gradient_that_is_no_number_stops_before_its_step(tiny_llama, tmp_path
 
 
 def test_weights_that_are_no_numbers_are_not_written(tiny_llama, tmp_path):
-    """A last step so large that the weights overflow: no later loss would tell."""
+    """The last step's weights overflow: no later loss would tell."""
+
+    class Overflow(L.Callback):
+        def on_train_batch_end(self, trainer, module, *_) -> None:
+            torch.nn.init.constant_(module.policy.head.weight, math.inf)
+
     write_table(pairs(), tmp_path / "pairs.parquet", PREFERENCE)
     keep = LastCheckpoint(minutes=60, dirpath=str(tmp_path / "ckpt"))
-    trainer = make_trainer(tmp_path, keep, enable_checkpointing=True)
-    with pytest.raises(NotFinite, match="is not finite and was not written"):
-        trainer.fit(objective(tiny_llama, rate=1e39), Tables(str(tmp_path / "pairs.parquet"), batch_size=8))
+    trainer = make_trainer(tmp_path, Overflow(), keep, enable_checkpointing=True)
+    with pytest.raises(NotFinite, match=r"policy.head.weight is not finite and was not written; stopped after step 1"):
+        trainer.fit(objective(tiny_llama), Tables(str(tmp_path / "pairs.parquet"), batch_size=8))
     assert not list((tmp_path / "ckpt").glob("*"))
 
 
