@@ -135,11 +135,30 @@ def test_a_pair_longer_than_the_context(tmp_path, capfd, tiny_llama, files, made
         .with_columns(chosen=pl.when(pl.col("index") == 1).then(pl.lit("long " * 3000)).otherwise("chosen"))
     )
     write_table(long.drop("index"), files[name], PREFERENCE)
-    said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files))
+    said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files), too_long="error")
     assert f"pair '{made[name]['pair_id'][1]}'" in said and "context of 2048" in said and "--max-chars" in said
     argv = ["--judge", tiny_llama, "--pairs", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
-    assert made[name]["pair_id"][1] in refused(capfd, "evaluate", *argv)
+    assert made[name]["pair_id"][1] in refused(capfd, "evaluate", *argv, "--too_long", "error")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_pairs_of_which_none_fits(tmp_path, capfd, tiny_llama, files, made, name):
+    """A policy that leaves nothing is said before anything is sampled."""
+    write_table(made[name].with_columns(chosen=pl.lit("long " * 3000)), files[name], PREFERENCE)
+    said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files))
+    assert (
+        f"{dict(test='id').get(name, name)}: none of {len(made[name])} pairs fits, the model's context of 2048" in said
+    )
+    argv = ["--judge", tiny_llama, "--pairs", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
+    assert f"{files[name]}: no row fits: 0 of {len(made[name])} rows shortened" in refused(capfd, "evaluate", *argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_policy(tmp_path, capfd, tiny_llama, files):
+    assert "too_long" in refused_star(capfd, tmp_path, tiny_llama, too_long="cut")
+    argv = ["--judge", tiny_llama, "--pairs", files["test"], "--out", tmp_path / "out", "--too_long", "cut"]
+    assert "too_long" in refused(capfd, "evaluate", *argv)
 
 
 def test_a_tree_longer_than_max_tokens_is_found_before_sampling(tmp_path, capfd, tiny_llama):

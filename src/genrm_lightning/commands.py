@@ -101,8 +101,11 @@ def _evaluate(argv: list[str]) -> None:
         shown.add_column(name)
     interval = f"{scores['accuracy']:.1%} ({scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%})"
     rest = [f"{scores[k]:.1%}" for k in ("free_accuracy", "position_consistent_accuracy", "invalid_rate")]
-    more = f" ({scores['n_dropped']} did not fit)" if scores["n_dropped"] else ""
-    shown.add_row(interval, *rest, f"{scores['n_pairs']}{more}")
+    counts = [scores["n_pairs"]]
+    if scores["n_dropped"]:
+        shown.add_column("did not fit")
+        counts.append(scores["n_dropped"])
+    shown.add_row(interval, *rest, *map(str, counts))
     Console().print(shown)
 
 
