@@ -125,8 +125,9 @@ class _TreeProducts(torch.autograd.Function):
 
 def _blocks(tree: TreeShape, dtype: torch.dtype) -> list[_Block]:
     """The blocks of a tree, made once: the layers of a forward pass share its shape."""
-    if tree.blocks:
-        return tree.blocks
+    if dtype in tree.blocks:
+        return tree.blocks[dtype]
+    blocks = tree.blocks[dtype] = []
 
     def added(hidden: Tensor) -> Tensor:  # a masked_fill_ takes three times as long
         return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
@@ -135,8 +136,8 @@ def _blocks(tree: TreeShape, dtype: torch.dtype) -> list[_Block]:
     if size <= _WHOLE:
         segments = torch.repeat_interleave(torch.tensor([tree.prefix, *tree.branches]))
         whole = slice(tree.start, tree.start + size)
-        tree.blocks.append(_Block(whole.start, whole.stop, none, whole, added(~tree_mask(segments[None])[0, 0])))
-        return tree.blocks
+        blocks.append(_Block(whole.start, whole.stop, none, whole, added(~tree_mask(segments[None])[0, 0])))
+        return blocks
     later = added(torch.ones(_QUERIES, _QUERIES, dtype=torch.bool).triu_(1))
     prefix = slice(tree.start, tree.start + tree.prefix)
     start = tree.start
@@ -145,9 +146,9 @@ def _blocks(tree: TreeShape, dtype: torch.dtype) -> list[_Block]:
             end = min(at + _QUERIES, start + length)
             # Only the last keys, those of the block itself, can stand behind a query.
             mask = later[: end - at, : end - at]
-            tree.blocks.append(_Block(at, end, prefix if number else none, slice(start, end), mask))
+            blocks.append(_Block(at, end, prefix if number else none, slice(start, end), mask))
         start += length
-    return tree.blocks
+    return blocks
 
 
 def _seen(states: Tensor, block: _Block) -> Tensor:

@@ -189,13 +189,13 @@ def collate(trees: Sequence[Tree], pad_id: int, letter_ids: tuple[int, int]) -> 
 class TreeShape:
     """Where a tree lies among trees behind one another: its first token, the lengths of prefix and branches.
 
-    ``blocks`` is the attention's own.
+    ``blocks`` are the attention's own.
     """
 
     start: int
     prefix: int
     branches: list[int]
-    blocks: list = field(default_factory=list)
+    blocks: dict = field(default_factory=dict)
 
 
 def tree_shapes(segments: Tensor) -> list[TreeShape]:
