@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -63,7 +64,7 @@ def _piece(student: Tensor, teacher: Tensor, weight: Tensor, kind: Kind, mix: fl
             return _kl(log_p, log_q)
         if kind == "reverse":
             return _kl(log_q, log_p)
-        log_m = torch.logaddexp(log_p + torch.tensor(mix).log(), log_q + torch.tensor(1 - mix).log())
+        log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log(1 - mix))
         return mix * _kl(log_p, log_m) + (1 - mix) * _kl(log_q, log_m)
 
 

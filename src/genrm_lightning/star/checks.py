@@ -8,10 +8,10 @@ from inspect import signature
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.judging import Verdict, render_prompt
+from data_tools.judging import Verdict, hint, render_prompt
 from data_tools.order import responses
 from data_tools.split import normalised_prompt
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 
 
 def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | None]) -> None:
@@ -43,8 +43,14 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     frame = 2 * len(renderer.frame_ids) + 1 + len(renderer.close_ids)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
     objective, _, told = VARIANTS[settings.variant]
-    # Beside its prompt a tree holds: a right and a wrong judgment, a verdict alone.
-    branches = {"train": 2 * judgment + frame if objective == "dpo" else judgment + frame, "warm": judgment + frame}
+    # Beside its prompt a tree holds: a right and a wrong judgment, or one again behind the prompt's told end; a verdict.
+    branches = dict.fromkeys(("train", "warm"), judgment + frame)
+    if objective == "dpo":
+        branches["train"] += judgment
+    if objective == "own" or (model_args(settings).get("told_weight") and told):
+        ends = [{"role": "user", "content": hint(settings.judge_prompt, letter)} for letter in (Verdict.A, Verdict.B)]
+        branches["train"] += judgment + max(len(renderer.prompt([end])) for end in ends)
+        told = True
     limits = {}
     for name in tables:
         trained = name in branches
