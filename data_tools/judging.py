@@ -172,5 +172,7 @@ def tell(messages: list[dict[str, str]], template: str, told: Verdict) -> list[d
     question = prompt_named(template).question
     *before, last = messages
     if not last["content"].endswith(question):
-        raise UserError(f"the prompt does not end in the question of judge prompt '{template}'; name its own judge_prompt")
+        raise UserError(
+            f"the prompt does not end in the question of judge prompt '{template}'; name its own judge_prompt"
+        )
     return [*before, {**last, "content": last["content"].removesuffix(question) + hint(template, told)}]

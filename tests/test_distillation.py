@@ -68,3 +68,20 @@ def test_none_where_both_agree(kind, mix):
     torch.testing.assert_close(divergence(student, student, weight, kind, mix), torch.zeros(11), atol=1e-6, rtol=0)
     assert (divergence(student, teacher, weight, kind, mix) > 1e-3).all()
     assert divergence(student[:0], teacher[:0], weight, kind, mix).shape == (0,)
+
+
+def test_no_table_of_logits_waits_for_the_backward_pass(monkeypatch):
+    """What is kept grows with the states, not with positions times vocabulary."""
+    monkeypatch.setattr(distillation, "_CHUNK", 8)
+    student, teacher, weight = torch.randn(64, 8, requires_grad=True), torch.randn(64, 8), torch.randn(500, 8)
+    kept: dict[int, int] = {}
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes() // 4
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        found = divergence(student, teacher, weight)
+    assert sum(kept.values()) == student.numel() + teacher.numel() + weight.numel() < 64 * 500
+    found.sum().backward()
+    assert student.grad.abs().max() > 0

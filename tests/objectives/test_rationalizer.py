@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import polars as pl
 import pytest
 import torch
@@ -9,16 +11,16 @@ from torch import Tensor
 
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
-from data_tools.judging import Verdict, render_completion, render_prompt
+from data_tools.judging import Verdict, rationale_of, render_completion, render_prompt, tell
 from data_tools.order import responses
 from data_tools.schema import EXAMPLE
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy
-from genrm_lightning.objectives import OnPolicyRationalizer, OptimizerSettings, Rationalizer, STaRSFT
+from genrm_lightning.objectives import OnPolicyRationalizer, OptimizerSettings, STaRSFT
 from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import PrefixBatch, Tree, collate
 from tests.objectives.common import fit, make
-from tests.tiny import examples, preferences
 from tests.test_distillation import plain as plain_divergence
+from tests.tiny import examples, preferences
 
 KINDS = [("forward", 0.5), ("reverse", 0.5), ("jsd", 0.3)]
 
@@ -71,9 +73,7 @@ def test_the_told_branch_is_the_told_prompt(tiny_llama, direct):
     renderer = objective.renderer
     table = examples(3)
     plain = list(make("rationalizer", tiny_llama, direct_weight=direct).trees(table, renderer))
-    for tree, before, told in zip(
-        objective.trees(table, renderer), plain, told_prompts(table, renderer), strict=True
-    ):
+    for tree, before, told in zip(objective.trees(table, renderer), plain, told_prompts(table, renderer), strict=True):
         *untold, hinted = tree.branches
         assert [tree.prefix + b.ids for b in untold] == [before.prefix + b.ids for b in before.branches]
         assert tree.prefix + hinted.ids == told + before.branches[0].ids
@@ -110,7 +110,9 @@ def test_the_told_judgment_is_a_loss_more(tiny_llama):
 def test_prompts_of_another_template_are_refused(tiny_llama):
     for kind in ("rationalizer, told", "on_policy"):
         objective = make(kind, tiny_llama, judge_prompt="mt_bench")
-        with pytest.raises(UserError, match="pair pair-0: the prompt does not end in the question of judge prompt 'mt_b"):
+        with pytest.raises(
+            UserError, match="pair pair-0: the prompt does not end in the question of judge prompt 'mt_b"
+        ):
             list(objective.trees(examples(1), objective.renderer))
 
 
@@ -152,7 +154,8 @@ def test_the_loss_is_that_of_two_plain_forwards(tiny_llama, teacher, kind, mix):
             torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-3)
     n = batch.counts()[batch.first]
     parts = sum(
-        values[f"{part}_divergence"] * batch.counts([role])[batch.first] for role, part in enumerate(("rationale", "verdict"))
+        values[f"{part}_divergence"] * batch.counts([role])[batch.first]
+        for role, part in enumerate(("rationale", "verdict"))
     )
     torch.testing.assert_close(parts / n, values["divergence"], atol=1e-6, rtol=1e-5)
 
@@ -186,14 +189,42 @@ def test_a_prompt_that_tells_nothing_teaches_nothing(tiny_llama, monkeypatch):
     assert all(p.grad.abs().max() < 1e-6 for p in objective.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(("kind", "mix"), KINDS)
-def test_the_student_learns_what_the_told_teacher_says(tiny_llama, tmp_path, kind, mix):
-    """A teacher that follows the hint (trained to); its student begins there and ends without need of the hint."""
-    write_table(examples(8), tmp_path / "right.parquet", EXAMPLE)
-    first = Rationalizer(
-        lora(tiny_llama), OptimizerSettings(2e-2), "brief", rationale_weight=0, verdict_weight=0, told_weight=1.0
-    )
-    assert first.told_weight
+@pytest.fixture(scope="module")
+def follower(tiny_llama, tmp_path_factory) -> str:
+    """A judge that gives the verdict it is told, be it right or wrong, and without a hint knows nothing."""
+    folder = tmp_path_factory.mktemp("follower")
+    told = [
+        table.with_columns(
+            prompt=pl.Series([tell(prompt, "brief", letter) for prompt in table["prompt"]], dtype=EXAMPLE["prompt"]),
+            completion=pl.Series([render_completion(rationale_of(text), letter) for text in table["completion"]]),
+        )
+        for table, letter in itertools.product([own(4)], (Verdict.A, Verdict.B))
+    ]
+    write_table(pl.concat(told), folder / "told.parquet", EXAMPLE)
+    settings = BackboneSettings(str(tiny_llama), lora=None)
+    objective = STaRSFT(settings, OptimizerSettings(5e-3), "brief", choice_weight=3.0)
+    _, metrics = fit(objective, str(folder / "told.parquet"), folder, epochs=40)
+    assert metrics["train/accuracy"] == 1
+    objective.save(folder / "judge")
+    return str(folder / "judge")
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse"])
+def test_the_student_learns_what_the_told_teacher_says(follower, tmp_path, kind):
+    """It begins at even odds beside a teacher that is told, and ends where it needs no hint."""
+    table = own(4)
+    write_table(table, tmp_path / "own.parquet", EXAMPLE)
+    objective = OnPolicyRationalizer(lora(follower), OptimizerSettings(1e-2), "brief", divergence=kind)
+    objective.configure_model()
+    batch = batch_of(objective, table)
+    with torch.no_grad():
+        _, before = objective.loss(batch, objective(batch))
+    assert (before["told_accuracy"] > 0).all() and 0.2 < (before["accuracy"] > 0).float().mean() < 0.8
+    fit(objective, str(tmp_path / "own.parquet"), tmp_path, epochs=60)
+    with torch.no_grad():
+        _, after = objective.loss(batch, objective(batch))
+    assert after["divergence"].mean() < before["divergence"].mean() / 5
+    assert (after["accuracy"] > 0).float().mean() > 0.8, "right where the sample itself was wrong, too"
 
 
 def test_where_a_teacher_cannot_be_had(tiny_llama):
@@ -201,6 +232,3 @@ def test_where_a_teacher_cannot_be_had(tiny_llama):
     objective = OnPolicyRationalizer(plain, OptimizerSettings(), "brief")
     with pytest.raises(UserError, match=r"teacher: reference needs adapters \(backbone.lora\).*set teacher: current"):
         list(objective.trees(own(1), objective.renderer))
-    for mix in (0.0, 1.0, -1.0):
-        with pytest.raises(UserError, match="^mix: "):
-            OnPolicyRationalizer(mix=mix)

@@ -99,7 +99,7 @@ class Objective(L.LightningModule):
         """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
         return {}
 
-    def watch(self, values: dict[str, Tensor]) -> None:
+    def observe(self, values: dict[str, Tensor]) -> None:
         """Look at what ``loss`` returned for a training batch, before it is logged."""
 
     @cached_property
@@ -212,7 +212,7 @@ class Objective(L.LightningModule):
             return loss
         on_step = stage == "train/"
         if on_step:
-            self.watch(values)
+            self.observe(values)
         self.log(
             f"{stage}loss",
             loss.detach(),

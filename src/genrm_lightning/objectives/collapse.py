@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections import deque
 
 from torch import Tensor
@@ -22,12 +22,13 @@ class CollapseAlarm:
         self.said = False
         self._steps: deque[tuple[int, list[float], list[float]]] = deque(maxlen=_STEPS)
 
-    def __call__(self, step: int, chosen: Tensor, rejected: Tensor) -> bool:
+    def __call__(self, step: int, chosen: Tensor, rejected: Tensor, aloud: bool = True) -> bool:
         """Take a batch's log-ratios; whether both means are below the threshold. Not before ten steps were seen.
 
         Args:
             step: the optimizer step that the batch belongs to; its microbatches come one after the other.
             chosen, rejected: (R,) log π/π_ref of the judgments, nats a token; NaN where a row has no couple.
+            aloud: False for all processes but one.
         """
         coupled = ~rejected.isnan()
         if coupled.any():
@@ -44,9 +45,15 @@ class CollapseAlarm:
         collapsed = max(means) < -self.threshold
         if collapsed and not self.said:
             self.said = True
-            warnings.warn(
-                f"step {step}: chosen and rejected judgments have both collapsed, to {means[0]:.2f} and {means[1]:.2f} "
-                "nats a token against the reference; raise nll_weight or beta, or lower optimizer.learning_rate",
-                stacklevel=2,
-            )
+            if aloud:
+                self._say(step, *means)
         return collapsed
+
+    @staticmethod
+    def _say(step: int, chosen: float, rejected: float) -> None:
+        print(
+            f"warning: step {step}: chosen and rejected judgments have both collapsed, to {chosen:.2f} and "
+            f"{rejected:.2f} nats a token against the reference; raise nll_weight or beta, or lower "
+            "optimizer.learning_rate",
+            file=sys.stderr,
+        )

@@ -113,8 +113,8 @@ class RationaleDPO(Objective):
         adapters = has_adapters(self.backbone_settings)
         if self.reference == "live" and not adapters:
             raise UserError(
-                "reference: live needs adapters (backbone.lora), which are switched off to compute it; for this backbone "
-                "write it into the rows with: python -m genrm_lightning score"
+                "reference: live needs adapters (backbone.lora), which are switched off to compute it; for this "
+                "backbone write it into the rows with: python -m genrm_lightning score"
             )
         lacking = couples.filter(pl.any_horizontal(pl.col(_STORED).is_null()))["pair_id"]
         nowhere = 0 < len(lacking) == len(couples)
@@ -173,7 +173,8 @@ class RationaleDPO(Objective):
             "accuracy": (right - wrong)[first].detach(),
         }
 
-    def watch(self, values: dict[str, Tensor]) -> None:
+    def observe(self, values: dict[str, Tensor]) -> None:
         if self.alarm is not None:
             sides = (values[f"{side}_log_ratio_per_token"] for side in ("chosen", "rejected"))
-            self.log("train/collapsed", float(self.alarm(self.trainer.global_step, *sides)))
+            collapsed = self.alarm(self.trainer.global_step, *sides, aloud=self.trainer.is_global_zero)
+            self.log("train/collapsed", float(collapsed))

@@ -15,7 +15,7 @@ from data_tools.order import chosen_is_a
 from data_tools.schema import EXAMPLE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, has_adapters
-from genrm_lightning.distillation import Teaching
+from genrm_lightning.distillation import Kind, Teaching
 from genrm_lightning.metrics import PreferenceAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_weights
 from genrm_lightning.objectives.genrm import right_and_wrong
@@ -26,7 +26,7 @@ from genrm_lightning.rendering import Renderer
 
 
 class OnPolicyRationalizer(Objective):
-    """On-policy self-distillation (OPSD, arXiv 2601.18734) of the judge that is told the answer into the one that is not.
+    """On-policy self-distillation (OPSD, arXiv 2601.18734): the judge that is told the answer teaches the untold one.
 
     The student's own judgments, right and wrong ones (``data_tools star --objective own``), are read twice: behind the
     prompt as it is, and behind the one that tells the answer. At each of their tokens the student's next-token
@@ -51,7 +51,7 @@ class OnPolicyRationalizer(Objective):
         optimizer: OptimizerSettings | None = None,
         judge_prompt: str = "mt_bench",
         teacher: Literal["reference", "current"] = "reference",
-        divergence: Literal["forward", "reverse", "jsd"] = "forward",
+        divergence: Kind = "forward",
         mix: float = 0.5,
         choice_weight: float = 0.0,
     ) -> None:

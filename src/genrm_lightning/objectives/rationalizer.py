@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from os.path import commonprefix
+from itertools import takewhile
 
 from torch import Tensor
 
@@ -89,7 +89,7 @@ def with_told(tree: Tree, row: dict, template: str, told: Verdict, renderer: Ren
         prompt = renderer.prompt(tell(row["prompt"], template, told))
     except UserError as error:
         raise UserError(f"pair {row['pair_id']}: {error}") from None
-    end = len(commonprefix([tree.prefix, prompt]))
+    end = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tree.prefix, prompt, strict=False)))
     branches = [_behind(tree.prefix[end:], branch) for branch in tree.branches]
     return replace(tree, prefix=tree.prefix[:end], branches=[*branches, _behind(prompt[end:], tree.branches[0])])
 

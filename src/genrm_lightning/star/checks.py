@@ -43,7 +43,7 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     frame = 2 * len(renderer.frame_ids) + 1 + len(renderer.close_ids)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
     objective, _, told = VARIANTS[settings.variant]
-    # Beside its prompt a tree holds: a right and a wrong judgment, or one again behind the prompt's told end; a verdict.
+    # Beside its prompt a tree holds: a verdict, and a right and a wrong judgment, or one behind either prompt's end.
     branches = dict.fromkeys(("train", "warm"), judgment + frame)
     if objective == "dpo":
         branches["train"] += judgment
