@@ -208,3 +208,18 @@ def _block(name: str, text: str) -> str:
 
 # What stands before and after the conversation in a judge prompt.
 _CONVERSATION = ("[Conversation]\n", "\n[End of Conversation]\n\n")
+
+
+def tell(messages: list[dict[str, str]], template: str, told: Verdict) -> list[dict[str, str]]:
+    """A judge prompt with the answer told: what :func:`render_prompt` makes with ``told``, from what it made without.
+
+    Raises:
+        UserError: the prompt does not end in that template's question.
+    """
+    question = prompt_named(template).question
+    *before, last = messages
+    if not last["content"].endswith(question):
+        raise UserError(
+            f"the prompt does not end in the question of judge prompt '{template}'; name its own judge_prompt"
+        )
+    return [*before, {**last, "content": last["content"].removesuffix(question) + hint(template, told)}]

@@ -9,6 +9,7 @@ wrote before a right vote is imitated; under DPO what it wrote before a wrong vo
 | rationalizer | a right sample that was drawn with the answer told and does not speak of being told |
 | dpo | a right and a wrong sample of the same pair in the same order; ``uncoupled="keep"``: also a right one alone |
 | labelled | a sample, right or wrong, with the label's verdict in place of its own vote: for a warm start |
+| own | a sample as it is, right or wrong, the first drawn first: for a teacher's token targets on it |
 
 The prompt of an example is always the one without a hint.
 
@@ -33,7 +34,7 @@ from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, check, conform
 from data_tools.words import distinct_share, words
 
-OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled")
+OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled", "own")
 UNCOUPLED_WAYS = ("drop", "keep")
 # What is dropped without a filter's name.
 REPEAT = "repeat"
@@ -188,7 +189,8 @@ def examples(
         objective: one of OBJECTIVES.
         filters: names, see FILTERS; applied in this order, those of samples first, then of couples, then of examples.
         per_prompt: examples at most for a pair in one order: the samples with the highest mean_token_prob; under dpo
-            the first right one is coupled with the first wrong one, the second with the second, so none is used twice.
+            the first right one is coupled with the first wrong one, the second with the second, so none is used twice;
+            under own the samples drawn first.
         template: name of the judge prompt.
         uncoupled: what becomes of a right sample that finds no wrong one under dpo: "drop" it, or "keep" it as an
             example without a rejected side (no preference; RationaleDPO's other losses still learn from it).
@@ -221,6 +223,9 @@ def examples(
     is_right = pl.col("vote") == pl.col("letter")
     right, wrong = samples.filter(is_right), samples.filter(~is_right)
     counts: dict[str, Any] = {"sampled": samples.height, "right": right.height, "wrong": wrong.height}
+    if objective == "own":
+        # The likeliest samples would not be those that the judge writes.
+        right = samples.with_columns(mean_token_prob=pl.lit(None, samples.schema["mean_token_prob"]))
     if objective == "labelled":
         # The ids end in the vote's letter; the judgment is tokenised anew from its text.
         right = samples.with_columns(vote="letter", token_ids=pl.lit(None, samples.schema["token_ids"]))
@@ -349,7 +354,7 @@ def _why_empty(objective: str, counts: dict[str, Any]) -> str:
     said = f"no {objective} example is left of {counts['sampled']} judgments "
     said += f"(right {counts['right']}, wrong {counts['wrong']}"
     said += "".join(f"; {why}: {n}" for why, n in gone.items()) + ")"
-    if not counts["right"]:
+    if not counts["right"] and objective not in ("labelled", "own"):
         remedy = "no vote was right: sample more pairs or more a prompt, or start from a better judge"
     elif objective == "dpo" and gone.get(UNCOUPLED) == counts["right"] - gone.get(REPEAT, 0):
         remedy = "no prompt has both a right and a wrong vote: sample more a prompt, at a higher temperature"

@@ -16,7 +16,7 @@ from genrm_lightning.commands import _judge_prompt
 from genrm_lightning.locking import only_one
 from tests.tiny_star import write_yaml
 
-OBJECTIVES = {"sft": "STaRSFT", "dpo": "RationaleDPO", "rationalizer": "Rationalizer"}
+OBJECTIVES = {"sft": "STaRSFT", "dpo": "RationaleDPO", "rationalizer": "Rationalizer", "own": "OnPolicyRationalizer"}
 DRAW = ["--sampling.rationale_tokens", "6", "--dtype", "float32", "--judge_prompt", "brief", "--shard", "5"]
 
 
@@ -54,6 +54,8 @@ def test_from_pairs_to_a_judge(tmp_path, capfd, tiny_llama, pairs, objective):
         "data": {"class_path": "genrm_lightning.data.Tables", "init_args": {"train": str(examples), "batch_size": 4}},
         "trainer": {"accelerator": "cpu", "devices": 1, "default_root_dir": str(tmp_path / "fit")},
     }
+    if objective == "own":
+        fit["model"]["init_args"]["backbone"]["lora"] = {"rank": 2}
     if objective == "dpo":
         config = write_yaml(tmp_path / "fit.yaml", fit)
         assert main(["fit", "--config", str(config)]) == 2, "without the reference's log-probabilities"

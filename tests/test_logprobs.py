@@ -38,13 +38,13 @@ def test_values_and_gradients(monkeypatch, trained_head, piece):
 def test_logits_lie_in_memory_a_piece_at_a_time(monkeypatch):
     monkeypatch.setattr(logprobs, "_PIECE", 4)
     sizes = []
-    product = logprobs._product
+    product = logprobs.product
 
     def watched(left, right):
         sizes.append((left.shape[0], right.shape[1]))
         return product(left, right)
 
-    monkeypatch.setattr(logprobs, "_product", watched)
+    monkeypatch.setattr(logprobs, "product", watched)
     states, head, targets, weights = drawn(True)
     (token_logps(states, head, targets) * weights).sum().backward()
     logits = [rows for rows, columns in sizes if columns == V]

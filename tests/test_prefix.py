@@ -135,9 +135,10 @@ def test_neither_padding_nor_company_changes_a_row(tiny_llama):
             value = getattr(wide, name)
             setattr(wide, name, torch.cat([value, torch.full((len(value), 9), fill)], 1))
         padded = model(wide)
-    for other in (padded, *[tuple(map(torch.cat, zip(*part, strict=True))) for part in (by_itself,)]):
-        torch.testing.assert_close(together.logps, other[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(together.rewards, other[1], atol=1e-5, rtol=0)
+    alone = [torch.cat([getattr(output, name) for output in by_itself]) for name in ("logps", "rewards")]
+    for logps, rewards in ((padded.logps, padded.rewards), alone):
+        torch.testing.assert_close(together.logps, logps, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.rewards, rewards, atol=1e-5, rtol=0)
     torch.testing.assert_close(reverse.rewards[:3], by_itself[2].rewards, atol=1e-5, rtol=0)
     torch.testing.assert_close(reverse.logps[: len(by_itself[2].logps)], by_itself[2].logps, atol=1e-5, rtol=0)
 

@@ -21,6 +21,7 @@ from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.policy import Policy
+from genrm_lightning.reference import add_copy
 from genrm_lightning.rendering import Renderer, load_tokenizer
 
 HEAD_FILE = "head.safetensors"
@@ -124,11 +125,19 @@ def load_renderer(name: str) -> Renderer:
     return renderer
 
 
-def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
+def has_adapters(settings: BackboneSettings) -> bool:
+    """Whether a fit on these settings trains adapters: new ones, or those of the judge it goes on with."""
+    return settings.lora is not None or bool(judge_info(resolve(settings.name)).get("adapter"))
+
+
+def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = False) -> Policy:
     """Load what ``settings`` name, ready to train: adapters added or continued, the rest frozen under LoRA.
 
     Trained weights are float32 and equal the file's: they are never rounded on their way, so that a chain of fits
     loses nothing at its joints. Frozen ones take ``settings.dtype``.
+
+    Args:
+        reference: under adapters, keep what the policy at the fit's start needs: a continued adapter's frozen copy.
 
     Raises:
         UserError: no such model, or settings that do not fit it; names the key.
@@ -158,7 +167,10 @@ def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
     for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
         parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+    if reference and info.get("adapter"):
+        add_copy(lm, folder)
     policy = Policy(lm, scores)
+    policy.has_reference = adapters and (reference or not info.get("adapter"))
     if scores and (Path(folder) / HEAD_FILE).is_file():
         policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
     return policy
@@ -195,7 +207,8 @@ def save_judge(
     for config in filter(None, (policy.base.config, policy.base.generation_config)):
         config.pad_token_id = renderer.pad_id  # where the model says pad = eos, its judges do not
     with atomic_folder(folder) as temporary:
-        policy.lm.save_pretrained(temporary)
+        # A continued adapter's frozen copy stays out.
+        policy.lm.save_pretrained(temporary, **({"selected_adapters": ["default"]} if adapter else {}))
         renderer.tokenizer.save_pretrained(temporary)
         if policy.head is not None:
             save_file(

@@ -43,15 +43,15 @@ class _TokenLogps(torch.autograd.Function):
         of_states, of_head = ctx.needs_input_grad[:2]
         logps = states.new_empty(len(targets), dtype=torch.float32)
         derivative = torch.empty_like(states, dtype=torch.float32) if of_states else None
-        with _float32_sums(states.device.type, low):
-            table = _factor(head, low)
+        with float32_sums(states.device.type, low):
+            table = factor(head, low)
             for piece in _pieces(targets):
-                logits = _product(_factor(states[piece], low), table.T)
+                logits = product(factor(states[piece], low), table.T)
                 norm = logits.logsumexp(-1, keepdim=True)
                 logps[piece] = (logits.gather(-1, targets[piece, None]) - norm).squeeze(-1)
                 if of_states:
                     shares = logits.sub_(norm).exp_()
-                    derivative[piece] = head[targets[piece]].float() - _product(_factor(shares, low), table)
+                    derivative[piece] = head[targets[piece]].float() - product(factor(shares, low), table)
         ctx.save_for_backward(derivative, *((states, head, targets) if of_head else ()))
         ctx.dtype, ctx.low = states.dtype, low
         return logps
@@ -64,12 +64,12 @@ class _TokenLogps(torch.autograd.Function):
             return of_states, None, None, None
         states, head, targets = trained
         of_head = torch.zeros_like(head, dtype=torch.float32)
-        with _float32_sums(states.device.type, ctx.low):
-            table = _factor(head, ctx.low)
+        with float32_sums(states.device.type, ctx.low):
+            table = factor(head, ctx.low)
             for piece in _pieces(targets):
                 seen = states[piece].float()
-                shares = _product(_factor(states[piece], ctx.low), table.T).softmax(-1).mul_(-gradient[piece, None])
-                of_head += _product(_factor(shares, ctx.low).T, _factor(seen, ctx.low))
+                shares = product(factor(states[piece], ctx.low), table.T).softmax(-1).mul_(-gradient[piece, None])
+                of_head += product(factor(shares, ctx.low).T, factor(seen, ctx.low))
                 of_head.index_add_(0, targets[piece], gradient[piece, None] * seen)
         return of_states, of_head.to(head.dtype), None, None
 
@@ -78,18 +78,18 @@ def _pieces(targets: Tensor) -> Iterator[slice]:
     return (slice(start, start + _PIECE) for start in range(0, len(targets), _PIECE))
 
 
-def _factor(matrix: Tensor, low: bool) -> Tensor:
-    """A factor of :func:`_product`: bf16 on a GPU's matrix units; a CPU's take float32 and round it themselves."""
+def factor(matrix: Tensor, low: bool) -> Tensor:
+    """A factor of :func:`product`: bf16 on a GPU's matrix units; a CPU's take float32 and round it themselves."""
     return matrix.to(torch.bfloat16 if low and matrix.is_cuda else torch.float32)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
+def product(left: Tensor, right: Tensor) -> Tensor:
     """Float32, whatever its factors."""
     return left @ right if left.dtype == torch.float32 else torch.mm(left, right, out_dtype=torch.float32)
 
 
 @contextmanager
-def _float32_sums(device: str, low: bool) -> Iterator[None]:
+def float32_sums(device: str, low: bool) -> Iterator[None]:
     """No autocast within; where ``low``, a CPU may round float32 factors to bf16."""
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision

@@ -6,6 +6,7 @@ and rewards there.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -13,18 +14,29 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from genrm_lightning import attention
+from genrm_lightning.distillation import Teaching, divergence
 from genrm_lightning.logprobs import token_logps
 from genrm_lightning.norms import fuse_norms
 from genrm_lightning.prefix import PrefixBatch, tree_mask, tree_shapes
+from genrm_lightning.reference import as_reference
 
 _MASKED_BY_BOOL = (attention.NAME, "sdpa")
 
 
 class Output(NamedTuple):
-    """Log-probabilities where looked, (N,) float32; rewards, (B, scores) float32, None without a reward head."""
+    """What a loss looks at.
+
+    Attributes:
+        logps: (N,) float32 log-probabilities where looked.
+        rewards: (B, scores) float32, None without a reward head.
+        reference: (N,) float32, ``logps`` under the policy at the fit's start; None where nobody asked.
+        divergence: (M,) float32 nats of a :class:`~genrm_lightning.distillation.Teaching`, None without one.
+    """
 
     logps: Tensor
-    rewards: Tensor | None
+    rewards: Tensor | None = None
+    reference: Tensor | None = None
+    divergence: Tensor | None = None
 
 
 class Policy(nn.Module):
@@ -33,7 +45,13 @@ class Policy(nn.Module):
     Args:
         lm: a transformers causal LM or a peft model around one, with genrm_tree or sdpa attention.
         scores: outputs of a linear reward head in float32 on a branch's last state; 0: no head.
+
+    Attributes:
+        has_reference: whether the policy at the fit's start can be had from ``lm``: its adapter is new, or has a frozen
+            copy (:mod:`~genrm_lightning.reference`).
     """
+
+    has_reference = False
 
     def __init__(self, lm: nn.Module, scores: int = 0) -> None:
         super().__init__()
@@ -48,20 +66,46 @@ class Policy(nn.Module):
         """The transformers model, adapters injected where there are any."""
         return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
 
-    def forward(self, batch: PrefixBatch) -> Output:
+    def forward(self, batch: PrefixBatch, reference: bool = False, teaching: Teaching | None = None) -> Output:
+        """Log-probabilities and rewards where the batch looks.
+
+        Args:
+            reference: of the policy at the fit's start, without gradients.
+            teaching: also the divergences of these entries.
+        """
+        if reference:
+            with self._at_start():
+                return self.forward(batch)
         if self.base.config._attn_implementation not in _MASKED_BY_BOOL:
             # Eager attention would add the mask's True and False to the scores, in silence.
             raise ValueError(
                 f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa"
             )
         states, where = self._states(batch)
-        head = self.base.get_output_embeddings().weight
-        logps = token_logps(states[where[batch.rows, batch.cols]], head, batch.targets)
+        looked = states[where[batch.rows, batch.cols]]
+        output = Output(token_logps(looked, self.base.get_output_embeddings().weight, batch.targets))
+        if teaching is not None:
+            output = output._replace(divergence=self._divergence(batch, looked, teaching))
         if self.head is None:
-            return Output(logps, None)
+            return output
         last = states[where[batch.last_rows, batch.last_cols]].float()
         with torch.autocast(last.device.type, enabled=False):  # a reward's last digits matter: float32 throughout
-            return Output(logps, self.head(last))
+            return output._replace(rewards=self.head(last))
+
+    def _at_start(self) -> AbstractContextManager[None]:
+        if not self.has_reference:
+            raise ValueError("the policy at the fit's start cannot be had: load_policy(..., reference=True) under LoRA")
+        return as_reference(self.lm)
+
+    def _divergence(self, batch: PrefixBatch, looked: Tensor, teaching: Teaching) -> Tensor:
+        teacher = looked
+        if teaching.reference:
+            with self._at_start():
+                states, where = self._states(batch)
+            teacher = states[where[batch.rows, batch.cols]]
+        head = self.base.get_output_embeddings().weight
+        student, teacher = looked[teaching.student], teacher[teaching.teacher]
+        return divergence(student, teacher, head, teaching.kind, teaching.mix)
 
     def _states(self, batch: PrefixBatch) -> tuple[Tensor, Tensor]:
         """Last hidden states (T, H), and where among them each place of the batch lies: (R, S) int64."""

@@ -15,6 +15,7 @@ from data_tools.judging import (
     rationale_of,
     render_completion,
     render_prompt,
+    tell,
     with_conversation,
 )
 
@@ -250,3 +251,14 @@ def test_the_hint_is_there_only_when_told(template):
 def test_an_unknown_template_lists_the_names():
     with pytest.raises(UserError, match="judge prompt 'nope' is unknown; there are: mt_bench, brief"):
         render_prompt(USER, "x", "y", template="nope")
+
+
+@pytest.mark.parametrize("template", PROMPTS)
+def test_a_prompt_is_told_as_it_would_have_been_rendered(template):
+    plain = render_prompt(USER, "x", "y", template)
+    for told in (Verdict.A, Verdict.B):
+        assert tell(plain, template, told) == render_prompt(USER, "x", "y", template, told)
+    other = next(name for name in PROMPTS if name != template)
+    for messages in (plain, tell(plain, template, Verdict.A)):
+        with pytest.raises(UserError, match=f"does not end in the question of judge prompt '{other}'"):
+            tell(messages, other, Verdict.A)

@@ -157,6 +157,20 @@ def test_labelled_takes_every_sample_with_the_labels_verdict():
     assert frame["completion_ids"].null_count() == 32
 
 
+def test_own_takes_the_samples_drawn_first_as_they_are():
+    rows = [judgment("pair-0", False, right, p) for p, right in [(0.1, False), (0.9, True), (0.5, True)]]
+    rows.append(judgment("pair-1", True, False, 0.2))
+    frame, counts = run(rows, "own")
+    assert ids(frame) == [rows[0]["token_ids"][0], rows[3]["token_ids"][0]], "not the likeliest, not the right ones"
+    assert [parse(text) for text in frame["completion"]] == [rows[0]["vote"], rows[3]["vote"]]
+    assert counts["kept"] == 2 and frame["rejected_completion"].null_count() == 2
+    assert ids(run(rows, "own", per_prompt=9)[0]) == [row["token_ids"][0] for row in rows]
+    with pytest.raises(
+        UserError, match=r"no own example is left .*loosen or leave out what dropped most \('min_words'\)"
+    ):
+        run(rows[:1], "own", filters=["min_words:words=9"])
+
+
 def test_dpo_never_couples_across_orders_or_pairs():
     rows = [judgment("pair-0", False, True), judgment("pair-0", True, False), judgment("pair-1", False, False)]
     with pytest.raises(UserError, match="no prompt has both a right and a wrong vote"):
@@ -290,7 +304,7 @@ def test_another_couple_steps_in_for_one_that_a_filter_dropped():
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"objective": "ppo"}, "objective 'ppo' is unknown; there are: sft, dpo, rationalizer, labelled"),
+        ({"objective": "ppo"}, "objective 'ppo' is unknown; there are: sft, dpo, rationalizer, labelled, own"),
         ({"uncoupled": "maybe"}, "uncoupled 'maybe' is unknown; there are: drop, keep"),
         ({"filters": ["both_order"]}, "filter 'both_order' is unknown; there are: no_repetition, min_words, max_leng"),
         ({"filters": ["min_words:n=3"]}, "filter 'min_words' has no parameter 'n'; there are: words"),

@@ -14,6 +14,7 @@ from genrm_lightning.objectives import (
     BradleyTerry,
     GenRM,
     Objective,
+    OnPolicyRationalizer,
     OptimizerSettings,
     RationaleDPO,
     Rationalizer,
@@ -43,6 +44,8 @@ KINDS = {
     ),
     "star_sft, direct": (STaRSFT, {"judge_prompt": "brief", "choice_weight": 1.0, "direct_weight": 1.0}, 0.1),
     "rationalizer": (Rationalizer, {"judge_prompt": "brief"}, 0.1),
+    "rationalizer, told": (Rationalizer, {"judge_prompt": "brief", "told_weight": 0.5, "direct_weight": 0.5}, 0.2),
+    "on_policy": (OnPolicyRationalizer, {"judge_prompt": "brief", "teacher": "current", "choice_weight": 1.0}, 0.1),
 }
 
 

@@ -95,6 +95,38 @@ def test_variants_and_the_base_start(tmp_path, capsys, tiny_llama, variant, obje
     assert judges == [{"iteration-1/fit/judge"}], "the newest judge samples, whatever the fit starts from"
 
 
+def test_the_told_judge_teaches_the_untold_one(tmp_path, capsys, tiny_llama):
+    """On its own samples, right and wrong; the second iteration's teacher is the first one's judge."""
+    fit = star_fit()
+    fit["model"]["init_args"]["backbone"]["lora"] = {"rank": 2}
+    star(capsys, tmp_path, tiny_llama, "--iterations", 2, variant="star-rationalizer-kl", fit=fit)
+    found = tables(tmp_path / "run")
+    for iteration in (1, 2):
+        folder = tmp_path / f"run/iteration-{iteration}"
+        judge = judge_info(folder / "fit/judge")
+        assert judge["objective"] == "OnPolicyRationalizer" and judge["adapter"]
+        judgments, examples = (
+            found[f"iteration-{iteration}/{name}.parquet"] for name in ("sample/judgments", "select/examples")
+        )
+        first = judgments.filter(sample_index=0).sort("pair_id", "swapped")
+        assert examples["completion_ids"].to_list() == first["token_ids"].to_list(), "as they were drawn"
+        right = ["A" if chosen_is_a(*row) else "B" for row in first.select("pair_id", "swapped").iter_rows()]
+        assert 0 < sum(a == b for a, b in zip(right, first["vote"], strict=True)) < len(right)
+        assert len(list((folder / "fit/judge").rglob("*.safetensors"))) == 1
+    shown = scalars(tmp_path / "run/tensorboard/iteration-2")
+    assert {"train/divergence", "train/verdict_divergence", "train/told_accuracy"} <= shown.keys()
+
+
+def test_a_live_reference_needs_no_scores(tmp_path, capsys, tiny_llama):
+    fit = star_fit()
+    fit["model"]["init_args"] |= {"reference": "live", "backbone": {"lora": {"rank": 2}}}
+    star(capsys, tmp_path, tiny_llama, "--iterations", 2, fit=fit)
+    for iteration in (1, 2):
+        assert not (tmp_path / f"run/iteration-{iteration}/score").exists()
+        losses = scalars(tmp_path / f"run/tensorboard/iteration-{iteration}")["train/loss"]
+        assert abs(losses[0][1] - 0.6931) < 1e-3
+
+
 def test_the_previous_judge_is_where_the_next_fit_begins(tmp_path, capsys, tiny_llama):
     star(capsys, tmp_path, tiny_llama, "--iterations", 2, variant="star-sft")
     second = judge_info(tmp_path / "run/iteration-2/fit/judge")

@@ -4,6 +4,16 @@ from genrm_lightning.objectives.base import Objective, OptimizerSettings
 from genrm_lightning.objectives.bradley_terry import BradleyTerry
 from genrm_lightning.objectives.dpo import RationaleDPO
 from genrm_lightning.objectives.genrm import GenRM, STaRSFT
+from genrm_lightning.objectives.on_policy import OnPolicyRationalizer
 from genrm_lightning.objectives.rationalizer import Rationalizer
 
-__all__ = ["BradleyTerry", "GenRM", "Objective", "OptimizerSettings", "RationaleDPO", "Rationalizer", "STaRSFT"]
+__all__ = [
+    "BradleyTerry",
+    "GenRM",
+    "Objective",
+    "OnPolicyRationalizer",
+    "OptimizerSettings",
+    "RationaleDPO",
+    "Rationalizer",
+    "STaRSFT",
+]

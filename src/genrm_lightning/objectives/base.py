@@ -83,6 +83,7 @@ class Objective(L.LightningModule):
         self.judge_prompt = judge_prompt
         self.policy: Policy | None = None
         self.watch = Watch()
+        self.needs_reference = False  # whether the policy at the fit's start is read beside the trained one
         self.train_metrics, self.val_metrics, self.test_metrics = (nn.ModuleDict(self.metrics()) for _ in range(3))
 
     @abstractmethod
@@ -100,6 +101,9 @@ class Objective(L.LightningModule):
         """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
         return {}
 
+    def observe(self, values: dict[str, Tensor]) -> None:
+        """Look at what ``loss`` returned for a training batch, before it is logged."""
+
     @cached_property
     def renderer(self) -> Renderer:
         return load_renderer(self.backbone_settings.name)
@@ -111,7 +115,7 @@ class Objective(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:  # Lightning may call this more than once
-            self.policy = load_policy(self.backbone_settings, self.scores)
+            self.policy = load_policy(self.backbone_settings, self.scores, self.needs_reference)
             self.policy.train()
 
     def forward(self, batch: PrefixBatch) -> Output:
@@ -219,6 +223,8 @@ class Objective(L.LightningModule):
         if not self.watch.loss(loss, batch.pair_ids) or not batch.weight:
             return loss
         on_step = stage == "train/"
+        if on_step:
+            self.observe(values)
         self.log(
             f"{stage}loss",
             loss.detach(),

@@ -15,7 +15,7 @@ from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.metrics import PreferenceAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.policy import Output
-from genrm_lightning.prefix import TOKENS, PrefixBatch, Role, Tree
+from genrm_lightning.prefix import TOKENS, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
 
 
@@ -125,17 +125,15 @@ class STaRSFT(Objective):
 
     def loss(self, batch: PrefixBatch, output: Output) -> tuple[Tensor, dict[str, Tensor]]:
         judgment = batch.first  # (R,)
-        rationale = batch.by_branch(output.logps, [Role.RATIONALE])[judgment]
-        verdict = batch.by_branch(output.logps, [Role.VERDICT])[judgment]
-        weighted = self.rationale_weight * rationale + self.verdict_weight * verdict
+        rationale, verdict = (batch.by_branch(output.logps, [role]) for role in TOKENS)  # (B,)
         right, wrong = right_and_wrong(batch, output.logps)  # (B,)
         choice = losses.choice_nll(right, wrong)
-        total = losses.mean_nll(weighted, batch.counts(TOKENS)[judgment]) + self.choice_weight * choice[judgment]
+        total = self._judgment_nll(batch, output)[judgment] + self.choice_weight * choice[judgment]
         margin = (right - wrong).detach()
-        n_rationale, n_verdict = (batch.counts([role])[judgment] for role in TOKENS)
+        n_rationale, n_verdict = (batch.counts([role]) for role in TOKENS)
         values = {
-            "rationale_nll": losses.mean_nll(rationale.detach(), n_rationale.clamp(min=1)),
-            "verdict_nll": losses.mean_nll(verdict.detach(), n_verdict),
+            "rationale_nll": losses.mean_nll(rationale.detach(), n_rationale.clamp(min=1))[judgment],
+            "verdict_nll": losses.mean_nll(verdict.detach(), n_verdict)[judgment],
             "choice_nll": choice[judgment].detach(),
             "accuracy": margin[judgment],
         }
@@ -143,3 +141,8 @@ class STaRSFT(Objective):
             total = total + self.direct_weight * choice[judgment + 1]
             values["direct_accuracy"] = margin[judgment + 1]
         return total.mean(), values
+
+    def _judgment_nll(self, batch: PrefixBatch, output: Output) -> Tensor:
+        """Mean loss of each branch's tokens, rationale and verdict weighted: (B,)."""
+        rationale, verdict = (batch.by_branch(output.logps, [role]) for role in TOKENS)
+        return losses.mean_nll(self.rationale_weight * rationale + self.verdict_weight * verdict, batch.counts())

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.judging import Verdict, render_prompt
+from data_tools.judging import Verdict, hint, render_prompt
 from data_tools.order import responses
 from data_tools.split import normalised_prompt
 from genrm_lightning.budget import REMEDY, judgment_tokens, least, of_fit
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 
 
 def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | None]) -> None:
@@ -46,8 +46,14 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     frame = judgment_tokens(renderer, 0)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
     objective, _, told = VARIANTS[settings.variant]
-    # Beside its prompt a tree holds: a right and a wrong judgment, a verdict alone.
-    branches = {"train": 2 * judgment + frame if objective == "dpo" else judgment + frame, "warm": judgment + frame}
+    # Beside its prompt a tree holds: a verdict, and a right and a wrong judgment, or one behind either prompt's end.
+    branches = dict.fromkeys(("train", "warm"), judgment + frame)
+    if objective == "dpo":
+        branches["train"] += judgment
+    if objective == "own" or (model_args(settings).get("told_weight") and told):
+        ends = [{"role": "user", "content": hint(settings.judge_prompt, letter)} for letter in (Verdict.A, Verdict.B)]
+        branches["train"] += judgment + max(len(renderer.prompt([end])) for end in ends)
+        told = True
     limits = {}
     for name in tables:
         trained = name in branches

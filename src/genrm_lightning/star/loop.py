@@ -15,7 +15,7 @@ from genrm_lightning.evaluation.scores import set_scores, without
 from genrm_lightning.locking import only_one
 from genrm_lightning.star import stages
 from genrm_lightning.star.fitting import WARM_START, check_config
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
@@ -59,7 +59,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             samples = stages.sample_part(settings, folder / "sample", pairs, judge, judge_digest, iteration)
             examples = kept = stages.select(settings, folder / "select", pairs, samples)
             start = base if settings.start == "base" else (judge, judge_digest)
-            if VARIANTS[settings.variant][0] == "dpo":
+            if VARIANTS[settings.variant][0] == "dpo" and model_args(settings).get("reference") != "live":
                 examples = stages.score(settings, folder / "score", kept, *start, label)
             fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, name)
             judge, judge_digest = str(fitted.folder / "judge"), fitted.digest

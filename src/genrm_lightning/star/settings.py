@@ -17,6 +17,7 @@ VARIANTS = {
     "star-sft": ("sft", "genrm_lightning.objectives.STaRSFT", False),
     "star-dpo": ("dpo", "genrm_lightning.objectives.RationaleDPO", False),
     "star-rationalizer": ("rationalizer", "genrm_lightning.objectives.Rationalizer", True),
+    "star-rationalizer-kl": ("own", "genrm_lightning.objectives.OnPolicyRationalizer", False),
 }
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
 
@@ -96,7 +97,7 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
-        variant: what the samples train: star-sft, star-dpo or star-rationalizer.
+        variant: what the samples train: star-sft, star-dpo, star-rationalizer or star-rationalizer-kl.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
         backbone: hub id, folder or "embedded".
         dtype: of the weights that sample and evaluate.
@@ -121,7 +122,7 @@ class StarSettings:
     run: str = "runs/star"
     iterations: int = 3
     parts: int = 3
-    variant: Literal["star-sft", "star-dpo", "star-rationalizer"] = "star-dpo"
+    variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl"] = "star-dpo"
     start: Literal["previous", "base"] = "previous"
     backbone: str = "embedded"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -148,10 +149,9 @@ class StarSettings:
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
         if self.uncoupled == "keep":
-            arguments = ((self.fit.get("model") or {}).get("init_args")) or {}
             if self.variant != "star-dpo":
                 raise UserError(f"uncoupled: keep is for star-dpo, not for {self.variant}; leave it out")
-            if not any(arguments.get(f"{name}_weight") for name in ("nll", "choice", "direct")):
+            if not any(model_args(self).get(f"{name}_weight") for name in ("nll", "choice", "direct")):
                 raise UserError(
                     "uncoupled: keep trains on right samples without a preference; give "
                     "fit.model.init_args nll_weight, choice_weight or direct_weight"
@@ -172,3 +172,8 @@ class StarSettings:
             "shard": self.shard,
             **policy_key(self.too_long),
         }
+
+
+def model_args(settings: StarSettings) -> dict[str, Any]:
+    """What the ``fit`` section gives the objective."""
+    return (settings.fit.get("model") or {}).get("init_args") or {}

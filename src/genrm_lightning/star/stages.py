@@ -38,7 +38,7 @@ from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import checks, fitting
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings
+from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
@@ -243,7 +243,7 @@ def score(
     """The reference's log-probabilities of the examples: the policy the fit begins from (PAPER eq. 9's π_ref)."""
     key = {"stage": "score", "examples": examples.digest, "start": start_digest}
     # What decides the numbers: how the policy is loaded and in which precision it runs.
-    key |= {"backbone": _model_args(settings).get("backbone"), "precision": _trainer_args(settings).get("precision")}
+    key |= {"backbone": model_args(settings).get("backbone"), "precision": _trainer_args(settings).get("precision")}
     key |= policy_key(settings.too_long)
     arguments = {**_data_args(settings), "too_long": settings.too_long}
     if "max_tokens" in arguments:
@@ -367,10 +367,6 @@ def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     yield lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
     gc.collect()
-
-
-def _model_args(settings: StarSettings) -> dict[str, Any]:
-    return (settings.fit.get("model") or {}).get("init_args") or {}
 
 
 def _data_args(settings: StarSettings) -> dict[str, Any]:
