@@ -245,8 +245,9 @@ def flops(
     - The vocabulary head takes 2VH a looked-at state, 2VH more for the state's gradient and 2VH for its own.
     - The reward head takes 2H a branch and score, and twice that backward.
 
-    The gradient of the lowest trained layer's own input is counted, though nobody needs it where the embeddings are
-    frozen: the step then does 2 FLOPs a token and weight of q, k and v (and of their lora_A) of that layer less.
+    torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves 2 a
+    token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last product. It does more
+    where attention is computed densely and masked, and where several entries look at one state.
 
     Args:
         training: False counts the forward pass alone.
