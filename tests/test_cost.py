@@ -12,8 +12,8 @@ from genrm_lightning.prefix import Branch, Role, Tree, collate, tree_mask
 from tests.objectives.common import WAYS, backbone
 
 # Of tests/tiny.py: hidden 64, 4 heads of 16 on 2 groups, feed-forward 128, 2 layers, tied.
-Q, K, V, O, MLP = 64 * 64, 64 * 32, 64 * 32, 64 * 64, 3 * 64 * 128
-LAYER = Q + K + V + O + MLP
+QKV = 64 * 64 + 2 * 64 * 32
+LAYER = QKV + 64 * 64 + 3 * 64 * 128
 LORA = 4 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))  # rank 4 on all seven: inputs and outputs of each
 
 
@@ -117,7 +117,7 @@ def test_layers_and_attention_are_what_torch_counts(tiny_llama, way):
     found = flops(shape, Work(tokens), checkpointing=checkpointing, head_again=False)
     less = 0
     if way == "lora":
-        less = 2 * tokens * (Q + K + V + 3 * 4 * 64)
+        less = 2 * tokens * (QKV + 3 * 4 * 64)
     if checkpointing:
         less = 2 * 2 * tokens * (64 * 4 if "lora" in way else 64 * 128)  # of both layers: down_proj, or its lora_B
     assert counted["aten.mm"] == found.done - less

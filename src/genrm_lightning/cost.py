@@ -245,9 +245,9 @@ def flops(
     - The vocabulary head takes 2VH a looked-at state, 2VH more for the state's gradient and 2VH for its own.
     - The reward head takes 2H a branch and score, and twice that backward.
 
-    torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves 2 a
-    token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last product. It does more
-    where attention is computed densely and masked, and where several entries look at one state.
+    torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves
+    2 a token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last product. It does
+    more where attention is computed densely and masked, and where several entries look at one state.
 
     Args:
         training: False counts the forward pass alone.
@@ -312,7 +312,8 @@ def memory(
     """
     n, h, c, r = rows * length, shape.hidden, compute, shape.residual
     own = (2 * shape.heads + 2 * shape.groups) * shape.head_dim
-    scores = rows * length**2 * (shape.heads * (_FLOAT32 + c) if scores_kept else c)
+    short = c if c < _FLOAT32 else 0  # of what is float32, a copy in c bytes; none where c is float32 itself
+    scores = rows * length**2 * (shape.heads * (_FLOAT32 + short) if scores_kept else c)
     per_layer = [
         n * (2 * (_FLOAT32 * h + (r * h if layer.trained == layer.weights else 0)) + c * (own + 3 * shape.width))
         + n * c * layer.kept
@@ -321,7 +322,7 @@ def memory(
     ] or [0]
     activations = max(per_layer) + len(per_layer) * n * r * h if checkpointing else sum(per_layer)
     activations += n * (_FLOAT32 * h + r * h)  # the final norm
-    trained, frozen = shape.cast if c < _FLOAT32 else (0, 0)
+    trained, frozen = shape.cast
     if checkpointing:
         frozen = frozen // len(shape.layers)  # made anew by each layer, and dropped with it
     vocabulary = shape.vocabulary * h * _FLOAT32
@@ -339,7 +340,7 @@ def memory(
         "gradients": math.ceil(shape.trained * _FLOAT32 / shards),
         "optimizer": math.ceil(_ADAM_STATES * shape.trained * _FLOAT32 / shards) + _FLOAT32 * shape.tensors,
         "activations": activations,
-        "casts": c * (trained + frozen),
+        "casts": short * (trained + frozen),
         "head": head,
         "transient": transient,
     }
