@@ -55,7 +55,8 @@ def bytes_of(tensors):
 )
 def test_a_plan_and_its_fit(tmp_path, files, tiny_llama, kind, way):
     """Parameters, tokens, padding, steps and the tensors' bytes are those of the fit; the peak is at most 15 % above
-    the plan and a third below it; torch's FLOPs a position are at most a quarter above (attention is dense there)."""
+    the plan and a third below it; torch's FLOPs a place of the batches are at most 30 % above (short trees' attention
+    is dense)."""
     options = {"accumulate_grad_batches": 2, "max_epochs": 2, "precision": "bf16-mixed"}
     found = plan(make(kind, tiny_llama, way), Tables(files[kind], batch_size=3), trainer_config(**options))
 
@@ -76,7 +77,7 @@ def test_a_plan_and_its_fit(tmp_path, files, tiny_llama, kind, way):
     states = trainer.optimizers[0].state.values()
     assert memory["optimizer"] == bytes_of(v for state in states for v in state.values())
     assert memory["gradients"] == bytes_of(trained), "float32, like what is trained"
-    assert 1 <= counter.get_total_flops() * seen.tokens / seen.positions / found["flops"]["total"] < 1.25
+    assert 1 <= counter.get_total_flops() * seen.tokens / seen.positions / found["flops"]["total"] < 1.3
 
     with profile(profile_memory=True) as profiled:
         make_trainer(tmp_path, **options).fit(make(kind, tiny_llama, way), Tables(files[kind], batch_size=3))

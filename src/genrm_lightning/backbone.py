@@ -145,11 +145,13 @@ def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
     return policy
 
 
-def empty_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
-    """What :func:`load_policy` gives, without weights: shapes, dtypes and what is trained, on the meta device.
+def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "meta") -> Policy:
+    """What :func:`load_policy` gives, but its weights: shapes, dtypes and what is trained.
 
-    Needs the configs alone (of a judge with an adapter: its base's and the adapter's). On the meta device nothing
-    takes memory.
+    Needs the configs alone (of a judge with an adapter: its base's and the adapter's).
+
+    Args:
+        device: on the meta device nothing takes memory; on another one weights are random.
 
     Raises:
         UserError: as :func:`load_policy`.
@@ -159,7 +161,7 @@ def empty_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
     source = resolve(info["base"]) if info.get("adapter") else folder
     adapters = bool(info.get("adapter")) or settings.lora is not None
     dtype = getattr(torch, settings.dtype) if adapters else torch.float32
-    with torch.device("meta"):
+    with torch.device(device):
         try:
             lm = AutoModelForCausalLM.from_config(
                 _config(source), dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
@@ -167,6 +169,8 @@ def empty_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
         except ValueError as error:
             raise UserError(f"backbone.name: '{source}' is no causal LM ({_first_line(error)})") from None
         _refuse_unlike_llama(lm, source)
+        if settings.gradient_checkpointing:
+            lm.gradient_checkpointing_enable({"use_reentrant": False})
         if info.get("adapter"):
             lm = _empty_adapter(lm, folder)
         elif settings.lora is not None:

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_tools.errors import UserError
+from genrm_lightning.logprobs import _PIECE
 from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import Tree
 
 _ADAM_STATES = 2  # first and second moment, float32
 _FLOAT32 = 4
-_HEAD_CHUNK = 512  # positions of which logits are in memory at a time
 # Projections that read what the one named before them has read: one input is kept for all of them.
 _SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 
@@ -233,9 +233,7 @@ class Flops:
         return asdict(self) | {"useful": self.useful}
 
 
-def flops(
-    shape: Shape, work: Work, *, training: bool = True, checkpointing: bool = False, head_again: bool = True
-) -> Flops:
+def flops(shape: Shape, work: Work, *, training: bool = True, checkpointing: bool = False) -> Flops:
     """FLOPs of a training step (or of a forward pass) on some work; linear in it.
 
     - A matrix of the decoder layers takes 2W a token forward. From the lowest trained layer upwards it takes 2W a
@@ -244,6 +242,8 @@ def flops(
     - Attention takes 4·heads·head_dim an attended pair forward, and 8 backward from the lowest trained layer upwards.
     - The vocabulary head takes 2VH a looked-at state, 2VH more for the state's gradient and 2VH for its own.
     - The reward head takes 2H a branch and score, and twice that backward.
+    - Recomputed are attention's scores, which nobody stores (2·heads·head_dim a pair), logits where the vocabulary is
+      trained (:mod:`~genrm_lightning.logprobs`), and with checkpointing the decoder layers' forward pass.
 
     torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves
     2 a token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last product. It does
@@ -252,7 +252,6 @@ def flops(
     Args:
         training: False counts the forward pass alone.
         checkpointing: decoder layers are run again in the backward pass.
-        head_again: so is the vocabulary head, piece by piece (:class:`~genrm_lightning.policy.Policy`).
     """
     lowest = shape.lowest if training else len(shape.layers)
     attention = 4 * shape.heads * shape.head_dim * work.attended  # forward, a layer
@@ -264,60 +263,59 @@ def flops(
         layers += forward
         if index >= lowest:
             layers += forward + 2 * layer.trained * work.tokens
-            recomputed += checkpointing * (forward + attention)
+            recomputed += attention // 2 + checkpointing * (forward + attention)
     backward = lowest < len(shape.layers)
     return Flops(
         layers=layers,
         attention=attention * (len(shape.layers) + 2 * (len(shape.layers) - lowest)),
         vocabulary=head * (1 + training * (backward + shape.vocabulary_learns)),
         reward=reward * (1 + training * (backward + 1)),
-        recomputed=recomputed + (head if training and head_again else 0),
+        recomputed=recomputed + (head if training and shape.vocabulary_learns else 0),
     )
 
 
 def memory(
     shape: Shape,
-    rows: int,
-    length: int,
+    tokens: int,
     looked: int,
     *,
     compute: int = 2,
     checkpointing: bool = False,
-    scores_kept: bool = False,
+    mask: int = 0,
     shards: int = 1,
 ) -> dict[str, int]:
-    """Bytes a device by part, at the peak of a training step on a microbatch of ``rows`` × ``length`` tokens.
+    """Bytes a device by part, at the peak of a training step on one microbatch.
 
     weights, gradients and optimizer are exact: the tensors' bytes; float32 gradients of what is trained; AdamW's two
     float32 moments and its float32 step count a tensor. The rest is an estimate of what autograd keeps, for a
-    Llama-like layer (n = rows·length tokens, c and r bytes an element of products and of the residual stream):
+    Llama-like layer (c and r: bytes an element of products and of the residual stream):
 
     - a token and layer that the backward pass goes through: 2·4H (the norms' float32 inputs; r·H more each where
       their weights are trained), c·(2·heads + 2·groups)·head_dim (queries, keys, values and the mixture), 3c·width
       (gate, up and their product), c a kept element of the trained matrices' inputs;
-    - attention as plain products, where ``scores_kept``: (4 + c)·heads·rows·length² (the weights in float32, and cast);
-      fused: the mask at c·rows·length²;
+    - the dense mask of such a layer in c bytes an element, where there is one; no scores, since all kernels in use
+      compute them again;
     - with checkpointing all this for one layer alone, and r·H a token for each layer's input;
     - ``casts``: copies in c bytes of float32 matrices (autocast keeps them until the backward pass is done);
     - ``head``: float32 looked-at states and their gradient, two pieces of logits, and a float32 copy of a vocabulary
       that is stored shorter, with its gradient where it is trained;
-    - ``transient``: gradients on their way through one layer, the tree mask; with shards, one layer and the
+    - ``transient``: gradients on their way through one layer, the mask as bool; with shards, one layer and the
       vocabulary gathered.
 
     Args:
-        looked: states of the microbatch that the vocabulary head is applied to; 0 without.
+        tokens: of the microbatch, with its padding where the device computes it (all but a CPU).
+        looked: entries of the microbatch that the vocabulary head is applied to; 0 without.
         compute: bytes of an element of matrix products: 2 under bf16-mixed.
-        scores_kept: attention as plain products (a CPU's, :mod:`~genrm_lightning.attention`).
+        mask: elements of the dense mask, rows · length²; 0 on a CPU, which needs none.
         shards: devices that weights, gradients and optimizer state are dealt out to (FSDP).
     """
-    n, h, c, r = rows * length, shape.hidden, compute, shape.residual
+    n, h, c, r = tokens, shape.hidden, compute, shape.residual
     own = (2 * shape.heads + 2 * shape.groups) * shape.head_dim
     short = c if c < _FLOAT32 else 0  # of what is float32, a copy in c bytes; none where c is float32 itself
-    scores = rows * length**2 * (shape.heads * (_FLOAT32 + short) if scores_kept else c)
     per_layer = [
         n * (2 * (_FLOAT32 * h + (r * h if layer.trained == layer.weights else 0)) + c * (own + 3 * shape.width))
         + n * c * layer.kept
-        + scores
+        + mask * c
         for layer in shape.layers[shape.lowest :]
     ] or [0]
     activations = max(per_layer) + len(per_layer) * n * r * h if checkpointing else sum(per_layer)
@@ -329,9 +327,9 @@ def memory(
     copies = (shape.parts["vocabulary head"] if shape.parts["vocabulary head"].size else shape.parts["embeddings"]).size
     head = 0
     if looked:
-        head = 2 * looked * h * _FLOAT32 + 2 * min(looked, _HEAD_CHUNK) * shape.vocabulary * _FLOAT32
+        head = 2 * looked * h * _FLOAT32 + 2 * min(looked, _PIECE) * shape.vocabulary * _FLOAT32
         head += (vocabulary if copies < vocabulary else 0) + (vocabulary if shape.vocabulary_learns else 0)
-    transient = n * (c * 3 * shape.width + 2 * _FLOAT32 * h) + rows * length**2
+    transient = n * (c * 3 * shape.width + 2 * _FLOAT32 * h) + mask
     if shards > 1:
         transient += max(layer.size for layer in shape.layers) + copies
     weights = sum(part.size for part in shape.parts.values())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.errors import UserError
-from genrm_lightning import attention
 from genrm_lightning.backbone import empty_policy
 from genrm_lightning.cost import Shape, Work, flops, memory
 from genrm_lightning.objectives import Objective
@@ -37,9 +36,10 @@ def plan(
 
     Returns:
         ``parameters``: by part, trained ones, in all. ``data``: trees, tokens of an epoch (prefix, branches, looked
-        at), padding's share of what is computed. ``steps``: an epoch, in all. ``flops``: of a mean optimizer step over
-        all devices, by part, and in all; ``plain``: of a trainer that runs each branch alone with its prompt.
-        ``memory``: bytes a device by part, at the largest microbatch. ``seconds``: null without a rate.
+        at), padding's share of the batches' places (a CPU leaves it out). ``steps``: an epoch, in all. ``flops``: of
+        a mean optimizer step over all devices, by part, and in all; ``plain``: of a trainer that runs each branch
+        alone with its prompt. ``memory``: bytes a device by part, at the largest microbatch. ``seconds``: null
+        without a rate.
 
     Raises:
         UserError: what the fit would refuse before its first step.
@@ -65,15 +65,15 @@ def plan(
     on_cpu = _on_cpu(trainer)
     shards = devices if _sharded(trainer["strategy"]) else 1
 
-    def peak(rows: int, length: int, looked: int) -> dict[str, int]:
-        kept = on_cpu and rows * shape.heads * length**2 <= attention._MOST_SCORES
+    def peak(size: _Size) -> dict[str, int]:
         return memory(
-            shape, rows, length, looked, compute=compute, checkpointing=settings.gradient_checkpointing,
-            scores_kept=kept, shards=shards,
+            shape, size.tokens if on_cpu else size.rows * size.length, size.looked, compute=compute,
+            checkpointing=settings.gradient_checkpointing, mask=0 if on_cpu else size.rows * size.length**2,
+            shards=shards,
         )  # fmt: skip
 
-    largest = max((peak(*size) for size in set(sizes)), key=lambda found: sum(found.values()))
-    positions = sum(rows * length for rows, length, _ in sizes)
+    largest = max((peak(size) for size in set(sizes)), key=lambda found: sum(found.values()))
+    places = sum(size.rows * size.length for size in sizes)
     parts = {name: part.parameters for name, part in shape.parts.items() if part.parameters}
     return {
         "objective": type(objective).__name__,
@@ -87,7 +87,7 @@ def plan(
             "prefix_tokens": sum(len(tree.prefix) for tree in trees),
             "branch_tokens": work.tokens - sum(len(tree.prefix) for tree in trees),
             "looked_at": work.looked,
-            "padding": 1 - work.tokens / positions,
+            "padding": 1 - work.tokens / places,
         },
         "steps": {"epoch": epoch_steps, "total": steps},
         "flops": {**a_step, "total": round(done * steps)},
@@ -126,7 +126,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     table.add_row("tokens an epoch", f"{data['tokens']:,}")
     for name in ("prefix_tokens", "branch_tokens", "looked_at"):
         table.add_row(f"  {name.replace('_', ' ')}", f"{data[name]:,}")
-    table.add_row("padding", f"{data['padding']:.1%} of what is computed")
+    table.add_row("padding", f"{data['padding']:.1%} of the batches")
     table.add_row("optimizer steps", f"{found['steps']['total']:,}")
     table.add_section()
     table.add_row("useful FLOPs a step", _scaled(numbers["useful"]))
@@ -149,24 +149,33 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+class _Size(NamedTuple):
+    """Of a microbatch: rows, places of each, tokens without padding, entries looked at."""
+
+    rows: int
+    length: int
+    tokens: int
+    looked: int
+
+
 def _batches(
     objective: Objective, data: L.LightningDataModule, devices: int, accumulate: int
-) -> tuple[list[Tree], list[tuple[int, int, int]], int]:
-    """The first epoch: its trees, (rows, length, looked-at states) of each microbatch of all devices, and how many
-    microbatches a device has."""
+) -> tuple[list[Tree], list[_Size], int]:
+    """The first epoch: its trees, the microbatches of all devices, and how many of them a device has."""
     # As much of a trainer as a data module looks at: one process after the other makes its loader.
     data.trainer = SimpleNamespace(
-        lightning_module=objective, global_rank=0, world_size=devices, accumulate_grad_batches=accumulate, callbacks=[]
-    )
+        lightning_module=objective, global_rank=0, is_global_zero=True, world_size=devices,
+        accumulate_grad_batches=accumulate, callbacks=[],
+    )  # fmt: skip
     data.setup("fit")
-    sizes: list[tuple[int, int, int]] = []
+    sizes: list[_Size] = []
     loader = data.train_dataloader()
     trees, batches = loader.trees, len(loader)
     with Progress("plan", batches * devices, "batches") as progress:
         for rank in range(devices):
             data.trainer.global_rank = rank
             for batch in _of_an_epoch(data.train_dataloader()):
-                sizes.append((*batch.segments.shape, len(batch.targets)))
+                sizes.append(_Size(*batch.segments.shape, int((batch.segments >= 0).sum()), len(batch.targets)))
                 progress.advance(1)
     return trees, sizes, batches
 
