@@ -6,9 +6,10 @@ through TRL's trainers. Every run is a process of its own: one that fails, or ru
 others go on. A run that does not fit into memory is tried again with half the rows a microbatch (and twice as many of
 them), and at last with gradient checkpointing; both sides alike.
 
-Run it at the repository's root, with ``src`` on PYTHONPATH where the project is not installed. Needs torch, transformers, lightning, peft, torchmetrics, tensorboard and rich, and of this project's own needs polars
-(wheels: polars, polars-runtime-32). The other side needs trl, datasets and accelerate; without them the result is ours
-alone. liger_kernel and flash_attn are used by TRL where they can be imported.
+Run it at the repository's root, with ``src`` on PYTHONPATH where the project is not installed. Needs torch,
+transformers, lightning, peft, torchmetrics, tensorboard and rich, and of this project's own needs polars (wheels:
+polars, polars-runtime-32). The other side needs trl, datasets and accelerate; without trl the result is ours alone.
+liger_kernel and flash_attn are used by TRL where they can be imported.
 
 Numbers of a run: ``seconds`` a step; ``rows_per_s`` (a row: a pair, or a judge prompt with its judgments);
 ``tokens_per_s`` of the tokens that the side runs; ``peak`` bytes; ``mfu``, useful FLOPs of the tree

@@ -104,8 +104,7 @@ def scored(prefix: int, *lengths: int) -> Tree:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_torch_counts(tiny_llama, way):
-    """Products with weights, to the FLOP, but for what the docstring of ``flops`` says; a short tree's attention is
-    dense."""
+    """Products with weights, to the FLOP, but for what the docstring of ``flops`` says."""
     policy = load_policy(backbone(tiny_llama, way), 1).train()
     batch = collate([scored(10, 4, 3)], 0, (1, 2))  # one row: no padding
     counted = Counter()
@@ -122,7 +121,18 @@ def test_what_torch_counts(tiny_llama, way):
     if checkpointing:
         less = 2 * 2 * tokens * (64 * 4 if "lora" in way else 64 * 128)  # of both layers: down_proj, or its lora_B
     assert counted["aten.mm"] == found.done - less
-    assert counted["aten.bmm"] == flops(shape, Work(attended=tokens**2), checkpointing=checkpointing).done
+
+
+@pytest.mark.parametrize("train_layers", [None, 1])
+def test_attention_is_what_torch_counts(tiny_llama, train_layers):
+    """Of plain products on a plain row, which look at every pair of its tokens."""
+    settings = BackboneSettings(str(tiny_llama), None, train_layers)
+    lm = load_policy(settings).base
+    lm.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        lm(torch.arange(3, 20)[None]).logits.sum().backward()
+    shape = Shape.of(empty_policy(settings))
+    assert counter.get_flop_counts()["Global"][torch.ops.aten.bmm] == flops(shape, Work(attended=17**2)).useful
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])
@@ -189,7 +199,7 @@ def test_what_autograd_keeps(tiny_llama, way, dtype):
     """The estimate of activations and casts is within a fifth of the bytes that a forward keeps."""
     policy = load_policy(BackboneSettings(str(tiny_llama), **WAYS[way], dtype=dtype), 1).train()
     batch = collate([scored(100, 60, 40)] * 4, 0, (1, 2))
-    found = memory(Shape.of(policy), 4 * 200, 0)
+    found = memory(Shape.of(policy), 4 * 200, 0, cpu=True)
     assert kept(policy, batch) == pytest.approx(found["activations"] + found["casts"], rel=0.2)
 
 

@@ -281,6 +281,7 @@ def memory(
     *,
     compute: int = 2,
     checkpointing: bool = False,
+    cpu: bool = False,
     mask: int = 0,
     shards: int = 1,
 ) -> dict[str, int]:
@@ -291,8 +292,9 @@ def memory(
     Llama-like layer (c and r: bytes an element of products and of the residual stream):
 
     - a token and layer that the backward pass goes through: 2·4H (the norms' float32 inputs; r·H more each where
-      their weights are trained), c·(2·heads + 2·groups)·head_dim (queries, keys, values and the mixture), 3c·width
-      (gate, up and their product), c a kept element of the trained matrices' inputs;
+      their weights are trained; on a CPU 2·r·H in all, :mod:`~genrm_lightning.norms`), c·(2·heads + 2·groups)·head_dim
+      (queries, keys, values and the mixture), 3c·width (gate, up and their product), c a kept element of the trained
+      matrices' inputs;
     - the dense mask of such a layer in c bytes an element, where there is one; no scores, since all kernels in use
       compute them again;
     - with checkpointing all this for one layer alone, and r·H a token for each layer's input;
@@ -306,20 +308,23 @@ def memory(
         tokens: of the microbatch, with its padding where the device computes it (all but a CPU).
         looked: entries of the microbatch that the vocabulary head is applied to; 0 without.
         compute: bytes of an element of matrix products: 2 under bf16-mixed.
+        cpu: whether the device is a CPU.
         mask: elements of the dense mask, rows · length²; 0 on a CPU, which needs none.
         shards: devices that weights, gradients and optimizer state are dealt out to (FSDP).
     """
     n, h, c, r = tokens, shape.hidden, compute, shape.residual
     own = (2 * shape.heads + 2 * shape.groups) * shape.head_dim
     short = c if c < _FLOAT32 else 0  # of what is float32, a copy in c bytes; none where c is float32 itself
+
+    def norm(trained: bool) -> int:
+        return r * h if cpu else _FLOAT32 * h + trained * r * h
+
     per_layer = [
-        n * (2 * (_FLOAT32 * h + (r * h if layer.trained == layer.weights else 0)) + c * (own + 3 * shape.width))
-        + n * c * layer.kept
-        + mask * c
+        n * (2 * norm(layer.trained == layer.weights) + c * (own + 3 * shape.width + layer.kept)) + mask * c
         for layer in shape.layers[shape.lowest :]
     ] or [0]
     activations = max(per_layer) + len(per_layer) * n * r * h if checkpointing else sum(per_layer)
-    activations += n * (_FLOAT32 * h + r * h)  # the final norm
+    activations += n * norm(True)  # the final one
     trained, frozen = shape.cast
     if checkpointing:
         frozen = frozen // len(shape.layers)  # made anew by each layer, and dropped with it

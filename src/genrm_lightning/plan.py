@@ -68,7 +68,7 @@ def plan(
     def peak(size: _Size) -> dict[str, int]:
         return memory(
             shape, size.tokens if on_cpu else size.rows * size.length, size.looked, compute=compute,
-            checkpointing=settings.gradient_checkpointing, mask=0 if on_cpu else size.rows * size.length**2,
+            checkpointing=settings.gradient_checkpointing, cpu=on_cpu, mask=0 if on_cpu else size.rows * size.length**2,
             shards=shards,
         )  # fmt: skip
 
