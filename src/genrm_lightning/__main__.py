@@ -17,6 +17,7 @@ train and use one model (LightningCLI; --config FILE may be given several times,
   validate   its loss and metrics on the validation part
   test       the same on the test part
   predict    what it says of each test pair, in <trainer.default_root_dir>/predictions.parquet
+  plan       what a fit takes, before weights are loaded: parameters, tokens, FLOPs, memory, time
 
 judge and improve by its own reasoning (STaR):
   star       sample, select, fit, evaluate, N times; a second call goes on where the first stopped

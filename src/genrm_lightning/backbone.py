@@ -99,13 +99,7 @@ def context_of(name: str) -> int | None:
     folder = resolve(name)
     info = judge_info(folder)
     folder = resolve(info["base"]) if info.get("adapter") else folder
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
-        ) from None
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(_config(folder), "max_position_embeddings", None)
 
 
 def load_renderer(name: str) -> Renderer:
@@ -154,7 +148,53 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
         lm = _with_adapter(lm, folder, is_trainable=True)
     elif settings.lora is not None:
         lm = _add_adapter(lm, settings.lora, folder)
-    elif settings.train_layers is not None:
+    lm = _as_trained(lm, settings, folder, scores)
+    if reference and info.get("adapter"):
+        add_copy(lm, folder)
+    policy = Policy(lm, scores)
+    policy.has_reference = adapters and (reference or not info.get("adapter"))
+    if scores and (Path(folder) / HEAD_FILE).is_file():
+        policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
+    return policy
+
+
+def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "meta") -> Policy:
+    """What :func:`load_policy` gives, but its weights: shapes, dtypes and what is trained.
+
+    Needs the configs alone (of a judge with an adapter: its base's and the adapter's).
+
+    Args:
+        device: on the meta device nothing takes memory; on another one weights are random.
+
+    Raises:
+        UserError: as :func:`load_policy`.
+    """
+    folder = resolve(settings.name)
+    info = judge_info(folder)
+    source = resolve(info["base"]) if info.get("adapter") else folder
+    adapters = bool(info.get("adapter")) or settings.lora is not None
+    dtype = getattr(torch, settings.dtype) if adapters else torch.float32
+    with torch.device(device):
+        try:
+            lm = AutoModelForCausalLM.from_config(
+                _config(source), dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
+            )
+        except ValueError as error:
+            raise UserError(f"backbone.name: '{source}' is no causal LM ({_first_line(error)})") from None
+        _refuse_unlike_llama(lm, source)
+        if settings.gradient_checkpointing:
+            lm.gradient_checkpointing_enable({"use_reentrant": False})
+        if info.get("adapter"):
+            lm = _empty_adapter(lm, folder)
+        elif settings.lora is not None:
+            lm = _add_adapter(lm, settings.lora, folder)
+        return Policy(_as_trained(lm, settings, folder, scores), scores)
+
+
+def _as_trained(lm: nn.Module, settings: BackboneSettings, folder: str, scores: int) -> nn.Module:
+    """Freeze what is not trained, and give every weight its dtype."""
+    base = lm.get_base_model() if hasattr(lm, "get_base_model") else lm
+    if base is lm and settings.train_layers is not None:
         layers = lm.get_decoder().layers
         if not 1 <= settings.train_layers <= len(layers):
             raise UserError(
@@ -165,15 +205,10 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
     vocabulary = lm.get_output_embeddings().weight
     if scores and vocabulary is not lm.get_input_embeddings().weight:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
+    frozen = getattr(torch, settings.dtype)
     for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
         parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
-    if reference and info.get("adapter"):
-        add_copy(lm, folder)
-    policy = Policy(lm, scores)
-    policy.has_reference = adapters and (reference or not info.get("adapter"))
-    if scores and (Path(folder) / HEAD_FILE).is_file():
-        policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
-    return policy
+    return lm
 
 
 def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
@@ -259,6 +294,30 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
         ) from None
 
 
+def _empty_adapter(lm: PreTrainedModel, folder: str) -> nn.Module:
+    """The model with an adapter of the shape that a judge folder names, ready to be trained."""
+    from peft import PeftConfig, get_peft_model
+
+    try:
+        config = PeftConfig.from_pretrained(folder)
+        config.inference_mode = False
+        return get_peft_model(lm, config)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"backbone.name: the adapter in '{folder}' does not fit its base ({_first_line(error)}); "
+            "restore the judge folder as it was saved"
+        ) from None
+
+
+def _config(folder: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
+        ) from None
+
+
 def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
     try:
         lm = AutoModelForCausalLM.from_pretrained(
@@ -268,6 +327,11 @@ def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
         raise UserError(
             f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
         ) from None
+    _refuse_unlike_llama(lm, folder)
+    return lm
+
+
+def _refuse_unlike_llama(lm: PreTrainedModel, folder: str) -> None:
     if _slides(lm.config):
         raise UserError(
             f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
@@ -278,7 +342,6 @@ def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
             f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); "
             "take a Llama-like model"
         )
-    return lm
 
 
 def _slides(config: PreTrainedConfig) -> bool:

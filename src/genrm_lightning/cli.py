@@ -149,7 +149,7 @@ class GenRMCLI(LightningCLI):
 
 
 class _Parsed(Exception):
-    """Carries a config out of a CLI that only reads it."""
+    """Carries a config, and the objective and data module it makes, out of a CLI that only reads it."""
 
 
 class _ReadOnlyCLI(GenRMCLI):
@@ -160,8 +160,7 @@ class _ReadOnlyCLI(GenRMCLI):
         # The objective and the data module say what is out of range; neither loads anything yet.
         given = self.config[self.config.subcommand]
         wanted = Namespace({key: given[key] for key in ("model", "data")})
-        self._parser(self.config.subcommand).instantiate_classes(wanted)
-        raise _Parsed(self.config)
+        raise _Parsed(self.config, self._parser(self.config.subcommand).instantiate_classes(wanted))
 
 
 def parse(subcommand: str, config: dict[str, Any], where: str) -> Any:
@@ -192,6 +191,20 @@ def parse_files(subcommand: str, files: Sequence[str], where: str) -> Any:
         raise UserError(f"{where}: {error}") from None
     except SystemExit:
         raise UserError(f"{where}: {said.getvalue().strip().removeprefix('error: ')}") from None
+
+
+def read_fit(argv: Sequence[str]) -> tuple[Namespace, Objective, L.LightningDataModule]:
+    """What ``fit`` with these flags would read: its config, objective and data module; no weights are loaded.
+
+    Raises:
+        UserError, SystemExit: a mistake in a config or flag, told as ``fit`` tells it.
+    """
+    try:
+        _run(_ReadOnlyCLI, ["fit", *argv])
+    except _Parsed as parsed:
+        config, built = parsed.args
+        return config.fit, built.model, built.data
+    raise AssertionError("a CLI that only reads has run")
 
 
 def main(argv: list[str]) -> int:

@@ -1,7 +1,10 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate."""
+"""The commands beside LightningCLI's: star, sample, score, evaluate, plan."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,10 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
 
 _PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
+
+
+class _FlagParser(OneLineErrors, argparse.ArgumentParser):
+    """Of a command whose other flags are those of a fit."""
 
 
 class _Parser(OneLineErrors, ArgumentParser):  # jsonargparse makes more of the class for nested settings
@@ -40,6 +47,7 @@ def main(argv: list[str]) -> int:
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
+        "plan": _plan,
     }
     if argv[0] not in commands:
         raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *commands))}")
@@ -136,6 +144,35 @@ def _score(argv: list[str]) -> None:
     with Progress("score", len(table), "examples") as progress:
         write_table(score_examples(table, arguments.reference, fit, progress.advance), arguments.out, EXAMPLE)
     print(f"{len(table)} examples: {arguments.out}")
+
+
+def _plan(argv: list[str]) -> None:
+    parser = _FlagParser(
+        prog="python -m genrm_lightning plan",
+        usage="%(prog)s --config FILE [--config FILE ...] [options] [any flag of fit]",
+        description="What a fit takes, before any weights are loaded: parameters, tokens, steps, FLOPs, memory, time.",
+        allow_abbrev=False,
+    )
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--tflops", type=float, default=None, help="10^12 FLOP/s that a device reaches; gives the time")
+    rate.add_argument("--measure", action="store_true", help="take the rate of bf16 matrix products on this device")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    flags, of_fit = parser.parse_known_args(argv)
+    if flags.tflops is not None and not 0 < flags.tflops < math.inf:
+        raise UserError(f"--tflops: {flags.tflops:g} is not above 0")
+
+    from rich.console import Console
+
+    from genrm_lightning.cli import read_fit
+    from genrm_lightning.plan import plan, rate_here, show
+
+    config, objective, data = read_fit(of_fit)
+    speed = rate_here(config.trainer) if flags.measure else flags.tflops and flags.tflops * 1e12
+    found = plan(objective, data, config.trainer, speed)
+    if flags.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found, Console())
 
 
 def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
