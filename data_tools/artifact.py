@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,34 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             os.replace(aside, path)
         _remove(aside)
         _remove(temporary)
+
+
+def replace_folder(temporary: Path, path: Path) -> None:
+    """Give a finished folder its name, which another one (or a file) may have.
+
+    Unlike :func:`atomic_folder` this outlives a kill at its narrowest: until the new one stands, the old one does, or
+    lies where :func:`put_back` finds it.
+    """
+    aside = _aside(path)
+    for inner in (*temporary.rglob("*"), temporary):
+        _sync(inner)
+    if path.exists():
+        _remove(aside)
+        os.replace(path, aside)
+    os.replace(temporary, path)
+    _sync(path.parent)
+    _remove(aside)
+
+
+def put_back(path: str | Path) -> None:
+    """Where a process was killed between the two renames of :func:`replace_folder`, the old folder gets its name back.
+
+    Several processes may call it, while none replaces the folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        with suppress(FileNotFoundError):
+            os.replace(_aside(path), path)
 
 
 def temporary_name(stem: str, suffix: str = "") -> str:
@@ -183,6 +211,10 @@ def write_manifest(folder: str | Path, key: dict[str, Any], **facts: Any) -> Non
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")
 
 
 def _remove(path: Path) -> None:

@@ -96,6 +96,25 @@ def test_a_loader_of_another_plan_refuses_the_state(renderer, options, named):
         loader(renderer, **options).load_state_dict(loader(renderer).state_dict())
 
 
+def test_the_same_steps_dealt_out_otherwise_go_on_where_one_ended(renderer):
+    """Two processes of two microbatches of one row, or one process of other shares: the rest of the epoch's rows."""
+    shares = {"batch_size": 1, "accumulate": 2, "ranks": 2}
+    begun = loader(renderer, **shares)
+    batches = iter(begun)
+    states = [(next(batches), begun.state_dict())[1] for _ in range(4)]  # step 1: two batches of this process
+    whole = ids(loader(renderer, batch_size=4))
+    for other in ({"batch_size": 4}, {"batch_size": 1, "accumulate": 4}, {"batch_size": 1, "ranks": 4}, shares):
+        resumed = loader(renderer, **other)
+        resumed.load_state_dict(states[1])
+        assert len(list(resumed)) == (len(whole) - 1) * other.get("accumulate", 1)
+    resumed = loader(renderer, batch_size=4)
+    resumed.load_state_dict(states[1])
+    assert ids(resumed) == whole[1:]
+    for state, options in ((states[0], {"batch_size": 4}), (states[1], {"batch_size": 5})):
+        with pytest.raises(UserError, match=r"data.batch_size: the checkpoint was made with 1, now it is \d"):
+            loader(renderer, **options).load_state_dict(state)
+
+
 def test_a_loader_of_other_pairs_refuses_the_state(renderer):
     state = loader(renderer).state_dict()
     for others in (

@@ -16,13 +16,15 @@ GIVEN = ("my_pairs.jsonl", "other/test.parquet", "data/pairs/", "meta-llama/", "
 
 
 def shown(file: str) -> list[list[str]]:
-    """The ``python -m ...`` commands of a document's code blocks, as argument lists without ``python -m``."""
+    """The ``... -m`` commands of a document's code blocks, as argument lists without python, torchrun or srun."""
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / file).read_text(), re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m ")]
+    words = [shlex.split(line) for line in lines if line.startswith(("python -m ", "torchrun ", "srun python -m "))]
+    return [command[command.index("-m") + 1 :] for command in words]
 
 
-COMMANDS = [(file, argv) for file in ("README.md", "docs/by-hand.md") for argv in shown(file)]
+FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md")
+COMMANDS = [(file, argv) for file in FILES for argv in shown(file)]
 
 
 class _Read(Exception):
@@ -74,7 +76,7 @@ def test_a_wrong_command_is_not_read(monkeypatch):
         assert not isinstance(error.value, _Parsed | _Read)
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/by-hand.md"])
+@pytest.mark.parametrize("file", FILES)
 def test_a_command_reads_what_was_given_or_made_before_and_writes_where_nothing_lies(file):
     made: list[str] = []
     for argv in shown(file):

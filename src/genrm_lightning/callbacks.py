@@ -5,7 +5,6 @@ Progress, checkpoints that are whole or absent, one curve whatever kills the fit
 
 from __future__ import annotations
 
-import pickle
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch.utils.tensorboard import FileWriter
 
 from data_tools.artifact import atomic_path, sweep
 from data_tools.errors import UserError
+from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
 from genrm_lightning.progress import Progress
 
 PREDICTIONS = "predictions.parquet"
@@ -153,15 +153,23 @@ class CheckpointFiles(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+        self,
+        path: str | Path,
+        map_location: Any = lambda storage, loc: storage,
+        weights_only: bool | None = None,
+        whole: bool = True,
     ) -> dict[str, Any]:
+        """Args: whole: of a folder of shards, put the tensors together; else only what is said of them is read."""
         try:
-            checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
-        except FileNotFoundError:
-            raise UserError(f"ckpt_path: {path}: no such file") from None
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"ckpt_path: {path}: not a readable checkpoint ({reason})") from None
+            if Path(path).is_dir():
+                checkpoint = (read_whole if whole else read_rest)(Path(path))
+            else:
+                checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
+        except FileNotFoundError as error:
+            missing = f" ({Path(error.filename).name} in it)" if Path(path).is_dir() else ""
+            raise UserError(f"ckpt_path: {path}: no such file{missing}") from None
+        except UNREADABLE as error:
+            raise unreadable(path, error) from None
         missing = [key for key in _PARTS if key not in checkpoint] if isinstance(checkpoint, dict) else _PARTS
         if missing:
             raise UserError(

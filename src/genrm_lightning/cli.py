@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from data_tools.artifact import put_back
 from data_tools.errors import UserError
 from genrm_lightning.backbone import PRECISION
 from genrm_lightning.callbacks import (
@@ -37,6 +38,7 @@ from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
 from genrm_lightning.quiet import no_loading_bars, quiet
+from genrm_lightning.strategy import FSDP2Strategy, is_sharded
 
 
 class Interrupted(Exception):
@@ -92,6 +94,8 @@ class GenRMCLI(LightningCLI):
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((root / CHECKPOINTS).resolve())
+        if isinstance(given.strategy, FSDP2Strategy):
+            given.strategy.check_precision(given.precision)
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         with contextlib.suppress(NotImplementedError):  # sharded strategies have files of their own
             if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -106,9 +110,11 @@ class GenRMCLI(LightningCLI):
         """
         given = self.config[self.config.subcommand]
         path = given.get("ckpt_path")
+        if path and self.config.subcommand == "fit":
+            put_back(Path(given.trainer.default_root_dir) / CHECKPOINTS / LAST if path == "last" else path)
         if path == "last" and self.config.subcommand != "fit":
             last = Path(given.trainer.default_root_dir) / CHECKPOINTS / LAST
-            if not last.is_file():
+            if not last.exists():
                 raise UserError(f"--ckpt_path: last: {last}: no such file; name a checkpoint, or leave the flag out")
             given.ckpt_path = str(last)
         elif path and path != "last" and not Path(path).exists():
@@ -142,9 +148,12 @@ class GenRMCLI(LightningCLI):
                 raise
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self.trainer.interrupted:
-            folder = Path(self.trainer.default_root_dir) / "judge"
+        if self.trainer.interrupted:
+            return
+        folder = Path(self.trainer.default_root_dir) / "judge"
+        if self.trainer.is_global_zero or is_sharded(self.model.policy):
             self.model.save(folder)
+        if self.trainer.is_global_zero:
             print(f"judge saved: {folder}")
 
 

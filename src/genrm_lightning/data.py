@@ -7,6 +7,7 @@ is :mod:`~genrm_lightning.batching`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -157,9 +158,17 @@ class TreeLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken.
 
+        The same steps may be dealt out otherwise (batch_size or batch_tokens, accumulate, ranks) where one has just
+        ended.
+
         Raises:
             UserError: the plan would be another one: some rows would come twice and others never; names what differs.
         """
+        shares = ("batch_size", "batch_tokens", "accumulate", "ranks")
+        sizes = [math.prod(plan.get(name) or 1 for name in shares) for plan in (state, self._plan)]
+        same_unit = (state.get("batch_tokens") is None) == (self.batch_tokens is None)
+        middle = state["batch"] % (state.get("accumulate") or 1)
+        same_steps = sizes[0] == sizes[1] and same_unit and not middle
         names = {
             "rows": ("data.train", " rows"),
             "batch_size": ("data.batch_size", ""),
@@ -169,18 +178,20 @@ class TreeLoader:
             "ranks": ("trainer.devices", " processes"),
         }
         for name, (key, unit) in names.items():
-            if state.get(name) != self._plan[name]:
+            if state.get(name) != self._plan[name] and not (name in shares and same_steps):
                 then, now = ("null" if plan.get(name) is None else plan[name] for plan in (state, self._plan))
+                others = ", or one whose steps are as large" if name in shares and not middle else ""
                 raise UserError(
                     f"{key}: the checkpoint was made with {then}{unit}, now it is {now}{unit}; resume with the config "
-                    "it was made with"
+                    f"it was made with{others}"
                 )
         if state.get("pairs") != self._plan["pairs"]:
             raise UserError(
                 "data.train: the checkpoint was made on other pairs, on these in another order, or on texts of other "
                 "lengths; resume with the file it was made with"
             )
-        self.epoch, self.next_batch, self.resumed = state["epoch"], state["batch"], True
+        batch = state["batch"] if middle else state["batch"] // state["accumulate"] * self.accumulate
+        self.epoch, self.next_batch, self.resumed = state["epoch"], batch, True
 
 
 class _Trees(L.LightningDataModule):

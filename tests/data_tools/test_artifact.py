@@ -1,4 +1,6 @@
 import os
+import shutil
+import signal
 
 import polars as pl
 import pytest
@@ -192,3 +194,35 @@ def test_digest(tmp_path):
     assert artifact.digest_of({"a": 1, "b": 2}) == artifact.digest_of({"b": 2, "a": 1}) != artifact.digest_of({"a": 1})
     with pytest.raises(UserError, match="no such file"):
         artifact.digest(tmp_path / "nope")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test dies in a fork")
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_folder_that_is_replaced_outlives_a_kill_between_any_two_steps(tmp_path, deaths):
+    """Killed right before its first rename, its second, and the removal of the old one."""
+    folder, new = tmp_path / "last", tmp_path / "new"
+    for made, text in ((folder, "old"), (new, "new")):
+        made.mkdir()
+        (made / "x").write_text(text)
+    child = os.fork()
+    if not child:
+        steps = iter(range(1, 4))
+
+        def dies(*arguments, **more):
+            if next(steps) == deaths:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return renames(*arguments)
+
+        renames, os.replace = os.replace, dies
+        shutil.rmtree = dies
+        artifact.replace_folder(new, folder)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert folder.exists() == (deaths != 2)
+    for _ in range(2):
+        artifact.put_back(folder)
+        assert (folder / "x").read_text() == ("new" if deaths == 3 else "old")
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    artifact.replace_folder(newer, folder)
+    assert list(folder.iterdir()) == [] and {p.name for p in tmp_path.iterdir()} <= {"last", "new"}

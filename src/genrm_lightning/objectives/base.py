@@ -20,10 +20,12 @@ from torchmetrics import Metric
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from genrm_lightning.backbone import BackboneSettings, context_of, load_policy, load_renderer, save_judge
+from genrm_lightning.checkpoints import follow_accumulation
 from genrm_lightning.finite import Watch
 from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
+from genrm_lightning.strategy import FSDP2Strategy, full, is_sharded, shard, trained_whole
 
 
 @dataclass
@@ -117,6 +119,13 @@ class Objective(L.LightningModule):
         if self.policy is None:  # Lightning may call this more than once
             self.policy = load_policy(self.backbone_settings, self.scores, self.needs_reference)
             self.policy.train()
+            if self.device_mesh is not None:
+                if not isinstance(self.trainer.strategy, FSDP2Strategy):
+                    raise UserError(
+                        "trainer.strategy: ModelParallelStrategy by itself would save frozen weights and split layers; "
+                        "set class_path: genrm_lightning.strategy.FSDP2Strategy"
+                    )
+                shard(self.policy, self.device_mesh["data_parallel"], self.trainer.precision)
 
     def forward(self, batch: PrefixBatch) -> Output:
         return self.policy(batch)
@@ -178,9 +187,21 @@ class Objective(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def save(self, folder: str | Path) -> None:
-        """Write the judge: weights or adapter, head, tokenizer, and what it needs to be read again."""
+        """Write the judge: weights or adapter, head, tokenizer, and what it needs to be read again.
+
+        Every process of a sharded fit calls it; the first one reads the backbone anew, puts the trained weights in
+        their place and writes.
+        """
+        policy = self.policy
+        if is_sharded(policy):
+            first = self.trainer.is_global_zero
+            trained = trained_whole(policy, keep=first)
+            if not first:
+                return
+            policy = load_policy(self.backbone_settings, self.scores)
+            policy.load_state_dict(trained, strict=False)
         facts = {"objective": type(self).__name__, "judge_prompt": self.judge_prompt}
-        save_judge(self.policy, self.renderer, folder, self.backbone_settings, **facts)
+        save_judge(policy, self.renderer, folder, self.backbone_settings, **facts)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.watch.weights(self.trainer, self.named_parameters())
@@ -188,7 +209,11 @@ class Objective(L.LightningModule):
         trained = {n for n, p in self.named_parameters() if p.requires_grad}
         frozen = {n for n, _ in self.named_parameters(remove_duplicate=False)} - trained
         checkpoint["state_dict"] = {n: v for n, v in checkpoint["state_dict"].items() if n not in frozen}
-        checkpoint["genrm"] = {"template_hash": self.renderer.template_hash, "backbone": asdict(self.backbone_settings)}
+        checkpoint["genrm"] = {
+            "template_hash": self.renderer.template_hash,
+            "backbone": asdict(self.backbone_settings),
+            "accumulate": self.trainer.accumulate_grad_batches,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = checkpoint.get("genrm", {}).get("template_hash")
@@ -205,6 +230,8 @@ class Objective(L.LightningModule):
                 "resume with the config it was made with"
             )
         self.strict_loading = False  # the frozen weights come from the backbone
+        if before := checkpoint["genrm"].get("accumulate"):  # the data module says whether the plan is the same
+            follow_accumulation(checkpoint["loops"], before, self.trainer.accumulate_grad_batches)
 
     def _refuse_other_backbone(self, stored: dict[str, Any]) -> None:
         """A checkpoint holds what was trained alone: on other frozen weights it would be another model, in silence."""
@@ -220,37 +247,29 @@ class Objective(L.LightningModule):
 
     def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
         loss, values = self.loss(batch, self(batch))
-        if not self.watch.loss(loss, batch.pair_ids) or not batch.weight:
+        if not self.watch.loss(loss, batch.pair_ids):
             return loss
         on_step = stage == "train/"
         if on_step:
+            if not batch.weight:
+                return loss
             self.observe(values)
-        self.log(
-            f"{stage}loss",
-            loss.detach(),
-            on_step=on_step,
-            on_epoch=not on_step,
-            prog_bar=True,
-            batch_size=len(batch.pair_ids),
-        )
+        # An epoch's means are over all processes; one that has no rows takes part in them with none.
+        when = {"on_step": on_step, "on_epoch": not on_step, "sync_dist": not on_step}
+        rows = len(batch.pair_ids) if batch.weight else 0
+        ranks = self.trainer.world_size  # Lightning takes the mean of the counts, in whole numbers
+        self.log(f"{stage}loss", loss.detach(), prog_bar=True, batch_size=rows * ranks, **when)
         for name, value in values.items():
-            value = value[~value.isnan()]
+            value = value[~value.isnan()] if rows else value[:0]
             of = len(value)
-            if not of:
+            if on_step and not of:
                 continue
             if name in metrics:
                 metrics[name](value)
                 value = metrics[name]
             else:
-                value = value.mean()
-            self.log(
-                f"{stage}{name}",
-                value,
-                on_step=on_step,
-                on_epoch=not on_step,
-                prog_bar=name == "accuracy",
-                batch_size=of,
-            )
+                value = value.mean() if of else value.new_zeros(())
+            self.log(f"{stage}{name}", value, prog_bar=name == "accuracy", batch_size=of * ranks, **when)
         return loss
 
 
@@ -285,7 +304,8 @@ def check_gradients(parameters: Iterable[tuple[str, nn.Parameter]], zero_is_wron
     for name, parameter in parameters:
         if not parameter.requires_grad:
             continue
-        norm = math.nan if parameter.grad is None else float(parameter.grad.detach().norm())
+        # Of all its shards.
+        norm = math.nan if parameter.grad is None else float(full(parameter.grad.detach().norm()))
         if not math.isfinite(norm) or (zero_is_wrong and norm == 0):
             found = "no" if parameter.grad is None else "a zero" if norm == 0 else "a non-finite"
             raise RuntimeError(f"{name} is to be trained but has {found} gradient")

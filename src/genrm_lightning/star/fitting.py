@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from data_tools.artifact import sweep, write_text
+from data_tools.artifact import put_back, sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.parsing import INTERRUPTED
 from genrm_lightning.star.settings import VARIANTS, StarSettings
@@ -116,7 +116,8 @@ def run_fit(config: Path, folder: Path) -> None:
     checkpoints = folder / "checkpoints"
     if not (folder / "judge").is_dir():  # written in one piece at the end of a fit
         command = [sys.executable, "-m", "genrm_lightning", "fit", "--config", str(config)]
-        if (checkpoints / "last.ckpt").is_file():
+        put_back(checkpoints / "last.ckpt")
+        if (checkpoints / "last.ckpt").exists():
             command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
         # Its stdout goes to our stderr: our stdout holds the table alone. It inherits the run folder's lock.
         done = subprocess.run(command, stdout=2, close_fds=False, preexec_fn=_die_with(os.getpid()), check=False)

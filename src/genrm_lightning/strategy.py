@@ -1,0 +1,175 @@
+"""Fully sharded training (FSDP2): which modules are sharded, and the strategy that saves and loads their shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from data_tools.artifact import put_back, replace_folder, sweep, temporary_name
+from data_tools.errors import UserError
+from genrm_lightning.callbacks import CheckpointFiles
+from genrm_lightning.checkpoints import by_name, read_moments, read_weights, write_sharded
+from genrm_lightning.policy import Policy
+
+_PRECISIONS = ("32-true", "bf16-mixed")
+_AS_LIGHTNING_HAS_THEM = {None: "32-true", 32: "32-true", "32": "32-true", "bf16": "bf16-mixed"}
+
+
+def shard(policy: Policy, mesh: DeviceMesh, precision: str) -> None:
+    """Shard a policy over the processes of a 1-D mesh: each decoder layer a unit, the rest another one.
+
+    Under bf16-mixed the layers are gathered in bfloat16 and their gradients reduced in float32; what passes between
+    them stays as it is without sharding. Embeddings, last norm and reward head are gathered in their own dtype.
+    """
+    low = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    layers = low if precision == "bf16-mixed" else MixedPrecisionPolicy()
+    for layer in policy.base.get_decoder().layers:
+        fully_shard(layer, mesh=mesh, mp_policy=layers)
+    fully_shard(policy, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    return isinstance(module, FSDPModule)
+
+
+def trained_whole(policy: Policy, keep: bool) -> dict[str, Tensor]:
+    """The trained weights of a sharded policy in full, in CPU memory. Every process calls it.
+
+    Args:
+        keep: whether this process wants them; others get nothing.
+    """
+    _reshard(policy)
+    found = {}
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
+            whole = parameter.detach().full_tensor()
+            if keep:
+                found[name] = whole.cpu()
+    return found
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Weights, gradients and optimizer state in shards, one a process, of all devices of all nodes.
+
+    A checkpoint is a folder that holds the trained weights alone; another number of processes may read it, one without
+    sharding too, and this reads the file of such a one. On several nodes it lies in a file system that all of them see.
+
+    Args:
+        process_group_backend: null: nccl on GPUs, gloo on CPUs.
+        timeout_minutes: how long a process waits for the others before it gives up.
+
+    Raises:
+        UserError: a ``timeout_minutes`` or trainer.precision that does not go with it.
+    """
+
+    def __init__(self, process_group_backend: str | None = None, timeout_minutes: float = 30.0) -> None:
+        if not 0 < timeout_minutes < math.inf:
+            raise UserError(f"FSDP2Strategy.timeout_minutes: {timeout_minutes} is not above 0")
+        super().__init__(
+            process_group_backend=process_group_backend,
+            timeout=timedelta(minutes=timeout_minutes),
+        )
+        self._folder: Path | None = None  # the checkpoint that is being restored, where it is sharded
+
+    @staticmethod
+    def check_precision(precision: Any) -> None:
+        """Raises UserError for what this cannot train in; names trainer.precision."""
+        if _AS_LIGHTNING_HAS_THEM.get(precision, precision) not in _PRECISIONS:
+            raise UserError(
+                f"trainer.precision: {precision} would round the trained weights themselves, or scale losses, which "
+                f"FSDP2Strategy does not; set {' or '.join(reversed(_PRECISIONS))}"
+            )
+
+    def setup_environment(self) -> None:
+        self.check_precision(self.precision_plugin.precision)
+        # Lightning's defaults: data parallel over nodes, tensor parallel within one.
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """This process' shards of what is trained; a tied vocabulary head is there once, as in named_parameters."""
+        _reshard(self.model)
+        found = get_model_state_dict(self.model, options=StateDictOptions(ignore_frozen_params=True, cpu_offload=True))
+        return {name: found[name] for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        path = Path(self.broadcast(str(filepath)))
+        temporary = path.with_name(self.broadcast(temporary_name(path.name)))
+        if self.is_global_zero:
+            put_back(path)
+            sweep(path.parent)
+            temporary.mkdir(parents=True)
+        self.barrier()
+        write_sharded(temporary, checkpoint, first=self.is_global_zero)
+        if self.is_global_zero:
+            replace_folder(temporary, path)
+        self.barrier()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """What is no tensor: the module's checks come before its weights are read."""
+        path = Path(self.broadcast(str(checkpoint_path)))
+        self._folder = path if path.is_dir() else None
+        return CheckpointFiles().load_checkpoint(path, whole=False)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        if self._folder is not None:
+            weights = {
+                name: p for name, p in get_model_state_dict(self.model).items() if name in checkpoint["state_dict"]
+            }
+            read_weights(self._folder, weights)
+        else:
+            weights = checkpoint["state_dict"]
+        options = StateDictOptions(strict=False, full_state_dict=self._folder is None)
+        set_model_state_dict(self.model, weights, options=options)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for number, (optimizer, stored) in enumerate(zip(self.optimizers, checkpoint["optimizer_states"], strict=True)):
+            if self._folder is not None:
+                state = get_optimizer_state_dict(self.model, optimizer)
+                read_moments(self._folder, number, state["state"])
+                state["param_groups"] = stored["param_groups"]
+            else:
+                state = by_name(stored, [names[p] for group in optimizer.param_groups for p in group["params"]])
+            options = StateDictOptions(full_state_dict=self._folder is None)
+            set_optimizer_state_dict(self.model, optimizer, state, options=options)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        _reshard(self.model)
+        return super().optimizer_state(optimizer)
+
+
+def full(value: Tensor) -> Tensor:
+    """A tensor that may be a sharded one's; every process calls it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _reshard(module: nn.Module) -> None:
+    # The root keeps its weights gathered from a forward to the next backward, which never comes after a validation.
+    for inner in module.modules():
+        if isinstance(inner, FSDPModule):
+            inner.reshard()
