@@ -39,12 +39,12 @@ def run(job: dict[str, Any], ranks: int = 1) -> None:
     """A fit, its judge, and what it says of the training rows.
 
     Args:
-        job: name, root, backbone, kind and way (tests/objectives/common.py), file, validation, batch_size, trainer,
-            ckpt (a checkpoint to go on from, or None).
+        job: name, root, backbone, kind, way and what else of the objective (tests/objectives/common.py), file,
+            validation, batch_size, trainer, ckpt (a checkpoint to go on from, or None).
     """
     L.seed_everything(0)
     folder = Path(job["root"]) / job["name"]
-    objective = make(job["kind"], Path(job["backbone"]), job["way"])
+    objective = make(job["kind"], Path(job["backbone"]), job["way"], **job["objective"])
     data = Tables(job["file"], job["validation"], job["file"], batch_size=job["batch_size"])
     sharded = {"strategy": FSDP2Strategy(), "devices": ranks} if ranks > 1 else {"plugins": [CheckpointFiles()]}
     steps, norms = Steps(), Norms()

@@ -34,6 +34,7 @@ FITS = {
     "genrm": ("genrm", "full", {}),
     "reward, adapters": ("bradley_terry", "lora, checkpointing", {}),
     "dpo, adapters": ("dpo", "lora", {}),
+    "dpo, live": ("dpo", "lora", {}),  # the reference is the base, its adapters switched off
     "reward, bf16": ("bradley_terry", "full", {"precision": "bf16-mixed"}),
 }
 RESUMED = ("genrm", "dpo, adapters")  # behind step 3: genrm's first epoch's end, dpo in mid-epoch
@@ -53,6 +54,7 @@ def fits(tiny_llama, tmp_path_factory) -> Path:
         *before, now = folder.split("-")
         return {
             "name": name, "root": str(root / folder), "backbone": str(tiny_llama), "kind": kind, "way": way,
+            "objective": {"reference": "live"} if "live" in name else {},
             "file": str(root / ("dpo.parquet" if kind == "dpo" else "pairs.parquet")),
             "validation": None if kind == "dpo" else str(root / "one-pair.parquet"),
             "batch_size": 8 if now == "one" else 2,
