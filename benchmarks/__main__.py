@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for case in cases:
             found["cases"].append(measure(case, backbone, given, Path(folder) / case.name))
             write_json(given.out, found)  # after each: a run that is stopped keeps what it has
-    Console().print(report.table(found["cases"], found["machine"]))
+    console = Console()
+    # Where no terminal says how wide it is, wide enough for a line a case.
+    (console if console.is_terminal else Console(width=120)).print(report.table(found["cases"], found["machine"]))
     print(f"raw numbers: {given.out}")
 
 
@@ -158,3 +160,5 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -105,7 +105,7 @@ def make_trainer(
     Args:
         kind: key of TRAINERS.
         lora: adapters; None trains every weight.
-        dtype: of the weights in memory; TRL keeps adapters in float32.
+        dtype: of the weights in memory. Adapters are float32 all the same; the reward head is of this type.
         settings: of the trainer's config.
     """
     cls, config = TRAINERS[kind]

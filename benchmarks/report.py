@@ -53,9 +53,9 @@ def table(cases: list[dict[str, Any]], machine: dict[str, Any]) -> Table:
         "the measured rate",
         box=SIMPLE,
     )
-    shown.add_column("case")
+    shown.add_column("case", no_wrap=True)
     for name in ("batch", "rows/s", "speed", "peak GiB", "above GiB", "memory", "floor"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for case in cases:
         found = case["summary"]
         speed = found["speed"]

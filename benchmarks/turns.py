@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,13 +127,15 @@ class Worker:
         return json.loads(line)
 
     def go(self) -> dict[str, Any]:
-        """Let it train for a round."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        """Let it train for a round. Raises UserError where it has died."""
+        with suppress(BrokenPipeError):  # there is no reply then, and a reason in the log
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
         return self.hear()
 
     def __exit__(self, *error: object) -> None:
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         if error[0] is not None:
             self.process.kill()
         self.process.wait()

@@ -16,7 +16,7 @@ from benchmarks import __main__ as command
 from benchmarks import machine
 from benchmarks.cases import Case, rows_of
 from benchmarks.report import summary
-from benchmarks.turns import SIDES
+from benchmarks.turns import SIDES, Job, Worker
 from benchmarks.worker import JUDGE_PROMPT, Watch
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, parse, render_prompt
@@ -39,7 +39,7 @@ def test_smoke(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "GENRM_PAIRS"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *flags, "--out", str(out)],
-        cwd=ROOT, env={**environment, "COLUMNS": "160"}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
@@ -79,6 +79,13 @@ def test_summary():
         "floor_s": 0.2,
         "of_floor": 0.8,
     }
+
+
+def test_a_worker_that_dies_says_why(tmp_path):
+    job = Job("trl", "dpo", "nowhere.parquet", "nowhere", "full", 2, 1, 1, 1, str(tmp_path))
+    with pytest.raises(UserError, match="trl: the process ended with 1 .*nowhere"), Worker(job) as worker:
+        worker.process.wait()
+        worker.go()
 
 
 # Rows
