@@ -163,9 +163,9 @@ def _judge_prompt(judge: str, given: str | None) -> str:
         UserError: ``given`` is another one, or the judge writes no verdicts.
     """
     info = {} if judge == "embedded" else judge_info(judge)
-    if info.get("objective") == "BradleyTerry":
+    if info.get("objective") in ("BradleyTerry", "PairRM"):
         raise UserError(
-            f"--judge: '{judge}' is a Bradley-Terry reward model, its verdicts mean nothing; "
+            f"--judge: '{judge}' is a reward model ({info['objective']}), its verdicts mean nothing; "
             "use: python -m genrm_lightning test, or predict"
         )
     trained = info.get("judge_prompt")

@@ -4,6 +4,16 @@ from genrm_lightning.objectives.base import Objective, OptimizerSettings
 from genrm_lightning.objectives.bradley_terry import BradleyTerry
 from genrm_lightning.objectives.dpo import RationaleDPO
 from genrm_lightning.objectives.genrm import GenRM, STaRSFT
+from genrm_lightning.objectives.pairrm import PairRM
 from genrm_lightning.objectives.rationalizer import Rationalizer
 
-__all__ = ["BradleyTerry", "GenRM", "Objective", "OptimizerSettings", "RationaleDPO", "Rationalizer", "STaRSFT"]
+__all__ = [
+    "BradleyTerry",
+    "GenRM",
+    "Objective",
+    "OptimizerSettings",
+    "PairRM",
+    "RationaleDPO",
+    "Rationalizer",
+    "STaRSFT",
+]
