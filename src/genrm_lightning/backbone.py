@@ -5,6 +5,10 @@ Settings, loading and saving; the forward is in :mod:`~genrm_lightning.policy`.
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +16,14 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from data_tools.artifact import atomic_folder, write_json
 from data_tools.errors import UserError
@@ -62,7 +72,8 @@ class BackboneSettings:
     """Which model, and what of it is trained.
 
     Attributes:
-        name: "embedded", a hub id, or a folder: a HF model or a judge that this project saved.
+        name: "embedded", a hub id, or a folder: a HF causal LM, a judge that this project saved, or for a reward model
+            a HF sequence classifier, whose head is then gone on with.
         lora: adapters; null trains the model's own weights. A judge folder with an adapter goes on with that adapter.
         train_layers: without adapters, train only this many decoder layers, from the top; null trains every weight.
             The embeddings are then frozen too: on a CPU their dense gradient costs as much as all layers together.
@@ -98,13 +109,7 @@ def context_of(name: str) -> int | None:
     folder = resolve(name)
     info = judge_info(folder)
     folder = resolve(info["base"]) if info.get("adapter") else folder
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
-        ) from None
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(_config(folder), "max_position_embeddings", None)
 
 
 def load_renderer(name: str) -> Renderer:
@@ -138,7 +143,8 @@ def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
     adapters = bool(info.get("adapter")) or settings.lora is not None
     frozen = getattr(torch, settings.dtype)
     # Under adapters nothing of the base is trained: it need never lie in memory in float32.
-    lm = _load_lm(resolve(info["base"]) if info.get("adapter") else folder, frozen if adapters else torch.float32)
+    base = resolve(info["base"]) if info.get("adapter") else folder
+    lm, head = _load_lm(base, frozen if adapters else torch.float32, scores)
     if settings.gradient_checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
     if info.get("adapter"):
@@ -153,14 +159,14 @@ def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
             )
         lm.requires_grad_(False)
         layers[-settings.train_layers :].requires_grad_(True)
-    vocabulary = lm.get_output_embeddings().weight
-    if scores and vocabulary is not lm.get_input_embeddings().weight:
+    vocabulary = lm.get_output_embeddings()
+    if scores and vocabulary is not None and vocabulary.weight is not lm.get_input_embeddings().weight:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
     for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
         parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
     policy = Policy(lm, scores)
-    if scores and (Path(folder) / HEAD_FILE).is_file():
-        policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
+    if scores:
+        _load_head(policy, folder, None if info.get("adapter") else head)
     return policy
 
 
@@ -170,17 +176,23 @@ def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
     info = judge_info(folder)
     if info.get("adapter"):
         # Merge in float32: a bf16 sum would round a small update away.
-        lm = _with_adapter(_load_lm(resolve(info["base"]), torch.float32), folder).merge_and_unload()
-        lm = lm.to(dtype)
+        lm, _ = _load_lm(resolve(info["base"]), torch.float32, scores)
+        lm, head = _with_adapter(lm, folder).merge_and_unload().to(dtype), None
     else:
-        lm = _load_lm(folder, dtype)
+        lm, head = _load_lm(folder, dtype, scores)
     policy = Policy(lm, scores)
-    if scores:
-        path = Path(folder) / HEAD_FILE
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; '{folder}' holds no reward model")
-        policy.head.load_state_dict(load_file(path))
+    if scores and not _load_head(policy, folder, head):
+        raise UserError(f"{Path(folder) / HEAD_FILE}: no such file; '{folder}' holds no reward model")
     return policy.eval().requires_grad_(False)
+
+
+def scores_of(name: str) -> int:
+    """Outputs of the reward head that a judge folder or a sequence classifier holds; 0: it holds none."""
+    folder = resolve(name)
+    head = _head_file(folder)
+    if head is not None:
+        return len(head)
+    return 0 if judge_info(folder).get("adapter") else _classes(_config(folder))
 
 
 def save_judge(
@@ -246,26 +258,135 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
         ) from None
 
 
-def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
-    try:
-        lm = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True
+def _load_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> tuple[PreTrainedModel, Tensor | None]:
+    """The causal LM of a hub id or folder; for a reward model also the head, (scores, H), of a classifier there.
+
+    Nothing is ever initialised at random: a reward model's LM has no vocabulary head where its files have none.
+    """
+    config = _config(folder)
+    classes = _classes(config) if scores else 0
+    if classes not in (0, scores):
+        raise UserError(
+            f"backbone.name: '{folder}' is a sequence classifier of {classes} labels, this objective's reward head has "
+            f"{scores}; take one of {scores}, or a causal LM, which gets a new head"
         )
+    try:
+        with _unreported():
+            model, found = (_classifier_class(config) if classes else AutoModelForCausalLM).from_pretrained(
+                folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True,
+                output_loading_info=True,
+            )  # fmt: skip
+        lm = _causal(model) if classes else model
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
         ) from None
+    missing = set(found["missing_keys"])
+    vocabulary = lm.get_output_embeddings()
+    if scores and vocabulary is not None and missing == {n for n, p in lm.named_parameters() if p is vocabulary.weight}:
+        lm.set_output_embeddings(vocabulary := None)
+    elif missing:
+        raise UserError(
+            f"backbone.name: the files of '{folder}' hold no {min(missing)}; take a model that has every weight"
+            + (", or the causal LM that this classifier was made from" if _classes(config) and not classes else "")
+        )
+    if unused := set(found["unexpected_keys"]) - {"score.weight", "lm_head.weight"}:
+        warnings.warn(f"'{folder}' holds {len(unused)} weights that are not used, {min(unused)} among them", stacklevel=2)
     if _slides(lm.config):
         raise UserError(
             f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
         )
     changed = [key for key in _LOGIT_KEYS if getattr(lm.config, key, None) not in (None, 1, 1.0)]
-    if changed or lm.get_output_embeddings().bias is not None:
+    if changed or getattr(vocabulary, "bias", None) is not None:
         raise UserError(
             f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); "
             "take a Llama-like model"
         )
-    return lm
+    if not classes:
+        return lm, None
+    if getattr(model.score, "bias", None) is not None:
+        raise UserError(f"backbone.name: the reward head of '{folder}' has a bias; take a model whose head is a matrix")
+    return lm, model.score.weight.detach()
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Without transformers' table of missing and unused weights: :func:`_load_lm` says in one line what is wrong."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
+def _config(folder: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
+        ) from None
+
+
+def _classes(config: PreTrainedConfig) -> int:
+    """How many labels a sequence classifier has; 0 for any other model."""
+    return config.num_labels if any("ForSequenceClassification" in a for a in config.architectures or ()) else 0
+
+
+def _classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The family's sequence classifier, its head kept in float32 whatever the dtype of the rest."""
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ValueError(f"transformers has no sequence classifier of kind {config.model_type}")
+    known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    exact = {*(known._keep_in_fp32_modules_strict or ()), "score"}
+    return type(known.__name__, (known,), {"_keep_in_fp32_modules_strict": exact})
+
+
+def _causal(classifier: PreTrainedModel) -> PreTrainedModel:
+    """A sequence classifier's decoder as a causal LM: with the tied vocabulary head, or without any."""
+    with torch.device("meta"):
+        lm = AutoModelForCausalLM.from_config(classifier.config)
+    setattr(lm, lm.base_model_prefix, classifier.base_model)
+    lm.config = classifier.config
+    if classifier.config.tie_word_embeddings:
+        lm.tie_weights()
+    else:
+        lm.set_output_embeddings(None)
+    return lm.eval()
+
+
+def _head_file(folder: str) -> Tensor | None:
+    """The weight in a judge folder's head file, (scores, H); None where there is no such file."""
+    path = Path(folder) / HEAD_FILE
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["weight"]
+    except (SafetensorError, KeyError) as error:
+        raise UserError(
+            f"{path}: not a reward head ({_first_line(error)}); restore the judge folder as it was saved"
+        ) from None
+
+
+def _load_head(policy: Policy, folder: str, weight: Tensor | None) -> bool:
+    """Give the policy the head of its folder's file, else ``weight``; False where there is neither."""
+    stored = _head_file(folder)
+    weight = weight if stored is None else stored
+    if weight is None:
+        return False
+    if weight.shape != policy.head.weight.shape:
+        wanted = tuple(policy.head.weight.shape)
+        raise UserError(
+            f"backbone.name: the reward head in '{folder}' is {tuple(weight.shape)}, this objective's is {wanted}; "
+            "take a judge of the same objective, or the model it was made from"
+        )
+    policy.head.weight.data.copy_(weight)
+    return True
 
 
 def _slides(config: PreTrainedConfig) -> bool:
