@@ -147,11 +147,8 @@ def test_a_reward_model_gives_no_verdicts(tmp_path, capsys, tiny_llama, pairs, o
     argv = ["evaluate", "--judge", str(judge), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path / "out")]
     assert main(argv) == 2
     said = capsys.readouterr().err
-    assert (
-        f"a reward model ({objective})" in said
-        and "python -m genrm_lightning test" in said
-        and not (tmp_path / "out").exists()
-    )
+    assert f"a reward model ({objective})" in said and "python -m genrm_lightning test" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pair_id_twice_is_found_before_anything_is_drawn(tmp_path, capsys, tiny_llama, pairs):

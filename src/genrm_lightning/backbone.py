@@ -291,7 +291,9 @@ def _load_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> tuple[PreTrain
             + (", or the causal LM that this classifier was made from" if _classes(config) and not classes else "")
         )
     if unused := set(found["unexpected_keys"]) - {"score.weight", "lm_head.weight"}:
-        warnings.warn(f"'{folder}' holds {len(unused)} weights that are not used, {min(unused)} among them", stacklevel=2)
+        warnings.warn(
+            f"'{folder}' holds {len(unused)} weights that are not used, {min(unused)} among them", stacklevel=2
+        )
     if _slides(lm.config):
         raise UserError(
             f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate."""
+"""The commands beside LightningCLI's: star, sample, score, evaluate, export."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
+        "export": _export,
     }
     if argv[0] not in commands:
         raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *commands))}")
@@ -136,6 +137,23 @@ def _score(argv: list[str]) -> None:
     with Progress("score", len(table), "examples") as progress:
         write_table(score_examples(table, arguments.reference, fit, progress.advance), arguments.out, EXAMPLE)
     print(f"{len(table)} examples: {arguments.out}")
+
+
+def _export(argv: list[str]) -> None:
+    parser = _parser("export", "A judge -> one plain Hugging Face folder, adapters merged.")
+    parser.add_argument("--judge", type=str, required=True, help="judge folder")
+    parser.add_argument("--out", type=str, required=True, help="folder to write")
+    parser.add_argument("--dtype", type=str, default="float32", choices=("float32", "bfloat16"))
+    arguments = parser.parse_args(argv)
+
+    import torch
+
+    from genrm_lightning.export import export_judge
+    from genrm_lightning.quiet import no_loading_bars
+
+    no_loading_bars()
+    model = export_judge(arguments.judge, arguments.out, getattr(torch, arguments.dtype))
+    print(f"{type(model).__name__}: {arguments.out}")
 
 
 def _common(parser: ArgumentParser, default: SamplingSettings) -> None:

@@ -130,7 +130,8 @@ torch.manual_seed(7)
 said = []
 for folder in sys.argv[1:]:
     with torch.no_grad():
-        said.append(load_judge(folder, torch.float32, scores=2)(batch_of(make("pairrm", folder), preferences(3))).rewards)
+        judge = load_judge(folder, torch.float32, scores=2)
+        said.append(judge(batch_of(make("pairrm", folder), preferences(3))).rewards)
 print(json.dumps([rewards.tolist() for rewards in said]))
 """
 

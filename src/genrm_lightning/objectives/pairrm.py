@@ -27,9 +27,9 @@ class PairRM(Objective):
     both, and the loss is the mean of theirs: position says nothing of the label. As in its inference, a response's
     score is the mean over both orders, and the verdict the sign of their difference.
 
-    On a causal backbone the conversation is the prefix. Its two branches are the orders, (y_w, y_l) and (y_l, y_w), each
-    in the frame of ``data_tools.judging.render_pair`` as an assistant's turn; the head on a branch's last state gives
-    the scores of the response shown first and of the one shown second.
+    On a causal backbone the conversation is the prefix. Its branches are the two orders, (y_w, y_l) and (y_l, y_w),
+    each in the frame of ``data_tools.judging.render_pair`` as an assistant's turn; the head on a branch's last state
+    gives the scores of the response shown first and of the one shown second.
 
     Args:
         label_smoothing: probability that a label is flipped.
