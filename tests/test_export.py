@@ -316,7 +316,10 @@ def test_a_head_that_does_not_fit_is_one_line(classifiers, tiny_llama, tmp_path)
     with pytest.raises(UserError, match="head.safetensors: not a reward head"):
         load_policy(BackboneSettings(str(judge)), 2)
     cut = shutil.copytree(classifiers["tied"], tmp_path / "cut")
-    weights = load_file(cut / "model.safetensors")
+    weights = load_file(cut / "model.safetensors") | {"score.bias": torch.ones(1)}
+    save_file(weights, cut / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="the reward head of '.*' is not one matrix without a bias"):
+        load_policy(BackboneSettings(str(cut)), 1)
     del weights["score.weight"]
     save_file(weights, cut / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match="the files of '.*' hold no score.weight"):

@@ -5,10 +5,6 @@ Settings, loading and saving; the forward is in :mod:`~genrm_lightning.policy`.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,26 +13,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from data_tools.artifact import atomic_folder, write_json
 from data_tools.errors import UserError
-from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.policy import Policy
+from genrm_lightning.pretrained import classes_of, config_of, first_line, load_lm
 from genrm_lightning.rendering import Renderer, load_tokenizer
 
 HEAD_FILE = "head.safetensors"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
-# Config keys by which some families change the logits behind the vocabulary head; this forward would miss it.
-_LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 @dataclass
@@ -109,7 +97,7 @@ def context_of(name: str) -> int | None:
     folder = resolve(name)
     info = judge_info(folder)
     folder = resolve(info["base"]) if info.get("adapter") else folder
-    return getattr(_config(folder), "max_position_embeddings", None)
+    return getattr(config_of(folder), "max_position_embeddings", None)
 
 
 def load_renderer(name: str) -> Renderer:
@@ -144,7 +132,7 @@ def load_policy(settings: BackboneSettings, scores: int = 0) -> Policy:
     frozen = getattr(torch, settings.dtype)
     # Under adapters nothing of the base is trained: it need never lie in memory in float32.
     base = resolve(info["base"]) if info.get("adapter") else folder
-    lm, head = _load_lm(base, frozen if adapters else torch.float32, scores)
+    lm, head = load_lm(base, frozen if adapters else torch.float32, scores)
     if settings.gradient_checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
     if info.get("adapter"):
@@ -176,10 +164,10 @@ def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
     info = judge_info(folder)
     if info.get("adapter"):
         # Merge in float32: a bf16 sum would round a small update away.
-        lm, _ = _load_lm(resolve(info["base"]), torch.float32, scores)
+        lm, _ = load_lm(resolve(info["base"]), torch.float32, scores)
         lm, head = _with_adapter(lm, folder).merge_and_unload().to(dtype), None
     else:
-        lm, head = _load_lm(folder, dtype, scores)
+        lm, head = load_lm(folder, dtype, scores)
     policy = Policy(lm, scores)
     if scores and not _load_head(policy, folder, head):
         raise UserError(f"{Path(folder) / HEAD_FILE}: no such file; '{folder}' holds no reward model")
@@ -192,7 +180,7 @@ def scores_of(name: str) -> int:
     head = _head_file(folder)
     if head is not None:
         return len(head)
-    return 0 if judge_info(folder).get("adapter") else _classes(_config(folder))
+    return 0 if judge_info(folder).get("adapter") else classes_of(config_of(folder))
 
 
 def save_judge(
@@ -240,7 +228,7 @@ def _add_adapter(lm: PreTrainedModel, lora: LoraSettings, folder: str) -> nn.Mod
         return get_peft_model(lm, config)
     except ValueError as error:
         raise UserError(
-            f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({_first_line(error)}); "
+            f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({first_line(error)}); "
             "name linear layers such as q_proj, or say: all-linear"
         ) from None
 
@@ -253,113 +241,9 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
         return PeftModel.from_pretrained(lm, folder, is_trainable=is_trainable)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"backbone.name: the adapter in '{folder}' does not fit its base ({_first_line(error)}); "
+            f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
             "restore the judge folder as it was saved"
         ) from None
-
-
-def _load_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> tuple[PreTrainedModel, Tensor | None]:
-    """The causal LM of a hub id or folder; for a reward model also the head, (scores, H), of a classifier there.
-
-    Nothing is ever initialised at random: a reward model's LM has no vocabulary head where its files have none.
-    """
-    config = _config(folder)
-    classes = _classes(config) if scores else 0
-    if classes not in (0, scores):
-        raise UserError(
-            f"backbone.name: '{folder}' is a sequence classifier of {classes} labels, this objective's reward head has "
-            f"{scores}; take one of {scores}, or a causal LM, which gets a new head"
-        )
-    try:
-        with _unreported():
-            model, found = (_classifier_class(config) if classes else AutoModelForCausalLM).from_pretrained(
-                folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True,
-                output_loading_info=True,
-            )  # fmt: skip
-        lm = _causal(model) if classes else model
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
-        ) from None
-    missing = set(found["missing_keys"])
-    vocabulary = lm.get_output_embeddings()
-    if scores and vocabulary is not None and missing == {n for n, p in lm.named_parameters() if p is vocabulary.weight}:
-        lm.set_output_embeddings(vocabulary := None)
-    elif missing:
-        raise UserError(
-            f"backbone.name: the files of '{folder}' hold no {min(missing)}; take a model that has every weight"
-            + (", or the causal LM that this classifier was made from" if _classes(config) and not classes else "")
-        )
-    if unused := set(found["unexpected_keys"]) - {"score.weight", "lm_head.weight"}:
-        warnings.warn(
-            f"'{folder}' holds {len(unused)} weights that are not used, {min(unused)} among them", stacklevel=2
-        )
-    if _slides(lm.config):
-        raise UserError(
-            f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
-        )
-    changed = [key for key in _LOGIT_KEYS if getattr(lm.config, key, None) not in (None, 1, 1.0)]
-    if changed or getattr(vocabulary, "bias", None) is not None:
-        raise UserError(
-            f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); "
-            "take a Llama-like model"
-        )
-    if not classes:
-        return lm, None
-    if getattr(model.score, "bias", None) is not None:
-        raise UserError(f"backbone.name: the reward head of '{folder}' has a bias; take a model whose head is a matrix")
-    return lm, model.score.weight.detach()
-
-
-@contextmanager
-def _unreported() -> Iterator[None]:
-    """Without transformers' table of missing and unused weights: :func:`_load_lm` says in one line what is wrong."""
-
-    def other(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)
-
-
-def _config(folder: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
-        ) from None
-
-
-def _classes(config: PreTrainedConfig) -> int:
-    """How many labels a sequence classifier has; 0 for any other model."""
-    return config.num_labels if any("ForSequenceClassification" in a for a in config.architectures or ()) else 0
-
-
-def _classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The family's sequence classifier, its head kept in float32 whatever the dtype of the rest."""
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ValueError(f"transformers has no sequence classifier of kind {config.model_type}")
-    known = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    exact = {*(known._keep_in_fp32_modules_strict or ()), "score"}
-    return type(known.__name__, (known,), {"_keep_in_fp32_modules_strict": exact})
-
-
-def _causal(classifier: PreTrainedModel) -> PreTrainedModel:
-    """A sequence classifier's decoder as a causal LM: with the tied vocabulary head, or without any."""
-    with torch.device("meta"):
-        lm = AutoModelForCausalLM.from_config(classifier.config)
-    setattr(lm, lm.base_model_prefix, classifier.base_model)
-    lm.config = classifier.config
-    if classifier.config.tie_word_embeddings:
-        lm.tie_weights()
-    else:
-        lm.set_output_embeddings(None)
-    return lm.eval()
 
 
 def _head_file(folder: str) -> Tensor | None:
@@ -371,7 +255,7 @@ def _head_file(folder: str) -> Tensor | None:
         return load_file(path)["weight"]
     except (SafetensorError, KeyError) as error:
         raise UserError(
-            f"{path}: not a reward head ({_first_line(error)}); restore the judge folder as it was saved"
+            f"{path}: not a reward head ({first_line(error)}); restore the judge folder as it was saved"
         ) from None
 
 
@@ -389,22 +273,3 @@ def _load_head(policy: Policy, folder: str, weight: Tensor | None) -> bool:
         )
     policy.head.weight.data.copy_(weight)
     return True
-
-
-def _slides(config: PreTrainedConfig) -> bool:
-    """Whether a layer looks back less far than the context; the tree mask knows no window.
-
-    A family without ``layer_types`` (Mistral) slides in every layer.
-    """
-    window = getattr(config, "sliding_window", None)
-    if not window or getattr(config, "use_sliding_window", None) is False:
-        return False
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and "sliding_attention" not in kinds:
-        return False
-    return window < (getattr(config, "max_position_embeddings", None) or float("inf"))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
