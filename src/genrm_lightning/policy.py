@@ -55,8 +55,10 @@ class Policy(nn.Module):
                 f"attention '{self.base.config._attn_implementation}' takes no tree mask; set {attention.NAME} or sdpa"
             )
         states, where = self._states(batch)
-        head = self.base.get_output_embeddings().weight
-        logps = token_logps(states[where[batch.rows, batch.cols]], head, batch.targets)
+        logps = states.new_zeros(0, dtype=torch.float32)
+        if len(batch.targets):  # a reward model looks at no token, and may have no vocabulary head (pretrained.py)
+            head = self.base.get_output_embeddings().weight
+            logps = token_logps(states[where[batch.rows, batch.cols]], head, batch.targets)
         if self.head is None:
             return Output(logps, None)
         last = states[where[batch.last_rows, batch.last_cols]].float()
