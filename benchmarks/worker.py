@@ -16,11 +16,11 @@ from torch import nn
 
 from benchmarks import machine
 from benchmarks.cases import JUDGE_PROMPT
-from benchmarks.floor import useful_flops
 from benchmarks.turns import Job, Turns
 from data_tools.artifact import read_table, write_table
 from data_tools.schema import EXAMPLE
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, resolve
+from genrm_lightning.cost import Shape, Work, flops
 from genrm_lightning.data import Tables
 from genrm_lightning.objectives import BradleyTerry, GenRM, Objective, OptimizerSettings, RationaleDPO, STaRSFT
 from genrm_lightning.prefix import PrefixBatch
@@ -95,7 +95,7 @@ class _TakesTurns(L.Callback):
             **self.watch.facts(trainer.optimizers[0], self.baseline),
             "losses": self.losses,
             "tokens_per_row": sum(map(len, trees)) / len(trees),
-            "flops_per_row": useful_flops(module.policy, trees) / len(trees),
+            "flops_per_row": flops(Shape.of(module.policy), Work.of_trees(trees)).useful / len(trees),
         }
 
 

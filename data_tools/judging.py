@@ -149,16 +149,24 @@ def render_prompt(
         told: the right verdict, for the post-rationalization model only; never for training or evaluation.
     """
     prompt = prompt_named(template)
-    blocks = [
-        _block("Conversation", _shown(conversation)),
-        _block("Response A", defuse(response_a)),
-        _block("Response B", defuse(response_b)),
-    ]
     question = prompt.question if told is None else hint(template, told)
-    return [
-        {"role": "system", "content": prompt.system},
-        {"role": "user", "content": "\n\n".join([*blocks, question])},
-    ]
+    blocks = [_block("Conversation", _shown(conversation)), render_pair(response_a, response_b), question]
+    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": "\n\n".join(blocks)}]
+
+
+def render_pair(response_a: str, response_b: str) -> str:
+    """Both responses in their frames: a part of the judge prompt, and alone what a cross-encoder reads.
+
+    >>> print(render_pair("a fox", "the sky"))
+    [Response A]
+    a fox
+    [End of Response A]
+    <BLANKLINE>
+    [Response B]
+    the sky
+    [End of Response B]
+    """
+    return "\n\n".join(_block(f"Response {x}", defuse(y)) for x, y in (("A", response_a), ("B", response_b)))
 
 
 def conversation_of(prompt: list[dict[str, str]]) -> list[dict[str, str]] | None:

@@ -17,7 +17,7 @@ from genrm_lightning.cli import parse
 from genrm_lightning.objectives import GenRM
 from tests.tiny_star import scalars, write_yaml
 
-PAIRS = ("BradleyTerry", "GenRM")
+SCORES = {"BradleyTerry": 1, "PairRM": 2, "GenRM": 0}  # of the reward head
 
 
 def run(command, folder, backbone, *flags, objective="GenRM", data=None, **trainer):
@@ -39,7 +39,7 @@ def embedded(**more):
     return {"class_path": "genrm_lightning.data.EmbeddedPairs", "init_args": arguments}
 
 
-@pytest.mark.parametrize("objective", PAIRS)
+@pytest.mark.parametrize("objective", SCORES)
 def test_fit_validate_test_predict(tmp_path, capfd, tiny_llama, objective):
     out = tmp_path / "out"
     assert run("fit", out, tiny_llama, objective=objective, max_epochs=2) == 0
@@ -50,9 +50,9 @@ def test_fit_validate_test_predict(tmp_path, capfd, tiny_llama, objective):
     assert len(lines) == 1 and lines[0].startswith("fit: ") and "steps/s" in lines[0], said.err
     assert (out / "config.yaml").is_file() and (out / "checkpoints/last.ckpt").is_file()
     assert judge_info(out / "judge")["objective"] == objective
-    load_judge(str(out / "judge"), torch.float32, scores=int(objective == "BradleyTerry"))
+    load_judge(str(out / "judge"), torch.float32, scores=SCORES[objective])
     curves = scalars(next((out / "tensorboard").glob("version_*")))
-    steps = (12 if objective == "BradleyTerry" else 24) // 4 * 2
+    steps = (12 if SCORES[objective] else 24) // 4 * 2
     assert [step for step, _ in curves["train/loss"]] == list(range(steps))
     assert {"train/accuracy", "val/loss", "val/accuracy"} <= curves.keys()
 
@@ -70,10 +70,10 @@ def test_fit_validate_test_predict(tmp_path, capfd, tiny_llama, objective):
         assert "predictions" in capfd.readouterr().out
         tables.append(pl.read_parquet(tmp_path / name / "predictions.parquet"))
     assert tables[0].equals(tables[1])
-    trees = 1 if objective == "BradleyTerry" else 2
+    trees = 1 if SCORES[objective] else 2
     assert tables[0]["pair_id"].to_list() == [f"verifiable-0-test-{i}" for i in range(5) for _ in range(trees)]
     assert tables[0]["tree"].to_list() == list(range(trees)) * 5
-    assert {"accuracy"} <= set(tables[0].columns)
+    assert {"accuracy", "margin"} <= set(tables[0].columns) or objective == "GenRM"
 
 
 def test_a_fit_goes_on_from_its_checkpoint(tmp_path, capfd, tiny_llama):
@@ -225,7 +225,7 @@ def test_a_fit_on_tables_without_validation(tmp_path, capfd, tiny_llama):
     assert capfd.readouterr().err == "error: data.validation: no file given\n"
 
 
-@pytest.mark.parametrize("objective", PAIRS)
+@pytest.mark.parametrize("objective", SCORES)
 def test_real_pairs(tmp_path, capfd, tiny_llama, pairs_folder, objective):
     raw = pairs_folder / "hh_helpful.jsonl.gz"
     argv = ["ingest", str(raw), "--out", str(tmp_path / "data"), "--rows", "24", "--max-chars", "600", "--redo"]

@@ -143,12 +143,14 @@ def test_the_prompt_of_a_model_that_is_no_judge(tiny_llama):
     assert _judge_prompt(str(tiny_llama), "brief") == "brief"
 
 
-def test_a_reward_model_gives_no_verdicts(tmp_path, capsys, tiny_llama, pairs):
-    judge = judged(tmp_path / "judge", tiny_llama, objective="BradleyTerry", judge_prompt="mt_bench")
+@pytest.mark.parametrize("objective", ["BradleyTerry", "PairRM"])
+def test_a_reward_model_gives_no_verdicts(tmp_path, capsys, tiny_llama, pairs, objective):
+    judge = judged(tmp_path / "judge", tiny_llama, objective=objective, judge_prompt="mt_bench")
     argv = ["evaluate", "--judge", str(judge), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path / "out")]
     assert main(argv) == 2
     said = capsys.readouterr().err
-    assert "Bradley-Terry" in said and "python -m genrm_lightning test" in said and not (tmp_path / "out").exists()
+    assert f"a reward model ({objective})" in said and "python -m genrm_lightning test" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pair_id_twice_is_found_before_anything_is_drawn(tmp_path, capsys, tiny_llama, pairs):

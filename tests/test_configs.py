@@ -172,7 +172,7 @@ def test_a_misspelt_command_line(capsys, argv):
     assert argv[-2 if len(argv) > 2 and argv[1] != "--config" else -1].lstrip("-") in fails(capsys, *argv)
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["star"], ["sample"], ["score"], ["evaluate"]])
+@pytest.mark.parametrize("command", [[], ["fit"], ["star"], ["sample"], ["score"], ["evaluate"], ["export"]])
 def test_help(capsys, command):
     assert main([*command, "--help"]) == 0
     said = capsys.readouterr().out

@@ -18,6 +18,7 @@ train and use one model (LightningCLI; --config FILE may be given several times,
   test       the same on the test part
   predict    what it says of each test pair, in <trainer.default_root_dir>/predictions.parquet
   plan       what a fit takes, before weights are loaded: parameters, tokens, FLOPs, memory, time
+  export     a judge as a plain Hugging Face folder: reward models as sequence classifiers, others as causal LMs
 
 judge and improve by its own reasoning (STaR):
   star       sample, select, fit, evaluate, N times; a second call goes on where the first stopped

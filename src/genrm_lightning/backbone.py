@@ -12,22 +12,20 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from data_tools.artifact import atomic_folder, write_json
 from data_tools.errors import UserError
-from genrm_lightning import attention
 from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.policy import Policy
+from genrm_lightning.pretrained import classes_of, config_of, empty_lm, first_line, load_lm
 from genrm_lightning.reference import add_copy
 from genrm_lightning.rendering import Renderer, load_tokenizer
 
 HEAD_FILE = "head.safetensors"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
-# Config keys by which some families change the logits behind the vocabulary head; this forward would miss it.
-_LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 @dataclass
@@ -63,7 +61,8 @@ class BackboneSettings:
     """Which model, and what of it is trained.
 
     Attributes:
-        name: "embedded", a hub id, or a folder: a HF model or a judge that this project saved.
+        name: "embedded", a hub id, or a folder: a HF causal LM, a judge that this project saved, or for a reward model
+            a HF sequence classifier, whose head is then gone on with.
         lora: adapters; null trains the model's own weights. A judge folder with an adapter goes on with that adapter.
         train_layers: without adapters, train only this many decoder layers, from the top; null trains every weight.
             The embeddings are then frozen too: on a CPU their dense gradient costs as much as all layers together.
@@ -99,7 +98,7 @@ def context_of(name: str) -> int | None:
     folder = resolve(name)
     info = judge_info(folder)
     folder = resolve(info["base"]) if info.get("adapter") else folder
-    return getattr(_config(folder), "max_position_embeddings", None)
+    return getattr(config_of(folder), "max_position_embeddings", None)
 
 
 def load_renderer(name: str) -> Renderer:
@@ -141,7 +140,8 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
     adapters = bool(info.get("adapter")) or settings.lora is not None
     frozen = getattr(torch, settings.dtype)
     # Under adapters nothing of the base is trained: it need never lie in memory in float32.
-    lm = _load_lm(resolve(info["base"]) if info.get("adapter") else folder, frozen if adapters else torch.float32)
+    base = resolve(info["base"]) if info.get("adapter") else folder
+    lm, head = load_lm(base, frozen if adapters else torch.float32, scores)
     if settings.gradient_checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
     if info.get("adapter"):
@@ -153,8 +153,8 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
         add_copy(lm, folder)
     policy = Policy(lm, scores)
     policy.has_reference = adapters and (reference or not info.get("adapter"))
-    if scores and (Path(folder) / HEAD_FILE).is_file():
-        policy.head.load_state_dict(load_file(Path(folder) / HEAD_FILE))
+    if scores:
+        _load_head(policy, folder, None if info.get("adapter") else head)
     return policy
 
 
@@ -175,13 +175,7 @@ def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "met
     adapters = bool(info.get("adapter")) or settings.lora is not None
     dtype = getattr(torch, settings.dtype) if adapters else torch.float32
     with torch.device(device):
-        try:
-            lm = AutoModelForCausalLM.from_config(
-                _config(source), dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
-            )
-        except ValueError as error:
-            raise UserError(f"backbone.name: '{source}' is no causal LM ({_first_line(error)})") from None
-        _refuse_unlike_llama(lm, source)
+        lm = empty_lm(source, dtype, scores)
         if settings.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         if info.get("adapter"):
@@ -202,8 +196,8 @@ def _as_trained(lm: nn.Module, settings: BackboneSettings, folder: str, scores: 
             )
         lm.requires_grad_(False)
         layers[-settings.train_layers :].requires_grad_(True)
-    vocabulary = lm.get_output_embeddings().weight
-    if scores and vocabulary is not lm.get_input_embeddings().weight:
+    vocabulary = lm.get_output_embeddings()
+    if scores and vocabulary is not None and vocabulary.weight is not lm.get_input_embeddings().weight:
         vocabulary.requires_grad_(False)  # a reward model looks at no token: an untied head would get no gradient
     frozen = getattr(torch, settings.dtype)
     for parameter in lm.parameters():  # a tied weight is one parameter; buffers stay as their module made them
@@ -217,17 +211,23 @@ def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
     info = judge_info(folder)
     if info.get("adapter"):
         # Merge in float32: a bf16 sum would round a small update away.
-        lm = _with_adapter(_load_lm(resolve(info["base"]), torch.float32), folder).merge_and_unload()
-        lm = lm.to(dtype)
+        lm, _ = load_lm(resolve(info["base"]), torch.float32, scores)
+        lm, head = _with_adapter(lm, folder).merge_and_unload().to(dtype), None
     else:
-        lm = _load_lm(folder, dtype)
+        lm, head = load_lm(folder, dtype, scores)
     policy = Policy(lm, scores)
-    if scores:
-        path = Path(folder) / HEAD_FILE
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; '{folder}' holds no reward model")
-        policy.head.load_state_dict(load_file(path))
+    if scores and not _load_head(policy, folder, head):
+        raise UserError(f"{Path(folder) / HEAD_FILE}: no such file; '{folder}' holds no reward model")
     return policy.eval().requires_grad_(False)
+
+
+def scores_of(name: str) -> int:
+    """Outputs of the reward head that a judge folder or a sequence classifier holds; 0: it holds none."""
+    folder = resolve(name)
+    head = _head_file(folder)
+    if head is not None:
+        return len(head)
+    return 0 if judge_info(folder).get("adapter") else classes_of(config_of(folder))
 
 
 def save_judge(
@@ -276,7 +276,7 @@ def _add_adapter(lm: PreTrainedModel, lora: LoraSettings, folder: str) -> nn.Mod
         return get_peft_model(lm, config)
     except ValueError as error:
         raise UserError(
-            f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({_first_line(error)}); "
+            f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({first_line(error)}); "
             "name linear layers such as q_proj, or say: all-linear"
         ) from None
 
@@ -289,7 +289,7 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
         return PeftModel.from_pretrained(lm, folder, is_trainable=is_trainable)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"backbone.name: the adapter in '{folder}' does not fit its base ({_first_line(error)}); "
+            f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
             "restore the judge folder as it was saved"
         ) from None
 
@@ -304,60 +304,35 @@ def _empty_adapter(lm: PreTrainedModel, folder: str) -> nn.Module:
         return get_peft_model(lm, config)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"backbone.name: the adapter in '{folder}' does not fit its base ({_first_line(error)}); "
+            f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
             "restore the judge folder as it was saved"
         ) from None
 
 
-def _config(folder: str) -> PreTrainedConfig:
+def _head_file(folder: str) -> Tensor | None:
+    """The weight in a judge folder's head file, (scores, H); None where there is no such file."""
+    path = Path(folder) / HEAD_FILE
+    if not path.is_file():
+        return None
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        return load_file(path)["weight"]
+    except (SafetensorError, KeyError) as error:
         raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
+            f"{path}: not a reward head ({first_line(error)}); restore the judge folder as it was saved"
         ) from None
 
 
-def _load_lm(folder: str, dtype: torch.dtype) -> PreTrainedModel:
-    try:
-        lm = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False, use_safetensors=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"backbone.name: no model in '{folder}' ({_first_line(error)}); give a hub id or a HF folder"
-        ) from None
-    _refuse_unlike_llama(lm, folder)
-    return lm
-
-
-def _refuse_unlike_llama(lm: PreTrainedModel, folder: str) -> None:
-    if _slides(lm.config):
-        raise UserError(
-            f"backbone.name: '{folder}' uses sliding-window attention; take a Llama-like model with full attention"
-        )
-    changed = [key for key in _LOGIT_KEYS if getattr(lm.config, key, None) not in (None, 1, 1.0)]
-    if changed or lm.get_output_embeddings().bias is not None:
-        raise UserError(
-            f"backbone.name: the vocabulary head of '{folder}' is not a plain matrix ({', '.join(changed) or 'bias'}); "
-            "take a Llama-like model"
-        )
-
-
-def _slides(config: PreTrainedConfig) -> bool:
-    """Whether a layer looks back less far than the context; the tree mask knows no window.
-
-    A family without ``layer_types`` (Mistral) slides in every layer.
-    """
-    window = getattr(config, "sliding_window", None)
-    if not window or getattr(config, "use_sliding_window", None) is False:
+def _load_head(policy: Policy, folder: str, weight: Tensor | None) -> bool:
+    """Give the policy the head of its folder's file, else ``weight``; False where there is neither."""
+    stored = _head_file(folder)
+    weight = weight if stored is None else stored
+    if weight is None:
         return False
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and "sliding_attention" not in kinds:
-        return False
-    return window < (getattr(config, "max_position_embeddings", None) or float("inf"))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if weight.shape != policy.head.weight.shape:
+        wanted = tuple(policy.head.weight.shape)
+        raise UserError(
+            f"backbone.name: the reward head in '{folder}' is {tuple(weight.shape)}, this objective's is {wanted}; "
+            "take a judge of the same objective, or the model it was made from"
+        )
+    policy.head.weight.data.copy_(weight)
+    return True

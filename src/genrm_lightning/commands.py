@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, plan."""
+"""The commands beside LightningCLI's: star, sample, score, evaluate, plan, export."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         "score": _score,
         "evaluate": _evaluate,
         "plan": _plan,
+        "export": _export,
     }
     if argv[0] not in commands:
         raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *commands))}")
@@ -175,6 +176,23 @@ def _plan(argv: list[str]) -> None:
         show(found, Console())
 
 
+def _export(argv: list[str]) -> None:
+    parser = _parser("export", "A judge -> one plain Hugging Face folder, adapters merged.")
+    parser.add_argument("--judge", type=str, required=True, help="judge folder")
+    parser.add_argument("--out", type=str, required=True, help="folder to write")
+    parser.add_argument("--dtype", type=str, default="float32", choices=("float32", "bfloat16"))
+    arguments = parser.parse_args(argv)
+
+    import torch
+
+    from genrm_lightning.export import export_judge
+    from genrm_lightning.quiet import no_loading_bars
+
+    no_loading_bars()
+    model = export_judge(arguments.judge, arguments.out, getattr(torch, arguments.dtype))
+    print(f"{type(model).__name__}: {arguments.out}")
+
+
 def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument(
         "--judge_prompt", type=str | None, default=None,
@@ -200,9 +218,9 @@ def _judge_prompt(judge: str, given: str | None) -> str:
         UserError: ``given`` is another one, or the judge writes no verdicts.
     """
     info = {} if judge == "embedded" else judge_info(judge)
-    if info.get("objective") == "BradleyTerry":
+    if info.get("objective") in ("BradleyTerry", "PairRM"):
         raise UserError(
-            f"--judge: '{judge}' is a Bradley-Terry reward model, its verdicts mean nothing; "
+            f"--judge: '{judge}' is a reward model ({info['objective']}), its verdicts mean nothing; "
             "use: python -m genrm_lightning test, or predict"
         )
     trained = info.get("judge_prompt")

@@ -168,7 +168,8 @@ class Shape:
         """
         base, config = policy.base, policy.base.config
         decoder = base.get_decoder()
-        embeddings, vocabulary = base.get_input_embeddings().weight, base.get_output_embeddings().weight
+        embeddings, vocabulary = base.get_input_embeddings().weight, base.get_output_embeddings()
+        vocabulary = embeddings if vocabulary is None else vocabulary.weight  # a reward model may have none
         counted: dict[str, list] = {
             "embeddings": [embeddings],
             "decoder layers": [],

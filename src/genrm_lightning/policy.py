@@ -83,7 +83,9 @@ class Policy(nn.Module):
             )
         states, where = self._states(batch)
         looked = states[where[batch.rows, batch.cols]]
-        output = Output(token_logps(looked, self.base.get_output_embeddings().weight, batch.targets))
+        output = Output(states.new_zeros(0, dtype=torch.float32))
+        if len(looked):  # a reward model looks at no token, and may have no vocabulary head (pretrained.py)
+            output = Output(token_logps(looked, self.base.get_output_embeddings().weight, batch.targets))
         if teaching is not None:
             output = output._replace(divergence=self._divergence(batch, looked, teaching))
         if self.head is None:

@@ -21,6 +21,7 @@ from genrm_lightning.prefix import Branch, Role
 
 # Llama 3's template prints the day of the run; this is the day it falls back to.
 _DATE = datetime(2024, 7, 26)
+DATE_STRING = _DATE.strftime("%d %b %Y")
 _SLOT = re.compile("\ue000([0-9]+)\ue001")  # private-use characters: where a content goes in the rendered frame
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 # Roles stand in the frame, whose special tokens are read as such: only these may come out of data.
@@ -100,6 +101,11 @@ class Renderer:
             *self.letter_ids.values(),
         ]
         return blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
+
+    @property
+    def template(self) -> str:
+        """The chat template, its clock stopped: transformers gives templates no functions but its own."""
+        return _CLOCK.sub(_stopped, self.tokenizer.get_chat_template())
 
     def text(self, text: str) -> list[int]:
         """Ids of plain text: no special token is read out of it, none is added."""
@@ -188,11 +194,10 @@ class Renderer:
             try:
                 self._frames[roles] = self.tokenizer.apply_chat_template(
                     slots,
-                    # transformers gives templates no functions but its own: the clock is stopped in their text.
-                    chat_template=_CLOCK.sub(_stopped, self.tokenizer.get_chat_template()),
+                    chat_template=self.template,
                     tokenize=False,
                     add_generation_prompt=True,
-                    date_string=_DATE.strftime("%d %b %Y"),
+                    date_string=DATE_STRING,
                 )
             except Exception as error:  # a template may refuse roles in any way it likes
                 raise UserError(f"the chat template refuses a conversation of {', '.join(roles)}: {error}") from None

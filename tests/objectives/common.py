@@ -16,6 +16,7 @@ from genrm_lightning.objectives import (
     Objective,
     OnPolicyRationalizer,
     OptimizerSettings,
+    PairRM,
     RationaleDPO,
     Rationalizer,
     STaRSFT,
@@ -34,6 +35,7 @@ WAYS = {
 # Class, its arguments, and what its last loss must be below: near the least it can be.
 KINDS = {
     "bradley_terry": (BradleyTerry, {"center": 0.001}, 0.05),
+    "pairrm": (PairRM, {}, 0.05),
     "genrm": (GenRM, {"judge_prompt": "brief"}, 0.1),
     "star_sft": (STaRSFT, {"judge_prompt": "brief"}, 0.1),
     "dpo": (RationaleDPO, {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1}, 0.1),
@@ -66,7 +68,7 @@ def files(tiny_llama, tmp_path_factory) -> dict[str, str]:
     tables = {"pairs": preferences(8), "four": preferences(4), "examples": scored}
     for name, table in tables.items():
         write_table(table, folder / f"{name}.parquet", EXAMPLE if name == "examples" else table.schema)
-    name = {"bradley_terry": "pairs", "genrm": "four"}
+    name = {"bradley_terry": "pairs", "pairrm": "pairs", "genrm": "four"}
     return {kind: str(folder / f"{name.get(kind, 'examples')}.parquet") for kind in KINDS}
 
 

@@ -5,6 +5,7 @@ from genrm_lightning.objectives.bradley_terry import BradleyTerry
 from genrm_lightning.objectives.dpo import RationaleDPO
 from genrm_lightning.objectives.genrm import GenRM, STaRSFT
 from genrm_lightning.objectives.on_policy import OnPolicyRationalizer
+from genrm_lightning.objectives.pairrm import PairRM
 from genrm_lightning.objectives.rationalizer import Rationalizer
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Objective",
     "OnPolicyRationalizer",
     "OptimizerSettings",
+    "PairRM",
     "RationaleDPO",
     "Rationalizer",
     "STaRSFT",

@@ -1,0 +1,136 @@
+"""A judge as a plain Hugging Face folder that needs nothing of this package.
+
+A reward model (Bradley-Terry, PairRM) becomes a sequence classifier whose logits are its raw scores, any other judge a
+causal LM. How a reward model is called::
+
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    conversations = [prompt + [{"role": "assistant", "content": response}] for response in responses]
+    batch = tokenizer.apply_chat_template(conversations, padding=True, return_tensors="pt", return_dict=True)
+    rewards = model(**batch).logits.squeeze(-1)
+
+Most chat templates write something behind a turn's end token (ChatML a line break), while these heads were trained on
+the end token. So the exported template ends a conversation whose last turn is the assistant's, without
+``add_generation_prompt``, as the renderer does: content, end token, nothing more. Contents are stripped, and the clock
+is stopped. What stands in a text as a control token is read as one, unless ``apply_chat_template`` is told
+``sanitize_control_tokens=True``.
+
+PairRM reads ``data_tools.judging.render_pair(y1, y2)`` as the response and gives two logits; the mean over both orders
+is what it says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from data_tools.artifact import atomic_folder, write_json
+from data_tools.errors import UserError
+from genrm_lightning.backbone import load_judge, load_renderer, resolve, scores_of
+from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
+from genrm_lightning.policy import Policy
+from genrm_lightning.rendering import DATE_STRING, Renderer
+
+# Jinja around a model's template. Its blocks leave no white space behind in transformers' environment (trim_blocks).
+_BEFORE = """\
+{%- set date_string = __DATE__ -%}
+{%- set turns = namespace(list=[]) -%}
+{%- for message in messages -%}
+{%- set turns.list = turns.list + [{'role': message['role'], 'content': message['content'] | trim}] -%}
+{%- endfor -%}
+{%- set scored = turns.list and turns.list[-1]['role'] == 'assistant' and not add_generation_prompt -%}
+{%- set messages = turns.list[:-1] if scored else turns.list -%}
+{%- set add_generation_prompt = add_generation_prompt or scored %}
+"""
+_AFTER = "{% if scored %}{{ turns.list[-1]['content'] + __END__ }}{% endif %}"
+_PROBES = (
+    [("system", "Be brief. "), ("user", "1 + 1?\n"), ("assistant", "2"), ("user", "So\n\n?"), ("assistant", " 3.\n")],
+    [("user", "Name an animal."), ("assistant", "a fox")],
+)  # fmt: skip
+
+
+def export_judge(judge: str, out: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Write the model of a judge folder into one folder: adapters merged in float32, safetensors, tokenizer.
+
+    Args:
+        judge: a judge folder, or any model that is a backbone.
+        out: the folder to write; it appears whole.
+        dtype: of the weights.
+
+    Returns:
+        The model as it was written.
+
+    Raises:
+        UserError: ``out`` holds something already, the judge cannot be read, or a reward model's family has no
+            sequence classifier or its tokenizer reads a whole conversation otherwise than its parts.
+    """
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise UserError(f"--out: {out} holds something already; name a new folder")
+    renderer = load_renderer(judge)
+    scores = scores_of(judge)
+    template = scoring_template(renderer) if scores else renderer.template
+    if scores:
+        _check_rendering(renderer, template, judge)
+    policy = load_judge(judge, dtype, scores)
+    model = _classifier(policy, judge).to(dtype) if scores else policy.lm
+    model.config.pad_token_id = renderer.pad_id
+    if not scores and model.generation_config is not None:
+        model.generation_config.pad_token_id = renderer.pad_id
+    info = judge_info(resolve(judge))
+    facts = {key: info[key] for key in ("objective", "judge_prompt") if key in info}
+    with atomic_folder(out) as temporary:
+        model.save_pretrained(temporary)
+        renderer.tokenizer.chat_template = template
+        renderer.tokenizer.save_pretrained(temporary)
+        write_json(temporary / JUDGE_FILE, {"adapter": False, "template_hash": renderer.template_hash, **facts})
+    return model
+
+
+def scoring_template(renderer: Renderer) -> str:
+    """The tokenizer's chat template such that a conversation with its response ends as :meth:`Renderer.response`."""
+    before = _BEFORE.replace("__DATE__", json.dumps(DATE_STRING))
+    after = _AFTER.replace("__END__", json.dumps(renderer.tokenizer.eos_token))
+    template = renderer.template
+    # Exported once before: another frame around the frame would take its variables away.
+    return template if template.startswith(before) else before + template.removesuffix("\n") + after
+
+
+def _check_rendering(renderer: Renderer, template: str, judge: str) -> None:
+    """What plain transformers would feed the model is what this package trained it on.
+
+    Raises:
+        UserError: the tokenizer joins the template's frame and the contents (SentencePiece ones do).
+    """
+    for probe in _PROBES:
+        messages = [{"role": role, "content": content} for role, content in probe]
+        try:
+            expected = renderer.prompt(messages[:-1]) + renderer.response(messages[-1]["content"])
+        except UserError:  # a template without system turns
+            continue
+        if renderer.tokenizer.apply_chat_template(messages, chat_template=template, return_dict=False) != expected:
+            raise UserError(
+                f"--judge: the tokenizer of '{judge}' reads a conversation otherwise than the parts it was trained on, "
+                "so a plain classifier would score other tokens; score with: python -m genrm_lightning predict"
+            )
+
+
+def _classifier(policy: Policy, judge: str) -> PreTrainedModel:
+    """The family's sequence classifier around the policy's decoder, with its reward head."""
+    config = policy.base.config
+    config.num_labels = policy.head.out_features
+    try:
+        with torch.device("meta"):
+            classifier = AutoModelForSequenceClassification.from_config(config)
+    except ValueError:
+        raise UserError(
+            f"--judge: transformers has no sequence classifier for '{judge}' ({config.model_type})"
+        ) from None
+    if not isinstance(getattr(classifier, "score", None), nn.Linear) or classifier.score.bias is not None:
+        raise UserError(f"--judge: the sequence classifier of {config.model_type} has no plain reward head")
+    setattr(classifier, classifier.base_model_prefix, policy.base.base_model)
+    classifier.score.weight = policy.head.weight
+    return classifier.eval()
