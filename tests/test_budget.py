@@ -15,7 +15,7 @@ from genrm_lightning.backbone import BackboneSettings, load_renderer
 from genrm_lightning.budget import MARK, Limits, fit_rows, least, shorten
 from genrm_lightning.data import Tables
 from genrm_lightning.judgments import fitting, requests
-from genrm_lightning.objectives import BradleyTerry, GenRM, RationaleDPO, STaRSFT
+from genrm_lightning.objectives import BradleyTerry, GenRM, RationaleDPO, Rationalizer, STaRSFT
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.scoring import score_examples
 from tests.objectives.common import fit_config
@@ -161,6 +161,21 @@ def test_a_table_with_long_conversations(tiny_llama, tmp_path, capsys, kind, ren
     assert all(len(texts) == 1 for texts in shown.values()), "both orders are shortened alike"
     if kind != "BradleyTerry":
         assert max(len(tree) for tree in trees) > most - 50, "as much of the talk as fits"
+
+
+def test_a_tree_with_a_told_branch(tiny_llama, tmp_path, capsys, renderer):
+    """The prompt that tells the answer is the longest way through a Rationalizer's tree; its hint stays."""
+    table = long_examples(6, 2)
+    write_table(table, tmp_path / "t.parquet", EXAMPLE)
+    objective = Rationalizer(BackboneSettings(str(tiny_llama), lora=None), judge_prompt="brief", told_weight=1.0)
+    most = max(len(tree) for tree in objective.trees(table, renderer) if tree.pair_id == "pair-5") + 120
+    trees = fitted_trees(objective, Tables(str(tmp_path / "t.parquet"), max_tokens=most), tmp_path)
+    assert f"4 of 12 rows shortened, 0 dropped (data.max_tokens is {most}" in capsys.readouterr().err
+    for tree in trees:
+        assert len(tree) <= most and len(tree.branches) == 2
+        told = renderer.decode(tree.prefix + tree.branches[-1].ids)
+        assert (MARK in told) == (tree.pair_id in ("pair-0", "pair-1"))
+        assert sum(hint("brief", letter) in told for letter in (Verdict.A, Verdict.B)) == 1
 
 
 def test_drop_and_error(tiny_llama, tmp_path, capsys, renderer):

@@ -115,6 +115,21 @@ def test_the_same_steps_dealt_out_otherwise_go_on_where_one_ended(renderer):
             loader(renderer, **options).load_state_dict(state)
 
 
+def test_steps_of_tokens_dealt_out_otherwise_go_on_where_one_ended(renderer):
+    """65 tokens in four steps of 22; rows and tokens are never the same steps."""
+    tokens = {"batch_size": None, "batch_tokens": 11, "accumulate": 2}
+    begun = loader(renderer, **tokens)
+    batches = iter(begun)
+    states = [(next(batches), begun.state_dict())[1] for _ in range(3)]
+    whole = {"batch_size": None, "batch_tokens": 22}
+    resumed = loader(renderer, **whole)
+    resumed.load_state_dict(states[1])
+    assert ids(resumed) == ids(loader(renderer, **whole))[1:]
+    for state, options in ((states[2], whole), (states[1], {"batch_size": 22}), (states[1], whole | {"ranks": 2})):
+        with pytest.raises(UserError, match=r"data.batch_\w+: the checkpoint was made with (null|11), now it is"):
+            loader(renderer, **options).load_state_dict(state)
+
+
 def test_a_loader_of_other_pairs_refuses_the_state(renderer):
     state = loader(renderer).state_dict()
     for others in (
