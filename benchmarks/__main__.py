@@ -74,7 +74,7 @@ def measure(case: Case, backbone: str, given: argparse.Namespace, folder: Path) 
                 if number:  # the first one warms up
                     raw[side]["seconds"].append(seconds)
                 raw[side] |= reply
-            rates.append(machine.matmul_rate(config.hidden_size, config.intermediate_size))
+            rates.append(machine.feed_forward_rate(config.hidden_size, config.intermediate_size))
             progress.advance(1)
     measured = {
         "name": case.name, "kind": case.kind, "data": origin, "length": case.length, "train": given.train,

@@ -40,7 +40,7 @@ def describe(threads: int) -> dict[str, Any]:
     }
 
 
-def matmul_rate(hidden: int, width: int, tokens: int = 1024, seconds: float = 0.3) -> float:
+def feed_forward_rate(hidden: int, width: int, tokens: int = 1024, seconds: float = 0.3) -> float:
     """FLOP/s of bf16 products of a model's feed-forward shapes, up and down: the best of five runs.
 
     Args:

@@ -163,7 +163,7 @@ def test_the_machine_is_described_without_names():
         "cpu", "flags", "cores", "threads", "memory_gib", "system", "python", *machine._PACKAGES,
     }  # fmt: skip
     assert found["system"] == f"{os.uname().sysname} {os.uname().machine}"  # not its nodename
-    assert machine.matmul_rate(64, 128, tokens=64, seconds=0.01) > 1e6
+    assert machine.feed_forward_rate(64, 128, tokens=64, seconds=0.01) > 1e6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak can be forgotten on Linux alone")
