@@ -32,6 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 def main(argv: Sequence[str] | None = None) -> None:
     given = _flags(argv)
     os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(given.threads)  # the matmul rate is measured here
     quiet()
     no_loading_bars()
     cases = _chosen(given)

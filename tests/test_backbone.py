@@ -105,7 +105,7 @@ def test_a_judge_goes_on_where_it_stopped(judges, way):
 
 def test_a_judge_with_an_adapter_goes_on_with_it(judges, tiny_llama, tmp_path):
     folder, expected = judges["lora"]
-    for choice in ({"lora": None}, {"lora": LoraSettings(rank=16)}, {"train_layers": 1}):
+    for choice in ({"lora": None}, {"lora": LoraSettings(rank=16)}):
         policy = load_policy(settings(folder, **choice), scores=1)
         assert says(policy, load_renderer(str(folder))) == pytest.approx(expected, abs=1e-5)
         trained = [n for n, p in policy.named_parameters() if p.requires_grad]
@@ -306,3 +306,18 @@ def test_settings_of_a_judge_are_kept_beside_it(judges, tiny_llama):
         "dtype": "float32",
         "gradient_checkpointing": False,
     }
+
+
+def test_positions_keep_their_precision_in_a_merged_judge(judges):
+    """A bf16 judge rounds weights; its rotary frequencies stay float32, as in a judge that was not merged."""
+    for way in ("lora", "full"):
+        base = load_judge(str(judges[way][0]), torch.bfloat16, scores=1).base
+        assert base.dtype == torch.bfloat16
+        assert base.get_decoder().rotary_emb.inv_freq.dtype == torch.float32, way
+
+
+def test_what_an_adapter_cannot_train_is_refused(judges, tiny_llama):
+    with pytest.raises(UserError, match="backbone.train_layers: .* is a judge with an adapter"):
+        load_policy(BackboneSettings(str(judges["lora"][0]), lora=None, train_layers=1))
+    with pytest.raises(UserError, match="backbone.lora.targets: the vocabulary head takes no adapter"):
+        load_policy(settings(tiny_llama, lora=LoraSettings(targets=["q_proj", "lm_head"])))

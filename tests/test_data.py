@@ -381,3 +381,11 @@ def test_the_embedded_pairs_are_pairs(tiny_llama, tmp_path):
     trainer = make_trainer(tmp_path, steps, limit_train_batches=2, limit_val_batches=1)
     trainer.fit(BradleyTerry(settings), EmbeddedPairs(rows=20, test_rows=10, batch_size=2))
     assert [len(pairs) for pairs, _ in steps.seen] == [2, 2]
+
+
+def test_a_loader_state_of_before_accumulation_was_kept(renderer):
+    """It does not say accumulate; one microbatch a step is what it was."""
+    made = loader(renderer)
+    old = {name: value for name, value in made.state_dict().items() if name not in ("accumulate", "batch_tokens")}
+    made.load_state_dict({**old, "epoch": 1, "batch": 2})
+    assert (made.epoch, made.next_batch) == (1, 2)

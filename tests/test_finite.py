@@ -83,8 +83,8 @@ def test_a_poisoned_weight_stops_the_fit_and_the_last_checkpoint_is_good(tmp_pat
     assert before, "a step before it"
     assert (done.returncode, done.stderr) == (
         2,
-        f"error: the loss is nan at pairs pair-{POISONED}; stopped after step {before}: lower "
-        f"optimizer.learning_rate or leave these pairs out, and go on with the same command and --ckpt_path {last}\n",
+        f"error: the loss is nan at pairs pair-{POISONED}; stopped after step {before} (the last good checkpoint: "
+        f"{last}): begin anew with a lower optimizer.learning_rate, or without these pairs\n",
     )
     assert not (tmp_path / "out/judge").exists()
     checkpoint = torch.load(last, weights_only=True)

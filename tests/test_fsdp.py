@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
@@ -189,6 +190,28 @@ def test_a_folder_of_shards_runs_no_code_and_is_whole(fits, tmp_path):
     (folder / "__1_0.distcp").write_bytes(b"half")
     refused("not a readable checkpoint")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_index_changes_no_class(fits, tmp_path):
+    folder = tmp_path / "sly"
+    shutil.copytree(fits / "two/genrm/checkpoints/step=3.ckpt", folder)
+    # BUILD on a class: TensorStorageMetadata.owned = "yes"
+    (folder / ".metadata").write_bytes(
+        b"ctorch.distributed.checkpoint.metadata\nTensorStorageMetadata\n(N}S'owned'\nS'yes'\nstb."
+    )
+    with pytest.raises(UserError, match="it would change a class"):
+        CheckpointFiles().load_checkpoint(folder)
+    assert not hasattr(TensorStorageMetadata, "owned")
+
+
+def test_one_process_writes_where_several_did(fits, tmp_path):
+    """A file takes the place of a folder of shards, the other way round likewise."""
+    folder = tmp_path / "last.ckpt"
+    shutil.copytree(fits / "two/genrm/checkpoints/step=3.ckpt", folder)
+    whole = CheckpointFiles().load_checkpoint(folder)
+    CheckpointFiles().save_checkpoint(whole, folder)
+    assert folder.is_file() and [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert CheckpointFiles().load_checkpoint(folder)["global_step"] == 3
 
 
 def test_a_precision_that_rounds_weights_is_refused(tmp_path, capsys, tiny_llama):

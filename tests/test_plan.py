@@ -49,6 +49,21 @@ def bytes_of(tensors):
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
+def peak_of(fit) -> int:
+    """Bytes that torch held at most, as its profiler saw it; which has been seen to miss a whole fit."""
+    for _ in range(3):
+        with profile(profile_memory=True) as profiled:
+            fit()
+        now = peak = 0
+        events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            now += event.nbytes()
+            peak = max(peak, now)
+        if len(events) > 1000:
+            break
+    return peak
+
+
 @pytest.mark.parametrize(
     ("kind", "way"),
     [("genrm", "full"), ("bradley_terry", "layers"), ("dpo", "lora"), ("dpo, direct", "lora, checkpointing")],
@@ -79,13 +94,9 @@ def test_a_plan_and_its_fit(tmp_path, files, tiny_llama, kind, way):
     assert memory["gradients"] == bytes_of(trained), "float32, like what is trained"
     assert 1 <= counter.get_total_flops() * seen.tokens / seen.positions / found["flops"]["total"] < 1.3
 
-    with profile(profile_memory=True) as profiled:
-        make_trainer(tmp_path, **options).fit(make(kind, tiny_llama, way), Tables(files[kind], batch_size=3))
-    now = peak = 0
-    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
+    peak = peak_of(
+        lambda: make_trainer(tmp_path, **options).fit(make(kind, tiny_llama, way), Tables(files[kind], batch_size=3))
+    )
     assert 0.66 < peak / memory["total"] < 1.15
 
 

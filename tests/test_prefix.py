@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_tools.errors import UserError
 from genrm_lightning import attention
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy
 from genrm_lightning.policy import Output, Policy
@@ -233,3 +234,8 @@ def test_tree_mask_properties():
     others = ~torch.eye(12, dtype=torch.bool)
     assert not (mask & others & (segments == -1)[:, None, :]).any()  # nothing sees padding
     assert not (mask & (segments == 0)[:, :, None] & (segments > 0)[:, None, :]).any()  # the prefix sees no branch
+
+
+def test_a_tree_without_a_prefix_is_refused():
+    with pytest.raises(UserError, match="pair p: its prompt has no tokens"):
+        collate([Tree("p", [], [Branch([7], [VERDICT])])], PAD, LETTERS)

@@ -7,7 +7,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 # Adapters hold tensors and JSON alone, and peft has no such switch.
-_NO_CODE = {"PeftModel"}
+_NO_CODE = {"PeftConfig", "PeftModel"}
 
 
 def calls(source: str) -> list[ast.Call]:

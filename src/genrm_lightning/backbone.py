@@ -187,8 +187,12 @@ def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "met
 
 def _as_trained(lm: nn.Module, settings: BackboneSettings, folder: str, scores: int) -> nn.Module:
     """Freeze what is not trained, and give every weight its dtype."""
-    base = lm.get_base_model() if hasattr(lm, "get_base_model") else lm
-    if base is lm and settings.train_layers is not None:
+    adapted = hasattr(lm, "get_base_model")
+    if adapted and settings.train_layers is not None:
+        raise UserError(
+            f"backbone.train_layers: '{folder}' is a judge with an adapter, which is what is trained; leave it out"
+        )
+    if settings.train_layers is not None:
         layers = lm.get_decoder().layers
         if not 1 <= settings.train_layers <= len(layers):
             raise UserError(
@@ -212,7 +216,9 @@ def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
     if info.get("adapter"):
         # Merge in float32: a bf16 sum would round a small update away.
         lm, _ = load_lm(resolve(info["base"]), torch.float32, scores)
-        lm, head = _with_adapter(lm, folder).merge_and_unload().to(dtype), None
+        lm, head = _with_adapter(lm, folder).merge_and_unload(), None
+        for parameter in lm.parameters():  # not buffers: positions' frequencies would lose their last digits
+            parameter.data = parameter.data.to(dtype)
     else:
         lm, head = load_lm(folder, dtype, scores)
     policy = Policy(lm, scores)
@@ -273,12 +279,15 @@ def _add_adapter(lm: PreTrainedModel, lora: LoraSettings, folder: str) -> nn.Mod
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(lm, config)
+        adapted = get_peft_model(lm, config)
     except ValueError as error:
         raise UserError(
             f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({first_line(error)}); "
             "name linear layers such as q_proj, or say: all-linear"
         ) from None
+    if any("lora_" in name for name, _ in adapted.get_output_embeddings().named_parameters()):
+        raise UserError("backbone.lora.targets: the vocabulary head takes no adapter here; leave it out")
+    return adapted
 
 
 def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) -> nn.Module:

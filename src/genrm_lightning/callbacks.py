@@ -21,7 +21,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 from torch.utils.tensorboard import FileWriter
 
-from data_tools.artifact import atomic_path, sweep
+from data_tools.artifact import atomic_path, replace_folder, sweep, temporary_name
 from data_tools.errors import UserError
 from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
 from genrm_lightning.progress import Progress
@@ -148,7 +148,13 @@ class CheckpointFiles(TorchCheckpointIO):
     """Checkpoints that are whole or absent, whatever kills the fit, and that run no code when they are read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        sweep(Path(path).parent)
+        path = Path(path)
+        sweep(path.parent)
+        if path.is_dir():  # shards of a fit that several processes began
+            temporary = path.with_name(temporary_name(path.stem, path.suffix))
+            torch.save(checkpoint, temporary)
+            replace_folder(temporary, path)
+            return
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
 

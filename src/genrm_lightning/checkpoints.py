@@ -10,7 +10,8 @@ from __future__ import annotations
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -157,7 +158,18 @@ class _Writer(FileSystemWriter):
         return None
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Names DCP's classes alone, and sets attributes of their objects alone, not of classes or functions."""
+
+    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        if isinstance(self.stack[-2], type | FunctionType):
+            raise pickle.UnpicklingError("it would change a class or a function")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
     def find_class(self, module: str, name: str) -> Any:
         dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not dtype and (module, name) not in _KNOWN:
@@ -168,7 +180,10 @@ class _Unpickler(pickle.Unpickler):
 class _Reader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with open(Path(self.path) / _INDEX, "rb") as file:
-            index = _Unpickler(file).load()
-        if not isinstance(index, Metadata):
+            try:
+                index = _Unpickler(file).load()
+            except (Exception, MemoryError) as error:  # of damaged bytes: anything
+                raise pickle.UnpicklingError(f"{_INDEX} is damaged: {error}") from None
+        if not isinstance(index, Metadata) or not isinstance(index.planner_data, dict):
             raise pickle.UnpicklingError(f"{_INDEX} is no index")
         return index

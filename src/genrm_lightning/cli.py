@@ -96,7 +96,10 @@ class GenRMCLI(LightningCLI):
                 callback.dirpath = str((root / CHECKPOINTS).resolve())
         if isinstance(given.strategy, FSDP2Strategy):
             given.strategy.check_precision(given.precision)
-        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        try:
+            trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        except ValueError as error:  # of a strategy's name, say
+            raise UserError(f"trainer: {one_line(str(error))}") from None
         with contextlib.suppress(NotImplementedError):  # sharded strategies have files of their own
             if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
                 trainer.strategy.checkpoint_io = CheckpointFiles()

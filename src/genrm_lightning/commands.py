@@ -143,8 +143,9 @@ def _score(argv: list[str]) -> None:
 
     no_loading_bars()
     with Progress("score", len(table), "examples") as progress:
-        write_table(score_examples(table, arguments.reference, fit, progress.advance), arguments.out, EXAMPLE)
-    print(f"{len(table)} examples: {arguments.out}")
+        scored = score_examples(table, arguments.reference, fit, progress.advance)
+        write_table(scored, arguments.out, EXAMPLE)
+    print(f"{len(scored)} examples: {arguments.out}")
 
 
 def _plan(argv: list[str]) -> None:

@@ -167,7 +167,8 @@ class TreeLoader:
         shares = ("batch_size", "batch_tokens", "accumulate", "ranks")
         sizes = [math.prod(plan.get(name) or 1 for name in shares) for plan in (state, self._plan)]
         same_unit = (state.get("batch_tokens") is None) == (self.batch_tokens is None)
-        middle = state["batch"] % (state.get("accumulate") or 1)
+        accumulate = state.get("accumulate") or 1  # older checkpoints do not say 1
+        middle = state["batch"] % accumulate
         same_steps = sizes[0] == sizes[1] and same_unit and not middle
         names = {
             "rows": ("data.train", " rows"),
@@ -190,7 +191,7 @@ class TreeLoader:
                 "data.train: the checkpoint was made on other pairs, on these in another order, or on texts of other "
                 "lengths; resume with the file it was made with"
             )
-        batch = state["batch"] if middle else state["batch"] // state["accumulate"] * self.accumulate
+        batch = state["batch"] if middle else state["batch"] // accumulate * self.accumulate
         self.epoch, self.next_batch, self.resumed = state["epoch"], batch, True
 
 

@@ -93,8 +93,11 @@ def _remedy(trainer: L.Trainer) -> list[str]:
     if not trainer.training:
         return []
     last = last_checkpoint(trainer)
-    more = f", and go on with the same command and --ckpt_path {last}" if last else ""
-    return [f"stopped after step {trainer.global_step}: lower optimizer.learning_rate or leave these pairs out{more}"]
+    kept = f" (the last good checkpoint: {last})" if last else ""  # it holds the learning rate's schedule, and the rows
+    return [
+        f"stopped after step {trainer.global_step}{kept}: begin anew with a lower optimizer.learning_rate, or without "
+        "these pairs"
+    ]
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ class _TokenLogps(torch.autograd.Function):
                 norm = logits.logsumexp(-1, keepdim=True)
                 logps[piece] = (logits.gather(-1, targets[piece, None]) - norm).squeeze(-1)
                 if of_states:
-                    shares = logits.sub_(norm).exp_()
-                    derivative[piece] = head[targets[piece]].float() - product(factor(shares, low), table)
+                    derivative[piece] = product(factor(_slope(logits.sub_(norm).exp_(), targets[piece]), low), table)
         ctx.save_for_backward(derivative, *((states, head, targets) if of_head else ()))
         ctx.dtype, ctx.low = states.dtype, low
         return logps
@@ -67,11 +66,16 @@ class _TokenLogps(torch.autograd.Function):
         with float32_sums(states.device.type, ctx.low):
             table = factor(head, ctx.low)
             for piece in _pieces(targets):
-                seen = states[piece].float()
-                shares = product(factor(states[piece], ctx.low), table.T).softmax(-1).mul_(-gradient[piece, None])
-                of_head += product(factor(shares, ctx.low).T, factor(seen, ctx.low))
-                of_head.index_add_(0, targets[piece], gradient[piece, None] * seen)
+                shares = product(factor(states[piece], ctx.low), table.T).softmax(-1)
+                slope = _slope(shares, targets[piece]).mul_(gradient[piece, None])
+                of_head += product(factor(slope, ctx.low).T, factor(states[piece], ctx.low))
         return of_states, of_head.to(head.dtype), None, None
+
+
+def _slope(shares: Tensor, targets: Tensor) -> Tensor:
+    """1[v = target] − p_v in place: (P, V). Before a product rounds it: near p = 1 bf16 would leave nothing of it."""
+    shares[torch.arange(len(targets), device=targets.device), targets] -= 1
+    return shares.neg_()
 
 
 def _pieces(targets: Tensor) -> Iterator[slice]:

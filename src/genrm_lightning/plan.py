@@ -60,6 +60,9 @@ def plan(
     share = accumulate / batches
     a_step = {name: round(value * share) for name, value in counted.as_dict().items()}
     done = counted.done * share
+    if objective.needs_reference:  # a forward pass more, of the policy at the fit's start
+        a_step["reference"] = round(flops(shape, work, training=False).useful * share)
+        done += a_step["reference"]
 
     compute = 2 if "16" in str(trainer["precision"]) else 4
     on_cpu = _on_cpu(trainer)

@@ -15,6 +15,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from data_tools.errors import UserError
+
 
 class Role(IntEnum):
     """What a looked-at entry of a :class:`PrefixBatch` is."""
@@ -154,6 +156,8 @@ def collate(trees: Sequence[Tree], pad_id: int, letter_ids: tuple[int, int]) -> 
     last: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
         start = len(tree.prefix)
+        if not start:  # nothing would predict its branches' first tokens
+            raise UserError(f"pair {tree.pair_id}: its prompt has no tokens; take a chat template that shows it")
         input_ids[row, :start] = torch.as_tensor(tree.prefix)
         position_ids[row, :start] = torch.arange(start)
         segments[row, :start] = 0

@@ -344,3 +344,9 @@ def test_numbers_out_of_their_range(cls, key, values):
     for value in values:
         with pytest.raises(UserError, match=f"^{key}: "):
             cls(**{key: value})
+
+
+def test_precisions_that_round_trained_weights_are_refused(tiny_llama, tmp_path, files):
+    for precision in ("bf16-true", "16-true"):
+        with pytest.raises(UserError, match=f"trainer.precision: {precision} rounds trained weights"):
+            make_trainer(tmp_path, precision=precision).fit(make("dpo", tiny_llama), Tables(files["dpo"]))

@@ -116,6 +116,11 @@ class Objective(L.LightningModule):
         return context_of(self.backbone_settings.name)
 
     def configure_model(self) -> None:
+        if self._trainer is not None and self.trainer.precision in ("bf16-true", "16-true"):
+            raise UserError(
+                f"trainer.precision: {self.trainer.precision} rounds trained weights and stored log-probabilities "
+                "themselves; take bf16-mixed or 32-true"
+            )
         if self.policy is None:  # Lightning may call this more than once
             self.policy = load_policy(self.backbone_settings, self.scores, self.needs_reference)
             self.policy.train()
@@ -230,8 +235,9 @@ class Objective(L.LightningModule):
                 "resume with the config it was made with"
             )
         self.strict_loading = False  # the frozen weights come from the backbone
-        if before := checkpoint["genrm"].get("accumulate"):  # the data module says whether the plan is the same
-            follow_accumulation(checkpoint["loops"], before, self.trainer.accumulate_grad_batches)
+        before = checkpoint["genrm"].get("accumulate")
+        if before and before != (now := self.trainer.accumulate_grad_batches):
+            follow_accumulation(checkpoint["loops"], before, now)  # the data module says whether the plan is the same
 
     def _refuse_other_backbone(self, stored: dict[str, Any]) -> None:
         """A checkpoint holds what was trained alone: on other frozen weights it would be another model, in silence."""

@@ -17,11 +17,13 @@ import yaml
 
 from data_tools.artifact import put_back, sweep, write_text
 from data_tools.errors import UserError
+from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.parsing import INTERRUPTED
 from genrm_lightning.star.settings import VARIANTS, StarSettings
 
 CONFIG = "fit.yaml"
 WARM_START = "warm-start"
+_TEACHERS = ("teacher: reference", "teacher: current")
 
 
 def fit_config(
@@ -97,13 +99,23 @@ def check_config(settings: StarSettings) -> None:
     Raises:
         UserError: names the key.
     """
+    from genrm_lightning.backbone import resolve
     from genrm_lightning.cli import parse
 
     nowhere = Path("unused")
     for name, section in (("iteration-1", "fit"), (WARM_START, "warm_start.fit")):
         if name != WARM_START or settings.warm_start is not None:
             config = fit_config(settings, nowhere, settings.backbone, nowhere, nowhere, name)
-            parse("fit", config, f"the star config's '{section}' section")
+            read = parse("fit", config, f"the star config's '{section}' section").fit
+            arguments = read.model.init_args
+            start = arguments.get("reference") == "live" or arguments.get("teacher") == "reference"
+            adapters = arguments.backbone.lora or judge_info(resolve(settings.backbone)).get("adapter")
+            if start and not adapters:
+                pair = ("reference: live", "reference: stored") if "reference" in arguments else _TEACHERS
+                raise UserError(
+                    f"{section}.model.init_args.{pair[0]} needs adapters, which are switched off to compute it; set "
+                    f"backbone.lora, or take {pair[1]}"
+                )
 
 
 def run_fit(config: Path, folder: Path) -> None:
