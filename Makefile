@@ -72,7 +72,7 @@ test: $(STAMP) ## the fast tests
 test-all: test ## the slow tests too; up to an hour, needs the network
 	@$(PYTEST) -m slow --timeout 3600 $(ARGS)
 
-# Needs an idle machine and some 12 GiB. GENRM_PAIRS names a folder of real pairs; ARGS, for example, the cases:
+# Needs an idle machine and 18 GiB. GENRM_PAIRS names a folder of real pairs; ARGS, for example, the cases:
 # make bench ARGS="--cases 'star-dpo-*' --train lora"
 bench: $(STAMP) ## train in turns with TRL, compare speed and memory; half an hour
 	@$(PY) -m benchmarks $(ARGS)
