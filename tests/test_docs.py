@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.__main__ import _parser
-from genrm_lightning import commands
+from genrm_lightning import cli, commands
 from genrm_lightning.cli import SUBCOMMANDS, _Parsed, _ReadOnlyCLI, _run
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,16 @@ def parsed(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             _run(_ReadOnlyCLI, argv[1:])
     elif command == "star":
         commands.star_settings(rest)
+    elif command == "plan":
+        read_fit = cli.read_fit
+
+        def stop_there(flags):
+            read_fit(flags)
+            raise _Read
+
+        with monkeypatch.context() as patch, pytest.raises(_Read):
+            patch.setattr(cli, "read_fit", stop_there)
+            commands.main(argv[1:])
     else:
         parse_args = commands._Parser.parse_args
 
@@ -55,7 +65,7 @@ def parsed(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documents_show_commands():
     found = {(argv[0], argv[1]) for _, argv in COMMANDS}
-    assert {("genrm_lightning", c) for c in ("fit", "star", "sample", "score", "evaluate")} <= found
+    assert {("genrm_lightning", c) for c in ("fit", "star", "sample", "score", "evaluate", "plan", "export")} <= found
     assert {("data_tools", c) for c in ("ingest", "stats", "star", "verifiable")} <= found
 
 
@@ -70,6 +80,7 @@ def test_a_wrong_command_is_not_read(monkeypatch):
         ["genrm_lightning", "evaluate", "--judgee", "x"],
         ["data_tools", "star", "--objectiv", "sft"],
         ["genrm_lightning", "fit", "--trainer.max_epoch", "1"],
+        ["genrm_lightning", "plan", "--trainer.max_epoch", "1"],
     ):
         with pytest.raises(BaseException) as error:
             parsed(argv, monkeypatch)

@@ -285,7 +285,8 @@ def _add_adapter(lm: PreTrainedModel, lora: LoraSettings, folder: str) -> nn.Mod
             f"backbone.lora.targets: {lora.targets!r} fits no module of '{folder}' ({first_line(error)}); "
             "name linear layers such as q_proj, or say: all-linear"
         ) from None
-    if any("lora_" in name for name, _ in adapted.get_output_embeddings().named_parameters()):
+    head = adapted.get_output_embeddings()
+    if head is not None and any("lora_" in name for name, _ in head.named_parameters()):
         raise UserError("backbone.lora.targets: the vocabulary head takes no adapter here; leave it out")
     return adapted
 
