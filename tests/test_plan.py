@@ -16,7 +16,7 @@ from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_policy, load_renderer, save_judge
 from genrm_lightning.cli import read_fit
 from genrm_lightning.data import EmbeddedPairs, Tables
-from genrm_lightning.objectives import BradleyTerry, GenRM
+from genrm_lightning.objectives import BradleyTerry, GenRM, RationaleDPO
 from genrm_lightning.plan import plan
 from genrm_lightning.rate import matmul_rate
 from tests.objectives.common import backbone, files, make
@@ -157,7 +157,7 @@ def test_eight_billion_parameters_without_weights(eight_billion):
         assert eight["memory"][part] == pytest.approx(alone["memory"][part] / 8, rel=1e-3)
 
 
-def test_an_adapter_goes_on(tmp_path, tiny_llama):
+def test_an_adapter_goes_on(tmp_path, files, tiny_llama):
     settings = backbone(tiny_llama, "lora")
     save_judge(load_policy(settings), load_renderer(str(tiny_llama)), tmp_path / "judge", settings)
     (tmp_path / "judge/adapter_model.safetensors").unlink()
@@ -166,6 +166,11 @@ def test_an_adapter_goes_on(tmp_path, tiny_llama):
         plan(GenRM(s), EmbeddedPairs(8, test_rows=4), trainer_config())["parameters"] for s in (settings, again)
     )
     assert first == second and second["trained"] == second["adapters"]
+    live, stored = (
+        plan(objective, Tables(files["dpo"]), trainer_config())["memory"]["weights"]
+        for objective in (RationaleDPO(again, judge_prompt="brief", reference=kind) for kind in ("live", "stored"))
+    )
+    assert live - stored == 4 * second["adapters"]  # the frozen copy, float32
 
 
 @pytest.mark.parametrize(

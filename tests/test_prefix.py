@@ -153,6 +153,18 @@ def test_the_vocabulary_head_in_pieces_is_the_head_in_one(tiny_llama, monkeypatc
         torch.testing.assert_close(whole[name], pieces[name], atol=1e-5, rtol=1e-5)
 
 
+def test_a_models_own_attention_dropout_is_kept(tiny_llama):
+    model = policy(tiny_llama)
+    batch = collate(trees(), PAD, LETTERS)
+    exact = model(batch).logps
+    for layer in model.base.get_decoder().layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.base.config.attention_dropout = 0.5
+    first, second = model(batch).logps, model(batch).logps
+    assert not torch.allclose(first, second, atol=1e-3) and not torch.allclose(first, exact, atol=1e-3)
+    torch.testing.assert_close(model.eval()(batch).logps, exact)
+
+
 def test_an_attention_that_cannot_read_the_mask_is_refused(tiny_llama):
     model = policy(tiny_llama, implementation="eager")
     with pytest.raises(ValueError, match="'eager' takes no tree mask"):

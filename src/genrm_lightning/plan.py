@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.errors import UserError
-from genrm_lightning.backbone import empty_policy
+from genrm_lightning.backbone import empty_policy, resolve
 from genrm_lightning.cost import Shape, Work, flops, memory
+from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.objectives import Objective
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.progress import Progress
@@ -68,12 +69,15 @@ def plan(
     on_cpu = _on_cpu(trainer)
     shards = devices if _sharded(trainer["strategy"]) else 1
 
+    copy = _frozen_copy(objective, shape) // shards
+
     def peak(size: _Size) -> dict[str, int]:
-        return memory(
+        found = memory(
             shape, size.tokens if on_cpu else size.rows * size.length, size.looked, compute=compute,
             checkpointing=settings.gradient_checkpointing, cpu=on_cpu, mask=0 if on_cpu else size.rows * size.length**2,
             shards=shards,
         )  # fmt: skip
+        return found | {"weights": found["weights"] + copy}
 
     largest = max((peak(size) for size in set(sizes)), key=lambda found: sum(found.values()))
     places = sum(size.rows * size.length for size in sizes)
@@ -150,6 +154,12 @@ def show(found: dict[str, Any], console: Console) -> None:
         at = f"time at {rate / 1e12:,.3g} TFLOP/s" + f" × {found['devices']} devices" * (found["devices"] > 1)
         table.add_row(at, _clock(found["seconds"]))
     console.print(table)
+
+
+def _frozen_copy(objective: Objective, shape: Shape) -> int:
+    """Bytes of a continued adapter's second, frozen copy, which is then the reference (reference.py)."""
+    continued = judge_info(resolve(objective.backbone_settings.name)).get("adapter")
+    return shape.parts["adapters"].size if objective.needs_reference and continued else 0
 
 
 class _Size(NamedTuple):

@@ -113,8 +113,9 @@ class Policy(nn.Module):
         """Last hidden states (T, H), and where among them each place of the batch lies: (R, S) int64."""
         decoder = self.base.get_decoder()
         ids, positions = batch.input_ids, batch.position_ids
-        if ids.device.type == "cpu" and self.base.config._attn_implementation == attention.NAME:
-            # The trees behind one another: no token is padding.
+        dropout = decoder.training and getattr(self.base.config, "attention_dropout", 0.0)
+        if ids.device.type == "cpu" and self.base.config._attn_implementation == attention.NAME and not dropout:
+            # The trees behind one another: no token is padding. (Attention in blocks knows no dropout.)
             real = batch.segments >= 0
             states = decoder(
                 input_ids=ids[real][None],

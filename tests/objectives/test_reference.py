@@ -133,6 +133,9 @@ def test_a_resumed_fit_keeps_its_reference(starts, tmp_path, adapter):
     again = make_trainer(tmp_path, steps, max_epochs=3)
     again.fit(dpo(starts[adapter], rate=1e-3), Tables(file, batch_size=3), ckpt_path=part, weights_only=True)
     assert steps.losses == pytest.approx(whole[4:], abs=1e-6) and len(steps.losses) == 5
+    changed = make_trainer(tmp_path, max_epochs=3)
+    with pytest.warns(UserWarning, match="optimizer.learning_rate: the checkpoint's 0.001 is gone on with, not 0.002"):
+        changed.fit(dpo(starts[adapter], rate=2e-3), Tables(file, batch_size=3), ckpt_path=part, weights_only=True)
 
 
 def test_a_reference_in_some_rows(starts, tmp_path):

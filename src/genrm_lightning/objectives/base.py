@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -190,6 +191,21 @@ class Objective(L.LightningModule):
         total = int(total)
         schedule = LambdaLR(optimizer, lambda step: cosine(step, total, settings.warmup, settings.final))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A resumed fit goes on with its checkpoint's optimizer: say so where the config asks for another."""
+        group, settings = self.trainer.optimizers[0].param_groups[0], self.optimizer_settings
+        for name, kept, asked in (
+            ("learning_rate", group["initial_lr"], settings.learning_rate),
+            ("betas", tuple(group["betas"]), tuple(settings.betas)),
+            ("weight_decay", group["weight_decay"], settings.weight_decay),
+        ):
+            if kept != asked:
+                warnings.warn(
+                    f"optimizer.{name}: the checkpoint's {kept} is gone on with, not {asked}; for another one begin a "
+                    "new fit from the judge",
+                    stacklevel=2,
+                )
 
     def save(self, folder: str | Path) -> None:
         """Write the judge: weights or adapter, head, tokenizer, and what it needs to be read again.
