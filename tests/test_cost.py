@@ -118,9 +118,9 @@ def test_what_torch_counts(tiny_llama, way):
     less = 0
     if way == "lora":
         less = 2 * tokens * (QKV + 3 * 4 * 64)
-    if checkpointing:
-        less = 2 * 2 * tokens * (64 * 4 if "lora" in way else 64 * 128)  # of both layers: down_proj, or its lora_B
-    assert counted["aten.mm"] == found.done - less
+    if checkpointing and way.startswith("lora"):
+        less = 2 * 2 * tokens * 64 * 4  # of both layers: down_proj's lora_B
+    assert counted["aten.mm"] + counted["aten.addmm"] == found.done - less
 
 
 @pytest.mark.parametrize("train_layers", [None, 1])

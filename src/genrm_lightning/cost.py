@@ -14,7 +14,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import nn
+
 from data_tools.errors import UserError
+from genrm_lightning.feedforward import PROJECTIONS
 from genrm_lightning.logprobs import _PIECE
 from genrm_lightning.policy import Policy
 from genrm_lightning.prefix import Tree
@@ -91,6 +94,7 @@ class Layer:
         trained: of these, what is trained.
         learns: whether any parameter of the layer is trained, a norm counts too.
         kept: elements a token, of the inputs of trained matrices: kept for their gradients.
+        inner: of these, the feed-forward's inner state, which a CPU makes again (feedforward.py); 0 under adapters.
         size: all parameters' bytes, norms and biases too.
     """
 
@@ -98,6 +102,7 @@ class Layer:
     trained: int
     learns: bool
     kept: int
+    inner: int
     size: int
 
 
@@ -124,6 +129,7 @@ class Shape:
         embeddings_learn, vocabulary_learns: whether those matrices are trained (tied: both or neither).
         residual: bytes an element of the stream between the layers.
         cast: elements of float32 matrices of the layers, which autocast copies: (trained, frozen).
+        recast: of these, elements of feed-forwards of which a CPU keeps no copy (feedforward.py).
         tensors: trained tensors.
         buffers: bytes.
     """
@@ -141,6 +147,7 @@ class Shape:
     vocabulary_learns: bool
     residual: int
     cast: tuple[int, int]
+    recast: tuple[int, int]
     tensors: int
     buffers: int
 
@@ -199,7 +206,8 @@ class Shape:
             embeddings_learn=embeddings.requires_grad,
             vocabulary_learns=vocabulary.requires_grad,
             residual=embeddings.dtype.itemsize,
-            cast=tuple(sum(p.numel() for p in matrices if p.requires_grad is wanted) for wanted in (True, False)),
+            cast=_elements(matrices),
+            recast=_elements([p for layer in decoder.layers for p in _feedforward(layer) if p.dtype.itemsize == 4]),
             tensors=sum(p.requires_grad for p in policy.parameters()),
             buffers=sum(b.numel() * b.dtype.itemsize for b in policy.buffers()),
         )
@@ -247,7 +255,7 @@ def flops(shape: Shape, work: Work, *, training: bool = True, checkpointing: boo
       trained (:mod:`~genrm_lightning.logprobs`), and with checkpointing the decoder layers' forward pass.
 
     torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves
-    2 a token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last product. It does
+    2 a token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last lora_B. It does
     more where attention is computed densely and masked, and where several entries look at one state.
 
     Args:
@@ -294,8 +302,8 @@ def memory(
 
     - a token and layer that the backward pass goes through: 2·4H (the norms' float32 inputs; r·H more each where
       their weights are trained; on a CPU 2·r·H in all, :mod:`~genrm_lightning.norms`), c·(2·heads + 2·groups)·head_dim
-      (queries, keys, values and the mixture), 3c·width (gate, up and their product), c a kept element of the trained
-      matrices' inputs;
+      (queries, keys, values and the mixture), 3c·width (gate, its SiLU, up; on a CPU 2c·width, and not their product,
+      :mod:`~genrm_lightning.feedforward`), c a kept element of the trained matrices' inputs;
     - the dense mask of such a layer in c bytes an element, where there is one; no scores, since all kernels in use
       compute them again;
     - with checkpointing all this for one layer alone, and r·H a token for each layer's input;
@@ -320,13 +328,14 @@ def memory(
     def norm(trained: bool) -> int:
         return r * h if cpu else _FLOAT32 * h + trained * r * h
 
+    inner = (2 if cpu else 3) * shape.width
     per_layer = [
-        n * (2 * norm(layer.trained == layer.weights) + c * (own + 3 * shape.width + layer.kept)) + mask * c
+        n * (2 * norm(layer.trained == layer.weights) + c * (own + inner + layer.kept - cpu * layer.inner)) + mask * c
         for layer in shape.layers[shape.lowest :]
     ] or [0]
     activations = max(per_layer) + len(per_layer) * n * r * h if checkpointing else sum(per_layer)
     activations += n * norm(True)  # the final one
-    trained, frozen = shape.cast
+    trained, frozen = (a - cpu * b for a, b in zip(shape.cast, shape.recast, strict=True))
     if checkpointing:
         frozen = frozen // len(shape.layers)  # made anew by each layer, and dropped with it
     vocabulary = shape.vocabulary * h * _FLOAT32
@@ -350,6 +359,22 @@ def memory(
     }
 
 
+def _elements(matrices: Iterable[Any]) -> tuple[int, int]:
+    """Of trained ones and of frozen ones."""
+    found = list(matrices)
+    trained, frozen = (sum(p.numel() for p in found if p.requires_grad is wanted) for wanted in (True, False))
+    return trained, frozen
+
+
+def _feedforward(layer: nn.Module) -> list[nn.Parameter]:
+    """Gate, up and down of a feed-forward of plain matrices; empty where adapters or biases are in it."""
+    for module in layer.modules():
+        found = [getattr(module, name, None) for name in PROJECTIONS]
+        if all(type(one) is nn.Linear and one.bias is None for one in found):
+            return [one.weight for one in found]
+    return []
+
+
 def _part(parameters: Iterable[Any]) -> Part:
     found = list(parameters)
     return Part(
@@ -371,10 +396,12 @@ def _layer(layer: Any) -> Layer:
         first = name.replace(f".{module}.", f".{_SAME_INPUT.get(module, module)}.")
         if first == name or first not in trained:
             kept += parameter.shape[1]
+    down = _feedforward(layer)[-1:]
     return Layer(
         sum(p.numel() for p in matrices.values()),
         sum(p.numel() for p in trained.values()),
         any(p.requires_grad for p in parameters.values()),
         kept,
+        sum(p.shape[1] for p in down if p.requires_grad),
         sum(p.numel() * p.dtype.itemsize for p in parameters.values()),
     )

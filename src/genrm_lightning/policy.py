@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from genrm_lightning import attention
 from genrm_lightning.distillation import Teaching, divergence
+from genrm_lightning.feedforward import fuse_feedforwards
 from genrm_lightning.logprobs import token_logps
 from genrm_lightning.norms import fuse_norms
 from genrm_lightning.prefix import PrefixBatch, tree_mask, tree_shapes
@@ -57,6 +58,7 @@ class Policy(nn.Module):
         super().__init__()
         self.lm = lm
         fuse_norms(self.base.get_decoder().layers)
+        fuse_feedforwards(self.base.get_decoder().layers)
         self.head = nn.Linear(self.base.config.hidden_size, scores, bias=False, dtype=torch.float32) if scores else None
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=1 / (self.base.config.hidden_size + 1) ** 0.5)
