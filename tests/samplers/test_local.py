@@ -19,7 +19,9 @@ from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers import local
 from genrm_lightning.samplers.base import Request, Sample, SamplingSettings, uniforms
-from genrm_lightning.samplers.local import LocalSampler, draw
+from genrm_lightning.samplers.drawing import draw
+from genrm_lightning.samplers.local import LocalSampler
+from genrm_lightning.samplers.verdicts import cut
 
 SETTINGS = SamplingSettings(n_samples=3, temperature=1.0, top_p=0.9, rationale_tokens=4, batch_tokens=4096)
 SALT = "sample|1|0"
@@ -250,7 +252,7 @@ _PIECES = [
 ]  # fmt: skip
 
 
-def test_cuts_agree_with_the_text_tools(sampler, renderer):
+def test_cuts_agree_with_the_text_tools(renderer):
     """What is kept is the rationale that data_tools reads from the text, up to a token that lies across its end."""
     random = np.random.default_rng(0)
     exact = 0
@@ -261,9 +263,10 @@ def test_cuts_agree_with_the_text_tools(sampler, renderer):
         else:  # tokens as a model may draw them: a character each
             ids = [token for character in text for token in renderer.text(character)]
         budget = 1000 if random.random() < 0.7 else int(random.integers(1, 12))
-        n, reason, said = sampler._cut([*ids, renderer.end_id], replace(SETTINGS, rationale_tokens=budget))
+        found = cut([*ids, renderer.end_id], renderer, budget)
+        n = found.n
         kept = renderer.decode(ids[:n]).strip()
-        assert said == text
+        assert found.text == text
         assert n <= budget
         if n < len(ids) and budget >= len(ids):
             assert rationale_of(text).startswith(kept)
@@ -272,7 +275,7 @@ def test_cuts_agree_with_the_text_tools(sampler, renderer):
                 assert kept == rationale_of(text), text
                 exact += 1
         if budget >= len(ids):
-            assert reason == "stop"
+            assert found.reason == "stop"
         rendered = renderer.decode(renderer.completion(ids[:n], Verdict.B).ids)
         assert (rationale_of(rendered), parse(rendered)) == (kept, Verdict.B), text
     assert exact > 25
