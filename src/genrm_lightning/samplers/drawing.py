@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from genrm_lightning.logprobs import factor, float32_sums, product
 
@@ -12,7 +12,7 @@ from genrm_lightning.logprobs import factor, float32_sums, product
 _NUCLEUS = 64
 _BLOCK = 32
 # Where they do not: tokens above the first of these log-probabilities that hold the nucleus are sorted.
-_FLOORS = (-9.0, -11.5, -14.0)
+_FLOORS = (-8.0, -10.0, -np.inf)
 
 
 class Vocabulary:
@@ -54,12 +54,13 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_p: float) -> tuple[T
     table = (logits if temperature == 1 else logits / temperature).log_softmax(-1)
     values, order = _top(table)
     tokens, fits = _invert(values, order, u, top_p)
-    wide = (~fits).nonzero().squeeze(-1) if values.shape[-1] < table.shape[-1] else ()
-    if len(wide):
-        pairs = [_above(table[row], top_p) for row in wide]
-        values = pad_sequence([values for values, _ in pairs], batch_first=True, padding_value=-torch.inf)
-        order = pad_sequence([order for _, order in pairs], batch_first=True)
-        tokens[wide], _ = _invert(values, order, u[wide], top_p)
+    if not fits.all() and values.shape[-1] < table.shape[-1]:
+        wide = (~fits).nonzero().squeeze(-1)
+        if table.device.type == "cpu":  # numpy sorts ten times as fast as torch here
+            rows = zip(table[wide].numpy(), u[wide].tolist(), strict=True)
+            tokens[wide] = torch.tensor([_invert_row(row, x, top_p) for row, x in rows])
+        else:
+            tokens[wide], _ = _invert(*table[wide].sort(-1, descending=True), u[wide], top_p)
     plain = table if temperature == 1 else logits.log_softmax(-1)
     return tokens, plain.gather(-1, tokens[:, None]).squeeze(-1)
 
@@ -80,19 +81,6 @@ def _top(table: Tensor) -> tuple[Tensor, Tensor]:
     return values, where.gather(-1, order)
 
 
-def _above(row: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Values and places of a row's tokens, the highest first, as many as hold the nucleus: (M,) each."""
-    for floor in _FLOORS:
-        order = (row > floor).nonzero().squeeze(-1)
-        values = row[order]
-        if values.double().exp().sum() >= top_p:
-            break
-    else:
-        values, order = row, torch.arange(len(row), device=row.device)
-    values, places = values.sort(descending=True, stable=True)
-    return values, order[places]
-
-
 def _invert(values: Tensor, order: Tensor, u: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """Tokens at ``u``, and whether the candidates hold the nucleus: (N,) each, from (N, M) in descending order."""
     mass = values.double().exp()
@@ -102,3 +90,18 @@ def _invert(values: Tensor, order: Tensor, u: Tensor, top_p: float) -> tuple[Ten
     pick = torch.searchsorted(edges, (u.double() * edges[:, -1])[:, None], right=True)
     pick = pick.minimum(inside.sum(-1, keepdim=True) - 1)  # where rounding made u reach the last edge
     return order.gather(-1, pick).squeeze(-1), reach[:, -1] >= top_p
+
+
+def _invert_row(row: np.ndarray, u: float, top_p: float) -> int:
+    """The same for one row, (V,), whatever its nucleus' size; of equal tokens the first one counts as the highest."""
+    for floor in _FLOORS:
+        values = row[row >= floor]
+        values.sort()
+        values = values[::-1]
+        reach = np.exp(values, dtype=np.float64).cumsum()
+        if len(reach) and reach[-1] >= top_p:
+            break
+    last = min(int(np.searchsorted(reach, top_p)), len(reach) - 1)
+    pick = min(int(np.searchsorted(reach, u * reach[last], side="right")), last)
+    first = int(np.searchsorted(-values, -values[pick]))
+    return int(np.flatnonzero(row == values[pick])[pick - first])
