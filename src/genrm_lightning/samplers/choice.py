@@ -32,24 +32,22 @@ _OWN = (
 
 @dataclass
 class VLLMSettings:
-    """vLLM's offline engine; see its documentation of LLM.
+    """vLLM's offline engine; see its documentation of LLM. A judge that is an adapter is loaded without merging.
 
     Attributes:
         tensor_parallel: GPUs that share the model.
         gpu_memory: share of a GPU's memory that it takes.
         max_model_len: tokens of the longest prompt with its judgment; null takes the model's context.
-        max_lora_rank: of a judge that is an adapter: it is loaded beside its base, without merging.
         eager: no CUDA graphs: a quicker start, slower sampling.
     """
 
     tensor_parallel: int = 1
     gpu_memory: float = 0.9
     max_model_len: int | None = None
-    max_lora_rank: int = 64
     eager: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "max_model_len", "max_lora_rank"):
+        for name in ("tensor_parallel", "max_model_len"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"sampler.vllm.{name}: {getattr(self, name)} is not above 0")
         if not 0 < self.gpu_memory <= 1:

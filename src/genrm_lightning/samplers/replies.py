@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from data_tools.judging import Verdict, parse, rationale_of
+from genrm_lightning.samplers.cutting import kept
 
 _AROUND = " \t\n\r[](){}*_\"'`.:,"  # what may stand around a letter that was asked for
 _ALONE = re.compile(r"(?<![A-Za-z])[AB](?![A-Za-z'’])")
@@ -148,34 +150,21 @@ def cut(reply: Reply, budget: int) -> Rationale:
     proportion to the text that is kept.
     """
     text, tokens = reply.text, reply.tokens
-    kept = rationale_of(text)
+    whole = rationale_of(text)
     written = b"".join(t.data for t in tokens or ())
     if not tokens or written.decode("utf-8", "replace") != text:
-        share = len(kept) / max(1, len(text.strip()))
+        share = len(whole) / max(1, len(text.strip()))
         n = round(share * (reply.n_tokens if reply.n_tokens is not None else len(text.encode()) / 4))
-        return Rationale(kept, n, None, "length" if not reply.whole and kept == text.strip() else "stop")
+        return Rationale(whole, n, None, "length" if not reply.whole and whole == text.strip() else "stop")
     while tokens and not tokens[-1].data:  # the end of the turn is no text
         tokens = tokens[:-1]
-    ends = [0]
-    for token in tokens:
-        ends.append(ends[-1] + len(token.data))
-    lead = len(text) - len(text.lstrip())
+    ends = list(accumulate((len(t.data) for t in tokens), initial=0))
 
     def until(n: int) -> str:
         return written[: ends[n]].decode("utf-8", "ignore")
 
-    def characters(n: int) -> int:
-        return len(until(n).rstrip()) - lead
-
-    n, length = min(len(tokens), budget), len(kept)
-    over = n < len(tokens) and characters(n) < length
-    if n < len(tokens):  # the budget may end in the middle of what then looks like a verdict's frame
-        length = min(length, len(rationale_of(until(n))))
-    while n and characters(n) > length:
-        n -= 1
-    while n and not tokens[n - 1].data.strip():
-        n -= 1
-    ended = over or (not reply.whole and kept == text.strip())
+    n, over = kept(len(tokens), until, lambda i: not tokens[i].data.strip(), budget)
+    ended = over or (not reply.whole and whole == text.strip())
     return Rationale(until(n).strip(), n, [t.logprob for t in tokens[:n]], "length" if ended else "stop")
 
 
