@@ -19,6 +19,7 @@ from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star.settings import StarSettings
 
 _PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
@@ -72,16 +73,20 @@ def _star(argv: list[str]) -> None:
 
 def _sample(argv: list[str]) -> None:
     parser = _parser("sample", "Preference pairs -> judgments, in both orders.")
-    parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
+    parser.add_argument(
+        "--judge", type=str | None, default=None,
+        help="backbone or judge folder that samples; left out: embedded, or the served model (--sampler.kind openai)",
+    )  # fmt: skip
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
     parser.add_argument("--told", type=bool, default=False, help="tell the answer (for the Rationalizer)")
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
-    arguments, sampling = _sampling(parser, argv)
+    arguments, sampling, sampler = _sampling(parser, argv)
+    arguments.judge = _judge_name(arguments.judge, sampler, "embedded")
     with only_one(arguments.out):
-        table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
+        table = _judged(arguments, sampling, sampler, "sample", arguments.told, arguments.iteration)
     print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
 
 
@@ -93,14 +98,18 @@ def _evaluate(argv: list[str]) -> None:
     from genrm_lightning.evaluation.scores import set_scores
 
     parser = _parser("evaluate", "A judge on held-out pairs, both orders.")
-    parser.add_argument("--judge", type=str, required=True, help="judge folder or backbone")
+    parser.add_argument(
+        "--judge", type=str | None, default=None,
+        help="judge folder or backbone; left out only for a served model (--sampler.kind openai)",
+    )  # fmt: skip
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
-    arguments, sampling = _sampling(parser, argv)
+    arguments, sampling, sampler = _sampling(parser, argv)
+    arguments.judge = _judge_name(arguments.judge, sampler, None)
     with only_one(arguments.out):
-        table = _judged(arguments, sampling, "evaluate", False, 0)
+        table = _judged(arguments, sampling, sampler, "evaluate", False, 0)
         pairs = _pairs(arguments)
         dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
         scores = set_scores(table, pairs, dropped).as_dict()
@@ -210,6 +219,7 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     )  # fmt: skip
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
+    parser.add_class_arguments(SamplerSettings, "sampler")
 
 
 def _judge_prompt(judge: str, given: str | None) -> str:
@@ -232,9 +242,29 @@ def _judge_prompt(judge: str, given: str | None) -> str:
     return trained or given or _PROMPT
 
 
-def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings]:
+def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings, SamplerSettings]:
     arguments = parser.parse_args(argv)
-    return arguments, SamplingSettings(**vars(arguments.sampling))
+    with mistakes_told():
+        made = parser.instantiate_classes(arguments)
+    return arguments, made.sampling, made.sampler
+
+
+def _judge_name(given: str | None, sampler: SamplerSettings, default: str | None) -> str:
+    """Who judges: the served model, else the judge that is named.
+
+    Raises:
+        UserError: none is named, or one beside a served model.
+    """
+    if sampler.served is not None and given is not None:
+        raise UserError(
+            f"--judge: {given}: the model that the server serves is the judge ('{sampler.served}'); leave the flag out"
+        )
+    name = sampler.served or given or default
+    if name is None:
+        raise UserError(
+            "--judge: none is given; name a judge folder or backbone, or a server with --sampler.kind openai"
+        )
+    return name
 
 
 def _pairs(arguments: Namespace):
@@ -249,14 +279,22 @@ def _pairs(arguments: Namespace):
     return pairs if arguments.rows is None else sample(pairs, arguments.rows)
 
 
-def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
+def _judged(
+    arguments: Namespace,
+    sampling: SamplingSettings,
+    sampler: SamplerSettings,
+    purpose: str,
+    told: bool,
+    iteration: int,
+):
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
-    from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
+    from genrm_lightning.star.stages import identity, remove_shards, run_stage
 
-    arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
+    served = sampler.served is not None
+    arguments.judge_prompt = _judge_prompt("embedded" if served else arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
     if arguments.shard < 1:
         raise UserError(f"--shard: {arguments.shard} is not above 0")
@@ -264,22 +302,23 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
-    key["judge"] = identity(arguments.judge)
-    key |= policy_key(arguments.too_long)
+    key["judge"] = arguments.judge if served else identity(arguments.judge)
+    key |= policy_key(arguments.too_long) | sampler.sampler_key()
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
     def work() -> dict[str, Any]:
-        asked = fitting(
-            pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
+        renderer = sampler.rendered_by(arguments.judge)
+        asked = pairs if renderer is None else fitting(
+            pairs, renderer, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
         total = len(asked) * 2 * sampling.n_samples
         with (
             Progress(purpose, total, "samples") as progress,
-            local_sampler(arguments.judge, arguments.dtype) as sampler,
+            chosen_sampler(sampler, arguments.judge, arguments.dtype) as make,
         ):
             table = judge_pairs(
-                folder, asked, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
+                folder, asked, make, sampling, template=arguments.judge_prompt, judge=arguments.judge,
                 iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
                 advance=progress.advance,
             )  # fmt: skip

@@ -66,15 +66,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled rationale with its verdict: the columns of JUDGMENT that a sampler knows."""
+    """One sampled rationale with its verdict: the columns of JUDGMENT that a sampler knows.
+
+    ``token_ids``, ``logp`` and ``mean_token_prob`` are None where a server tells them not; a judgment without ids is
+    tokenised from its text.
+    """
 
     rationale: str
-    token_ids: list[int]
+    token_ids: list[int] | None
     verdict: Verdict
     vote: Verdict
     p_a: float
-    logp: float
-    mean_token_prob: float
+    logp: float | None
+    mean_token_prob: float | None
     n_tokens: int
     finish_reason: str
 
@@ -99,6 +103,9 @@ class Sampler(ABC):
             salt: names the draw (iteration and seed): with the request and the sample's index it fixes every
                 random number, so a rerun draws the same samples.
         """
+
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of what is not memory: connections, processes."""
 
 
 def uniforms(request: Request, salt: str, n_samples: int, n: int) -> np.ndarray:

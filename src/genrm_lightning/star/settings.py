@@ -11,6 +11,7 @@ from data_tools.judging import prompt_named
 from data_tools.star import parse_filter
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings
 
 # variant -> (objective of data_tools.star, class of the fit, whether the sampler is told the answer)
 VARIANTS = {
@@ -104,6 +105,8 @@ class StarSettings:
         judge_prompt: name in data_tools.judging.PROMPTS.
         seed: of samples and fits.
         data: the pairs.
+        sampler: who draws them: the judge in this process (local) or in vLLM's engine (vllm). A served model cannot:
+            each iteration samples the judge that the one before has trained.
         sampling: how an iteration's rationales are drawn.
         evaluation: how rationales are drawn on the held-out pairs.
         filters: data_tools.star filters, in order.
@@ -129,6 +132,7 @@ class StarSettings:
     judge_prompt: str = "mt_bench"
     seed: int = 0
     data: DataSettings = field(default_factory=DataSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
@@ -147,6 +151,11 @@ class StarSettings:
             raise UserError(
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
+            )
+        if self.sampler.served is not None:
+            raise UserError(
+                f"sampler.kind: openai samples one model, '{self.sampler.served}', but a run samples the judge that it "
+                "has just trained; use local or vllm"
             )
         if self.uncoupled == "keep":
             if self.variant != "star-dpo":
@@ -171,6 +180,7 @@ class StarSettings:
             "dtype": self.dtype,
             "shard": self.shard,
             **policy_key(self.too_long),
+            **self.sampler.sampler_key(),
         }
 
 

@@ -6,10 +6,9 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 
@@ -335,38 +335,29 @@ def _judge(
     purpose: str,
     label: str,
     told=False,
+    sampler: SamplerSettings | None = None,
 ) -> pl.DataFrame:
+    """``sampler``: another than the run's, such as a served model that writes the first rationales."""
     from genrm_lightning.judgments import fitting, judge_pairs
 
     sweep(folder)
-    pairs = fitting(
-        pairs, judge, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long, where=label
-    )
+    sampler = sampler or settings.sampler
+    if (renderer := sampler.rendered_by(judge)) is not None:
+        pairs = fitting(
+            pairs, renderer, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long,
+            where=label,
+        )  # fmt: skip
     # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
     known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
+    known = sampler.served or known
     with (
         Progress(label, len(pairs) * 2 * sampling.n_samples, "samples") as progress,
-        local_sampler(judge, settings.dtype) as sampler,
+        chosen_sampler(sampler, judge, settings.dtype) as make,
     ):
         return judge_pairs(
-            folder, pairs, sampler, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
+            folder, pairs, make, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
             seed=settings.seed, purpose=purpose, told=told, shard=settings.shard, advance=progress.advance,
         )  # fmt: skip
-
-
-@contextmanager
-def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
-    """A function that makes the local sampler of a judge; its weights are let go of at the end."""
-    import torch
-
-    from genrm_lightning.backbone import load_judge, load_renderer
-    from genrm_lightning.quiet import no_loading_bars
-    from genrm_lightning.samplers.local import LocalSampler
-
-    no_loading_bars()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    yield lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
-    gc.collect()
 
 
 def _data_args(settings: StarSettings) -> dict[str, Any]:
