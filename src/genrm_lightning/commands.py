@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, plan, export."""
+"""The commands beside LightningCLI's: star, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
+        "votes": _votes,
         "plan": _plan,
         "export": _export,
     }
@@ -83,6 +84,7 @@ def _sample(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
+    _stoppable(parser)
     arguments, sampling, sampler = _sampling(parser, argv)
     arguments.judge = _judge_name(arguments.judge, sampler, "embedded")
     with only_one(arguments.out):
@@ -106,6 +108,7 @@ def _evaluate(argv: list[str]) -> None:
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
+    _stoppable(parser)
     arguments, sampling, sampler = _sampling(parser, argv)
     arguments.judge = _judge_name(arguments.judge, sampler, None)
     with only_one(arguments.out):
@@ -125,6 +128,43 @@ def _evaluate(argv: list[str]) -> None:
         counts.append(scores["n_dropped"])
     shown.add_row(interval, *rest, *map(str, counts))
     Console().print(shown)
+
+
+def _votes(argv: list[str]) -> None:
+    parser = _parser("votes", "Judgments with several samples -> accuracy by K, sequential stopping, abstention.")
+    parser.add_argument("--judgments", type=str, nargs="+", required=True, help="JUDGMENT parquet, a table each")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet that was judged")
+    parser.add_argument(
+        "--prior", type=tuple[float, float] | None, default=None, help="of the simulated stopping, as stopping.prior"
+    )
+    parser.add_argument("--out", type=str, default=None, help="folder for votes.json and tables of the verdicts")
+    arguments = parser.parse_args(argv)
+
+    from rich.console import Console
+
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+    from genrm_lightning.evaluation.votes import report, show
+    from genrm_lightning.evaluation.voting import verdicts
+
+    if arguments.prior is not None:
+        StoppingSettings(prior=arguments.prior)  # refuses what is none
+    pairs = check_unique_ids(read_table(arguments.pairs, PREFERENCE), arguments.pairs)
+    tables = {file: read_table(file, JUDGMENT) for file in arguments.judgments}
+    found = {}
+    for file, table in tables.items():
+        try:
+            found[file] = report(table, pairs, arguments.prior)
+        except ValueError as error:
+            raise UserError(f"{file}: {error}") from None
+    for file in found:
+        show(found[file], file, Console())
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        for i, (file, table) in enumerate(tables.items()):
+            found[file]["verdicts"] = f"verdicts-{i}.parquet"
+            rows = verdicts(table)
+            write_table(rows, out / found[file]["verdicts"], rows.schema)
+        write_json(out / "votes.json", found)
 
 
 def _score(argv: list[str]) -> None:
@@ -222,6 +262,15 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_class_arguments(SamplerSettings, "sampler")
 
 
+def _stoppable(parser: ArgumentParser) -> None:
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+
+    parser.add_argument(
+        "--stopping", type=StoppingSettings | None, default=None,
+        help="end a pair's sampling where more would hardly change its verdict, such as --stopping.alpha 0.05",
+    )  # fmt: skip
+
+
 def _judge_prompt(judge: str, given: str | None) -> str:
     """The judge prompt to show: what the judge was trained with, for a model that is no judge ``given`` or _PROMPT.
 
@@ -246,6 +295,7 @@ def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, Sampl
     arguments = parser.parse_args(argv)
     with mistakes_told():
         made = parser.instantiate_classes(arguments)
+    arguments.stopping = made.stopping
     return arguments, made.sampling, made.sampler
 
 
@@ -291,6 +341,7 @@ def _judged(
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
+    from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
     from genrm_lightning.star.stages import identity, remove_shards, run_stage
 
     served = sampler.served is not None
@@ -298,6 +349,9 @@ def _judged(
     prompt_named(arguments.judge_prompt)
     if arguments.shard < 1:
         raise UserError(f"--shard: {arguments.shard} is not above 0")
+    stopping = arguments.stopping
+    if stopping is not None:
+        check_stopping(sampling, stopping, arguments.shard)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
@@ -306,19 +360,23 @@ def _judged(
     key |= policy_key(arguments.too_long) | sampler.sampler_key()
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
+    if stopping is not None:
+        key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
+
     def work() -> dict[str, Any]:
         renderer = sampler.rendered_by(arguments.judge)
         asked = pairs if renderer is None else fitting(
             pairs, renderer, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = len(asked) * 2 * sampling.n_samples
+        total = None if stopping else len(asked) * 2 * sampling.n_samples
         with (
             Progress(purpose, total, "samples") as progress,
             chosen_sampler(sampler, arguments.judge, arguments.dtype) as make,
         ):
+            ask = (lambda: SequentialSampler(make(), stopping)) if stopping else make
             table = judge_pairs(
-                folder, asked, make, sampling, template=arguments.judge_prompt, judge=arguments.judge,
+                folder, asked, ask, sampling, template=arguments.judge_prompt, judge=arguments.judge,
                 iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
                 advance=progress.advance,
             )  # fmt: skip
