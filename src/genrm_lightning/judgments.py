@@ -109,7 +109,7 @@ def judge_pairs(
             rows = []
             for index, samples in made.sample(chunk, settings, salt):
                 request = chunk[index]
-                for sample_index, sample in enumerate(samples):
+                for sample_index, sample in enumerate(samples, request.first):
                     own = {"pair_id": request.pair_id, "swapped": request.swapped, "sample_index": sample_index}
                     rows.append({**vars(sample), **own, "iteration": iteration, "seed": seed, "judge": judge})
                 advance(len(samples), sum(s.n_tokens for s in samples))

@@ -139,8 +139,21 @@ def test_the_key_of_a_draw_is_pair_order_sample_and_salt(sampler):
     assert len({tuple(s.token_ids) for s in first}) == 3
 
 
+def test_requests_may_ask_for_other_samples_than_the_settings(sampler):
+    """Samples [0, 8) drawn at once are those drawn in pieces, whatever else is drawn beside them."""
+    whole = judged(sampler, requests(), replace(SETTINGS, n_samples=8))
+    pieces = [(0, 0, 5), (0, 5, 3), (1, 0, None), (2, 7, 1), (3, 0, 8), (1, 3, 4)]
+    asked = [replace(requests()[i], first=first, n_samples=n) for i, first, n in pieces]
+    for (i, first, n), found in zip(pieces, judged(sampler, asked, SETTINGS), strict=True):
+        expected = whole[i][first : first + (n or SETTINGS.n_samples)]
+        assert [s.token_ids for s in found] == [s.token_ids for s in expected]
+        assert [s.p_a for s in found] == pytest.approx([s.p_a for s in expected], abs=1e-5)
+        assert [s.logp for s in found] == pytest.approx([s.logp for s in expected], abs=1e-4)
+
+
 def test_uniforms_are_golden():
     request = Request("pair", False, [])
+    np.testing.assert_allclose(uniforms(replace(request, first=1), "s", 1, 2), GOLDEN[1:], rtol=0, atol=1e-15)
     np.testing.assert_allclose(uniforms(request, "s", 2, 2), GOLDEN, rtol=0, atol=1e-15)
     assert np.array_equal(uniforms(request, "s", 1, 50)[:, :20], uniforms(request, "s", 1, 20))
 

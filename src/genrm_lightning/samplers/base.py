@@ -45,11 +45,23 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One judge prompt, as chat messages, in one order."""
+    """One judge prompt, as chat messages, in one order.
+
+    Attributes:
+        first: index of its first sample: [0, 4) and then [4, 8) are the same samples as [0, 8).
+        n_samples: rationales asked for; None: as many as the settings say.
+    """
 
     pair_id: str
     swapped: bool
     messages: list[dict[str, str]]
+    first: int = 0
+    n_samples: int | None = None
+
+    def indices(self, settings: SamplingSettings) -> range:
+        """Of the samples asked for."""
+        n = settings.n_samples if self.n_samples is None else self.n_samples
+        return range(self.first, self.first + n)
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Sampler(ABC):
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:
-        """Yield (index of the request, its K samples) in any order, as they are done.
+        """Yield (index of the request, its samples in the order of their indices) in any order, as they are done.
 
         Args:
             salt: names the draw (iteration and seed): with the request and the sample's index it fixes every
@@ -90,6 +102,10 @@ class Sampler(ABC):
 
 
 def uniforms(request: Request, salt: str, n_samples: int, n: int) -> np.ndarray:
-    """(n_samples, n) numbers in [0, 1) that depend on pair, order, sample index and salt alone."""
-    keys = [f"{request.pair_id}|{request.swapped}|{i}|{salt}" for i in range(n_samples)]
+    """(n_samples, n) numbers in [0, 1), of samples ``request.first`` and on.
+
+    They depend on pair, order, the sample's index and salt alone.
+    """
+    indices = range(request.first, request.first + n_samples)
+    keys = [f"{request.pair_id}|{request.swapped}|{i}|{salt}" for i in indices]
     return np.stack([np.random.Generator(np.random.Philox(key=hash64("sample", key))).random(n) for key in keys])

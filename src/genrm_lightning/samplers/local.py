@@ -48,13 +48,14 @@ class LocalSampler(Sampler):
     ) -> Iterator[tuple[int, list[Sample]]]:
         prompts = self._prompts(requests, settings)
         steps = self._steps(settings)
-        for batch in self._batches(prompts, settings.n_samples * steps, settings.batch_tokens):
-            draws = torch.from_numpy(
-                np.stack([uniforms(requests[i], salt, settings.n_samples, steps + 1) for i in batch])
-            )
-            yield from zip(
-                batch, self._judge([prompts[i] for i in batch], draws.to(self.device), settings), strict=True
-            )
+        counts = [len(request.indices(settings)) for request in requests]
+        for k in sorted(set(counts)):  # rows of a batch have as many branches each
+            alike = [i for i, count in enumerate(counts) if count == k]
+            for batch in self._batches([prompts[i] for i in alike], k * steps, settings.batch_tokens):
+                chosen = [alike[i] for i in batch]
+                draws = torch.from_numpy(np.stack([uniforms(requests[i], salt, k, steps + 1) for i in chosen]))
+                judged = self._judge([prompts[i] for i in chosen], draws.to(self.device), settings)
+                yield from zip(chosen, judged, strict=True)
 
     def _steps(self, settings: SamplingSettings) -> int:
         """Tokens of a branch: room for the model's own verdict behind a rationale that fills its budget."""
@@ -99,7 +100,7 @@ class LocalSampler(Sampler):
         result = []
         for r in range(len(prompts)):
             row = []
-            for k in range(settings.n_samples):
+            for k in range(draws.shape[1]):
                 n, reason, text = kept[r][k]
                 rationale = tokens[r, k, :n].tolist()
                 vote = Verdict.A if votes[r, k] else Verdict.B
