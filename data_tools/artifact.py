@@ -6,6 +6,7 @@ stage had (its key), so a second call knows what it need not do again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,10 +20,13 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.errors import UserError
+from data_tools.errors import DiskFull, UserError
 from data_tools.schema import check, check_values
 
 MANIFEST = "manifest.json"
+# Of a disk, a quota, a limit on file sizes.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_SYSTEM = re.compile(r"(?:os error|Os \{ code:) (\d+)")  # polars and safetensors tell the number in their text alone
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
 
 
@@ -33,16 +37,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The data reach the disk before the name does, so after a power cut the file is the old one or the new one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
-    temporary = path.with_name(temporary_name(path.stem, path.suffix))
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
+        temporary = path.with_name(temporary_name(path.stem, path.suffix))
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -53,23 +58,24 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     name stands the old folder, for an instant nothing, then the new one; never half a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, aside = (path.with_name(temporary_name(path.name)) for _ in range(2))
-    temporary.mkdir()
-    try:
-        yield temporary
-        for inner in (*temporary.rglob("*"), temporary):
-            if not inner.is_symlink():
-                _sync(inner)
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        if aside.exists() and not path.exists():
-            os.replace(aside, path)
-        _remove(aside)
-        _remove(temporary)
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, aside = (path.with_name(temporary_name(path.name)) for _ in range(2))
+        try:
+            temporary.mkdir()
+            yield temporary
+            for inner in (*temporary.rglob("*"), temporary):
+                if not inner.is_symlink():
+                    _sync(inner)
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            if aside.exists() and not path.exists():
+                os.replace(aside, path)
+            _remove(aside)
+            _remove(temporary)
 
 
 def replace_folder(temporary: Path, path: Path) -> None:
@@ -98,6 +104,35 @@ def put_back(path: str | Path) -> None:
     if not path.exists():
         with suppress(FileNotFoundError):
             os.replace(_aside(path), path)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """What a writer says of a disk without room, said in one line; other errors of the system name the folder too.
+
+    Raises:
+        DiskFull: no room in ``folder``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_full(error):
+            raise DiskFull(
+                f"{folder}: {os.strerror(_number(error))}; make room there, nothing is half-written"
+            ) from None
+        if isinstance(error, OSError) and error.filename is None and _number(error):
+            raise OSError(_number(error), os.strerror(_number(error)), str(folder)) from error
+        raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it says that a disk, a quota or a limit leaves no room."""
+    return _number(error) in _FULL
+
+
+def _number(error: Exception) -> int | None:
+    told = _OF_SYSTEM.search(str(error))
+    return getattr(error, "errno", None) or (int(told[1]) if told else None)
 
 
 def temporary_name(stem: str, suffix: str = "") -> str:
@@ -131,10 +166,12 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run the command again") from None
 
 
-def write_table(frame: pl.DataFrame, path: str | Path, schema: pl.Schema) -> None:
-    """Write a checked table as parquet, atomically."""
+def write_table(
+    frame: pl.DataFrame, path: str | Path, schema: pl.Schema, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a checked table as parquet, atomically; ``metadata`` stands in the file beside the rows."""
     with atomic_path(path) as temporary:
-        check(frame, schema, path).write_parquet(temporary)
+        check(frame, schema, path).write_parquet(temporary, metadata=metadata)
 
 
 def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:

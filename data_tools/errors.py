@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Entry points print it as ``error: …`` without a traceback and exit with status 2.
     """
+
+
+class DiskFull(UserError):
+    """No room in a folder. Nothing there is half-written: with room the same command works, or goes on."""

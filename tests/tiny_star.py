@@ -28,7 +28,7 @@ def star_config(run: Path, backbone: Path, **changes: Any) -> dict[str, Any]:
         "data": {"embedded": {"rows": 16, "test_rows": 6}},
         "sampling": {"n_samples": 4, "rationale_tokens": 6},
         "evaluation": {"n_samples": 1, "rationale_tokens": 6},
-        "shard": 4,
+        "shard_size": 4,
         "fit": star_fit(),
     }
     return config | changes

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, plan, export."""
+"""The commands beside LightningCLI's: star, join, sample, score, evaluate, plan, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from genrm_lightning.budget import TooLong, policy_key
+from genrm_lightning.claims import STALE, Claims
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
+from genrm_lightning.ranks import part
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import StarSettings
 
@@ -44,6 +47,7 @@ def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
     commands: dict[str, Callable[[list[str]], None]] = {
         "star": _star,
+        "join": _join,
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
@@ -70,6 +74,20 @@ def _star(argv: list[str]) -> None:
     run(settings)
 
 
+def _join(argv: list[str]) -> None:
+    parser = _parser("join", "Draw samples for a STaR run that another process has, here or on another machine.")
+    parser.add_argument("--run", type=str, required=True, help="folder of the run, in a file system that both see")
+    parser.add_argument(
+        "--wait", type=float, default=60.0,
+        help="seconds to wait for the run to begin, or to be started again after its process has died",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    from genrm_lightning.star.joining import join
+
+    drawn = join(Path(arguments.run), arguments.wait)
+    print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
+
+
 def _sample(argv: list[str]) -> None:
     parser = _parser("sample", "Preference pairs -> judgments, in both orders.")
     parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
@@ -80,8 +98,10 @@ def _sample(argv: list[str]) -> None:
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
     arguments, sampling = _sampling(parser, argv)
-    with only_one(arguments.out):
+    with _at_work(arguments):
         table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
+    if table is None:
+        return
     print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
 
 
@@ -99,8 +119,10 @@ def _evaluate(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
     arguments, sampling = _sampling(parser, argv)
-    with only_one(arguments.out):
+    with _at_work(arguments):
         table = _judged(arguments, sampling, "evaluate", False, 0)
+        if table is None:
+            return
         pairs = _pairs(arguments)
         dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
         scores = set_scores(table, pairs, dropped).as_dict()
@@ -202,8 +224,18 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
+        "--shard_size", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
     )
+    parser.add_argument(
+        "--shard", type=str | int | None, default=None, metavar="i/n",
+        help="draw only every n-th shard, from the i-th on (i from 1 to n); the process that draws the last one writes "
+        "the table, or the same command again. Under torchrun or srun their ranks say it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=bool, default=False,
+        help="divide the shards as they come with every process that runs this command on this folder, on any machine; "
+        f"one that is silent for {STALE:g} s is replaced",
+    )  # fmt: skip
     parser.add_argument(
         "--too_long", type=TooLong, default="shorten",
         help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
@@ -234,7 +266,15 @@ def _judge_prompt(judge: str, given: str | None) -> str:
 
 def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings]:
     arguments = parser.parse_args(argv)
+    if arguments.share and arguments.shard is not None:
+        raise UserError("--share: divides the shards as they come; leave --shard out, or --share")
+    arguments.part = None if arguments.share else part(arguments.shard)
     return arguments, SamplingSettings(**vars(arguments.sampling))
+
+
+def _at_work(arguments: Namespace) -> AbstractContextManager[None]:
+    """The output folder is this process' alone, or that of all who share the shards."""
+    return only_one(arguments.out, shared=arguments.share or arguments.part is not None)
 
 
 def _pairs(arguments: Namespace):
@@ -250,44 +290,57 @@ def _pairs(arguments: Namespace):
 
 
 def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
+    """The judgments; None where shards are missing that other processes are to draw."""
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
-    from genrm_lightning.judgments import fitting, judge_pairs
+    from genrm_lightning.judgments import fitting, shards_of
     from genrm_lightning.progress import Progress
+    from genrm_lightning.shards import Shards
+    from genrm_lightning.star.peers import shared_stage
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
     arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
-    if arguments.shard < 1:
-        raise UserError(f"--shard: {arguments.shard} is not above 0")
+    if arguments.shard_size < 1:
+        raise UserError(f"--shard_size: {arguments.shard_size} is not above 0")
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
-    names = ("judge_prompt", "dtype", "seed", "shard", "rows")
+    names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
     key["judge"] = identity(arguments.judge)
     key |= policy_key(arguments.too_long)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
-    def work() -> dict[str, Any]:
-        asked = fitting(
+    def asked() -> Shards:
+        rows = fitting(
             pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = len(asked) * 2 * sampling.n_samples
+        return shards_of(
+            folder, rows, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
+            seed=arguments.seed, purpose=purpose, told=told, shard_size=arguments.shard_size,
+        )  # fmt: skip
+
+    def fill(shards: Shards, claims: Claims | None = None, among: range | None = None, go_on=lambda: True) -> None:
         with (
-            Progress(purpose, total, "samples") as progress,
+            Progress(purpose, shards.samples(among), "samples") as progress,
             local_sampler(arguments.judge, arguments.dtype) as sampler,
         ):
-            table = judge_pairs(
-                folder, asked, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
-                iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
-                advance=progress.advance,
-            )  # fmt: skip
+            shards.fill(sampler, claims, among, drew=progress.advance, found=progress.advance, go_on=go_on)
+
+    def finish(shards: Shards) -> dict[str, Any]:
+        while (table := shards.table()) is None:
+            fill(shards)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
         return {"rows": len(table)}
 
-    run_stage(folder, key, work)
+    if not arguments.share and arguments.part is None:
+        run_stage(folder, key, lambda: finish(asked()))
+    elif missing := shared_stage(folder, key, asked, fill, finish, arguments.part):
+        names = ", ".join(path.name for path in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")
+        return None
+    remove_shards(folder)
     return read_table(folder / "judgments.parquet", JUDGMENT)
 
 
