@@ -6,7 +6,6 @@ stage had (its key), so a second call knows what it need not do again.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -20,13 +19,10 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.errors import DiskFull, UserError
+from data_tools.errors import DiskFull, UserError, is_full, number_of
 from data_tools.schema import check, check_values
 
 MANIFEST = "manifest.json"
-# Of a disk, a quota, a limit on file sizes.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OF_SYSTEM = re.compile(r"(?:os error|Os \{ code:) (\d+)")  # polars and safetensors tell the number in their text alone
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
 
 
@@ -116,23 +112,12 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        number = number_of(error)
         if is_full(error):
-            raise DiskFull(
-                f"{folder}: {os.strerror(_number(error))}; make room there, nothing is half-written"
-            ) from None
-        if isinstance(error, OSError) and error.filename is None and _number(error):
-            raise OSError(_number(error), os.strerror(_number(error)), str(folder)) from error
+            raise DiskFull(f"{folder}: {os.strerror(number)}; make room there, nothing is half-written") from None
+        if number and isinstance(error, OSError) and error.filename is None:
+            raise OSError(number, os.strerror(number), str(folder)) from error
         raise
-
-
-def is_full(error: Exception) -> bool:
-    """Whether it says that a disk, a quota or a limit leaves no room."""
-    return _number(error) in _FULL
-
-
-def _number(error: Exception) -> int | None:
-    told = _OF_SYSTEM.search(str(error))
-    return getattr(error, "errno", None) or (int(told[1]) if told else None)
 
 
 def temporary_name(stem: str, suffix: str = "") -> str:

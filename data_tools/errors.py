@@ -1,5 +1,13 @@
 """The one kind of error a user can cause and mend."""
 
+from __future__ import annotations
+
+import errno
+import re
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, a quota, a limit on file sizes
+_NUMBER = re.compile(r"(?:os error|Os \{ code:) (\d+)")  # polars and safetensors tell it in their text alone
+
 
 class UserError(Exception):
     """A mistake the user can mend: one line that says what, where (file, line, key) and what to do.
@@ -10,3 +18,14 @@ class UserError(Exception):
 
 class DiskFull(UserError):
     """No room in a folder. Nothing there is half-written: with room the same command works, or goes on."""
+
+
+def number_of(error: Exception) -> int | None:
+    """The system's number of an error; None where the system is not to blame."""
+    told = _NUMBER.search(str(error))
+    return getattr(error, "errno", None) or (int(told[1]) if told else None)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk, a quota or a limit left no room."""
+    return number_of(error) in _FULL

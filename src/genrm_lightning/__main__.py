@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from data_tools.artifact import is_full
-from data_tools.errors import DiskFull, UserError
+from data_tools.errors import DiskFull, UserError, is_full
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, TERMINATED, Terminated, terminable
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
@@ -37,7 +36,11 @@ _GO_ON = ("star", "join", "sample", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 2 for a mistake of the user's (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run a command.
+
+    Returns:
+        0 when done, 2 for what the user can mend (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_HELP)
