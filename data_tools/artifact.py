@@ -111,10 +111,15 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        number = number_of(error)
         if is_full(error):
-            raise DiskFull(f"{folder}: {os.strerror(number)}; make room there, nothing is half-written") from None
+            raise DiskFull(
+                f"{folder}: no room left on the disk, or for files of this size; make room there and run the same "
+                "command again: what is finished stays, nothing is half-written"
+            ) from None
+        number = number_of(error)
         if number and isinstance(error, OSError) and error.filename is None:
             raise OSError(number, os.strerror(number), str(folder)) from error
         raise

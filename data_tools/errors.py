@@ -6,7 +6,8 @@ import errno
 import re
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, a quota, a limit on file sizes
-_NUMBER = re.compile(r"(?:os error|Os \{ code:) (\d+)")  # polars and safetensors tell it in their text alone
+# Some tell it in their text alone: polars, safetensors, what wraps an error of Python's.
+_NUMBER = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)|\[Errno (\d+)\]")
 
 
 class UserError(Exception):
@@ -20,12 +21,12 @@ class DiskFull(UserError):
     """No room in a folder. Nothing there is half-written: with room the same command works, or goes on."""
 
 
-def number_of(error: Exception) -> int | None:
+def number_of(error: BaseException) -> int | None:
     """The system's number of an error; None where the system is not to blame."""
     told = _NUMBER.search(str(error))
-    return getattr(error, "errno", None) or (int(told[1]) if told else None)
+    return getattr(error, "errno", None) or (int(told[told.lastindex]) if told else None)
 
 
-def is_full(error: Exception) -> bool:
-    """Whether a disk, a quota or a limit left no room."""
-    return number_of(error) in _FULL
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, a quota or a limit left no room: the error says so, or the one that it came after (torch's)."""
+    return number_of(error) in _FULL or (error.__context__ is not None and is_full(error.__context__))

@@ -6,7 +6,12 @@ of its own. A job has ``argv``, and may have
     log     file for stdout and stderr
     env     variables
     start   a pattern of files: the job begins when one is there
-    kill    [signal, pattern, seconds]: to the job's group, so long after such a file is there
+    after   true: the job begins when those before it have ended
+    kill    [signal, pattern, seconds]: to the job's group, so long after such a file is there; or several patterns
+    room    [folder, size]: before the job the disk of the folder, made for it, gets this size ("300k"); needs a name
+            space of one's own (unshare -rm)
+    copy    [folder, folder]: when the job has ended
+    fit     "here": the fits of a run without the seconds of a new process each
     mark    a pattern: right before a file that it matches gets its name, the job stops itself (SIGSTOP)
     trace   file to which go, line by line with the seconds since the start: "named PATH", for each file that got its
             name, and "draws PATH", for each shard that was begun
@@ -14,16 +19,21 @@ of its own. A job has ``argv``, and may have
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
+
+from data_tools.artifact import sweep
 
 
 def main(file: str) -> None:
@@ -38,7 +48,11 @@ def main(file: str) -> None:
         job["began"] = job["pid"] = None
     while any("status" not in job for job in jobs):
         for job in jobs:
-            if job["pid"] is None and ("start" not in job or glob.glob(job["start"])):
+            if job["pid"] is None and _may_start(job, jobs):
+                if "room" in job:
+                    folder, size = job["room"]
+                    options = f"remount,size={size}" if os.path.ismount(folder) else f"size={size}"
+                    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
                 job["began"] = time.monotonic()
                 job["pid"] = os.fork()
                 if not job["pid"]:
@@ -49,15 +63,25 @@ def main(file: str) -> None:
     print(json.dumps([{"status": job["status"], "seconds": job["seconds"]} for job in jobs]))
 
 
+def _may_start(job: dict[str, Any], jobs: list[dict[str, Any]]) -> bool:
+    before = jobs[: next(i for i, other in enumerate(jobs) if other is job)]
+    if job.get("after") and any("status" not in other for other in before):
+        return False
+    return "start" not in job or bool(glob.glob(job["start"]))
+
+
 def _look(job: dict[str, Any]) -> None:
     done, status = os.waitpid(job["pid"], os.WNOHANG)
     if done:
         job["status"] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         job["seconds"] = time.monotonic() - job["began"]
+        if "copy" in job:
+            shutil.copytree(*job["copy"])
         return
     if "kill" in job:
         number, pattern, seconds = job["kill"]
-        if "seen" not in job and glob.glob(pattern):
+        patterns = pattern if isinstance(pattern, list) else [pattern]
+        if "seen" not in job and any(map(glob.glob, patterns)):
             job["seen"] = time.monotonic()
         if "seen" in job and time.monotonic() - job["seen"] >= seconds:
             os.killpg(job["pid"], number)
@@ -67,6 +91,7 @@ def _look(job: dict[str, Any]) -> None:
 def _run(job: dict[str, Any]) -> None:
     from genrm_lightning.__main__ import main as command
     from genrm_lightning.shards import Shards
+    from genrm_lightning.star import fitting
 
     os.setsid()
     os.environ |= job.get("env", {})
@@ -91,6 +116,8 @@ def _run(job: dict[str, Any]) -> None:
         draws(shards, number, *more)
 
     os.replace, Shards._draw = replace, draw
+    if job.get("fit") == "here":
+        fitting.run_fit = _fit_here
     status = 1
     try:
         status = command(job["argv"])
@@ -100,6 +127,19 @@ def _run(job: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _fit_here(config: Path, folder: Path) -> None:
+    from genrm_lightning import cli
+
+    last = folder / "checkpoints/last.ckpt"
+    if not (folder / "judge").is_dir():
+        with contextlib.redirect_stdout(sys.stderr):
+            assert not cli.main(
+                ["fit", "--config", str(config), *(["--ckpt_path", str(last)] if last.exists() else [])]
+            )
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    sweep(folder)
 
 
 if __name__ == "__main__":

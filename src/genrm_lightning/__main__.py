@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from data_tools.errors import DiskFull, UserError, is_full
+from data_tools.errors import UserError, is_full
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, TERMINATED, Terminated, terminable
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
@@ -51,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _dispatch(argv)
             sys.stdout.flush()
         return status
-    except DiskFull as error:
-        return _fail(f"{error}{more}")
     except UserError as error:
         return _fail(str(error))
     except SystemExit as left:  # of the parsers: --help, or a mistake that they have told already
@@ -61,10 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has left: nobody is there to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.filename is None and not is_full(error):  # not about a file: a traceback says more
+    except Exception as error:
+        if is_full(error):
+            where = getattr(error, "filename", None) or "a file or the output"
+            return _fail(f"{where}: no room left on the disk; make room there and run the same command again")
+        if getattr(error, "filename", None) is None or not isinstance(error, OSError):  # a traceback says more
             raise
-        return _fail(f"{error.filename or 'output'}: {error.strerror or error}{more if is_full(error) else ''}")
+        return _fail(f"{error.filename}: {error.strerror or error}")
     except Terminated:
         print(f"terminated{more}", file=sys.stderr)
         return TERMINATED

@@ -28,13 +28,13 @@ def test_helpers_come_and_die_and_the_tables_stay(tmp_path, tiny_llama):
     began = f"{run}/{SHARED}/run"
     told = side_by_side(
         tmp_path,
-        {"argv": star, "trace": str(trace[0])},
+        {"argv": star, "trace": str(trace[0]), "fit": "here"},
         {"argv": join, "trace": str(trace[1])},
         # Stops with a shard that is drawn and not named, and dies when the run waits for nothing else.
         {"argv": join, "trace": str(trace[2]), "start": began, "mark": f"{run}/*/shard-*",
          "kill": [signal.SIGKILL, f"{run}/zero-shot/id/shard-0000[45].parquet", 1.0]},
         {"argv": star, "start": began},
-        {"argv": ["star", "--config", config(tmp_path, "alone", tiny_llama)]},
+        {"argv": ["star", "--config", config(tmp_path, "alone", tiny_llama)], "fit": "here"},
     )  # fmt: skip
     assert [job["status"] for job in told] == [0, 0, -signal.SIGKILL, 2, 0], told
     assert told[3]["said"].startswith(f"error: {run}: another command is at work in this folder")
