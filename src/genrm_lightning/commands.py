@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, votes, plan, export."""
+"""The commands beside LightningCLI's: star, join, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from genrm_lightning.budget import TooLong, policy_key
+from genrm_lightning.claims import STALE, Claims
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
+from genrm_lightning.ranks import part
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star.settings import StarSettings
@@ -45,6 +48,7 @@ def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
     commands: dict[str, Callable[[list[str]], None]] = {
         "star": _star,
+        "join": _join,
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
@@ -72,6 +76,20 @@ def _star(argv: list[str]) -> None:
     run(settings)
 
 
+def _join(argv: list[str]) -> None:
+    parser = _parser("join", "Draw samples for a STaR run that another process has, here or on another machine.")
+    parser.add_argument("--run", type=str, required=True, help="folder of the run, in a file system that both see")
+    parser.add_argument(
+        "--wait", type=float, default=60.0,
+        help="seconds to wait for the run to begin, or to be started again after its process has died",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    from genrm_lightning.star.joining import join
+
+    drawn = join(Path(arguments.run), arguments.wait)
+    print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
+
+
 def _sample(argv: list[str]) -> None:
     parser = _parser("sample", "Preference pairs -> judgments, in both orders.")
     parser.add_argument(
@@ -87,8 +105,10 @@ def _sample(argv: list[str]) -> None:
     _stoppable(parser)
     arguments, sampling, sampler = _sampling(parser, argv)
     arguments.judge = _judge_name(arguments.judge, sampler, "embedded")
-    with only_one(arguments.out):
+    with _at_work(arguments):
         table = _judged(arguments, sampling, sampler, "sample", arguments.told, arguments.iteration)
+    if table is None:
+        return
     print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
 
 
@@ -111,8 +131,10 @@ def _evaluate(argv: list[str]) -> None:
     _stoppable(parser)
     arguments, sampling, sampler = _sampling(parser, argv)
     arguments.judge = _judge_name(arguments.judge, sampler, None)
-    with only_one(arguments.out):
+    with _at_work(arguments):
         table = _judged(arguments, sampling, sampler, "evaluate", False, 0)
+        if table is None:
+            return
         pairs = _pairs(arguments)
         dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
         scores = set_scores(table, pairs, dropped).as_dict()
@@ -251,8 +273,18 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
+        "--shard_size", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
     )
+    parser.add_argument(
+        "--shard", type=str | int | None, default=None, metavar="i/n",
+        help="draw only every n-th shard, from the i-th on (i from 1 to n); the process that draws the last one writes "
+        "the table, or the same command again. Under torchrun or srun their ranks say it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=bool, default=False,
+        help="divide the shards as they come with every process that runs this command on this folder, on any machine; "
+        f"one that is silent for {STALE:g} s is replaced",
+    )  # fmt: skip
     parser.add_argument(
         "--too_long", type=TooLong, default="shorten",
         help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
@@ -295,6 +327,9 @@ def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, Sampl
     arguments = parser.parse_args(argv)
     with mistakes_told():
         made = parser.instantiate_classes(arguments)
+    if arguments.share and arguments.shard is not None:
+        raise UserError("--share: divides the shards as they come; leave --shard out, or --share")
+    arguments.part = None if arguments.share else part(arguments.shard)
     arguments.stopping = made.stopping
     return arguments, made.sampling, made.sampler
 
@@ -317,6 +352,11 @@ def _judge_name(given: str | None, sampler: SamplerSettings, default: str | None
     return name
 
 
+def _at_work(arguments: Namespace) -> AbstractContextManager[None]:
+    """The output folder is this process' alone, or that of all who share the shards."""
+    return only_one(arguments.out, shared=arguments.share or arguments.part is not None)
+
+
 def _pairs(arguments: Namespace):
     from data_tools.split import sample
 
@@ -337,24 +377,27 @@ def _judged(
     told: bool,
     iteration: int,
 ):
+    """The judgments; None where shards are missing that other processes are to draw."""
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
-    from genrm_lightning.judgments import fitting, judge_pairs
+    from genrm_lightning.judgments import fitting, shards_of
     from genrm_lightning.progress import Progress
     from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
+    from genrm_lightning.shards import Shards
+    from genrm_lightning.star.peers import shared_stage
     from genrm_lightning.star.stages import identity, remove_shards, run_stage
 
     served = sampler.served is not None
     arguments.judge_prompt = _judge_prompt("embedded" if served else arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
-    if arguments.shard < 1:
-        raise UserError(f"--shard: {arguments.shard} is not above 0")
+    if arguments.shard_size < 1:
+        raise UserError(f"--shard_size: {arguments.shard_size} is not above 0")
     stopping = arguments.stopping
     if stopping is not None:
-        check_stopping(sampling, stopping, arguments.shard)
+        check_stopping(sampling, stopping, arguments.shard_size)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
-    names = ("judge_prompt", "dtype", "seed", "shard", "rows")
+    names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
     key["judge"] = arguments.judge if served else identity(arguments.judge)
     key |= policy_key(arguments.too_long) | sampler.sampler_key()
@@ -363,28 +406,38 @@ def _judged(
     if stopping is not None:
         key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
 
-    def work() -> dict[str, Any]:
+    def asked() -> Shards:
         renderer = sampler.rendered_by(arguments.judge)
-        asked = pairs if renderer is None else fitting(
+        rows = pairs if renderer is None else fitting(
             pairs, renderer, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = None if stopping else len(asked) * 2 * sampling.n_samples
+        return shards_of(
+            folder, rows, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
+            seed=arguments.seed, purpose=purpose, told=told, shard_size=arguments.shard_size,
+        )  # fmt: skip
+
+    def fill(shards: Shards, claims: Claims | None = None, among: range | None = None, go_on=lambda: True) -> None:
         with (
-            Progress(purpose, total, "samples") as progress,
+            Progress(purpose, None if stopping else shards.samples(among), "samples") as progress,
             chosen_sampler(sampler, arguments.judge, arguments.dtype) as make,
         ):
             ask = (lambda: SequentialSampler(make(), stopping)) if stopping else make
-            table = judge_pairs(
-                folder, asked, ask, sampling, template=arguments.judge_prompt, judge=arguments.judge,
-                iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
-                advance=progress.advance,
-            )  # fmt: skip
+            shards.fill(ask, claims, among, drew=progress.advance, found=progress.advance, go_on=go_on)
+
+    def finish(shards: Shards) -> dict[str, Any]:
+        while (table := shards.table()) is None:
+            fill(shards)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
         return {"rows": len(table)}
 
-    run_stage(folder, key, work)
+    if not arguments.share and arguments.part is None:
+        run_stage(folder, key, lambda: finish(asked()))
+    elif missing := shared_stage(folder, key, asked, fill, finish, arguments.part):
+        names = ", ".join(path.name for path in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")
+        return None
+    remove_shards(folder)
     return read_table(folder / "judgments.parquet", JUDGMENT)
 
 

@@ -186,6 +186,11 @@ class SamplerSettings:
                     "leave it out"
                 )
 
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> SamplerSettings:
+        """From what ``asdict`` made."""
+        return cls(values["kind"], VLLMSettings(**values["vllm"]), OpenAISettings(**values["openai"]))
+
     def sampler_key(self) -> dict[str, Any]:
         """What decides a draw beside judge and sampling; empty for local, whose tables are older than this choice.
 

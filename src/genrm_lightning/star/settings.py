@@ -119,7 +119,7 @@ class StarSettings:
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
             (genrm_lightning.budget).
-        shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
+        shard_size: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
     """
 
     run: str = "runs/star"
@@ -141,10 +141,10 @@ class StarSettings:
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
-    shard: int = 64
+    shard_size: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "parts", "per_prompt", "shard"):
+        for name in ("iterations", "parts", "per_prompt", "shard_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")
         if self.iterations > self.parts:
@@ -178,7 +178,7 @@ class StarSettings:
             "seed": self.seed,
             "judge_prompt": self.judge_prompt,
             "dtype": self.dtype,
-            "shard": self.shard,
+            "shard_size": self.shard_size,
             **policy_key(self.too_long),
             **self.sampler.sampler_key(),
         }

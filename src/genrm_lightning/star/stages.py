@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.sharing import asking
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
@@ -98,18 +99,26 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
 
 def _spent_before(folder: Path, key: dict[str, Any]) -> float:
     """Seconds that killed attempts at this stage have worked, 0 where there was none."""
-    started = folder / STARTED
-    if not started.exists() or _is_empty(folder):
+    if not (folder / STARTED).exists() or _is_empty(folder):
         return 0.0
+    before = began(folder, key)
+    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return before["seconds"] + max(0.0, last - before["began"])
+
+
+def began(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """What the stage's beginning wrote. Raises UserError where it was another stage's, or nothing that can be read."""
+    started = folder / STARTED
     before = read_json(started)
+    if not isinstance(before, dict) or not isinstance(before.get("key"), dict):
+        raise UserError(f"{started}: does not say with which settings the stage was begun; remove {folder}")
     for name in sorted(key.keys() | before["key"].keys()):
         if key.get(name) != before["key"].get(name):
             raise UserError(
                 f"{folder}: begun with another '{name}'; use another run folder, or remove this one to begin the "
                 "stage anew"
             )
-    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
-    return before["seconds"] + max(0.0, last - before["began"])
+    return before
 
 
 def _is_empty(folder: Path) -> bool:
@@ -201,12 +210,15 @@ def _sample(
 
     def work() -> dict[str, Any]:
         asked = rows()
-        table = _judge(settings, folder, asked, judge, sampling, facts["iteration"], "sample", label, facts["told"])
+        table = _judge(
+            settings, folder, asked, judge, judge_digest, sampling, facts["iteration"], "sample", label, facts["told"]
+        )
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
         return {"pairs": table["pair_id"].n_unique(), "dropped": _dropped(asked, table), "sampled": len(table)}
 
-    return run_stage(folder, key, work)
+    made = run_stage(folder, key, work)
+    remove_shards(folder)  # only now: killed before the manifest, a second call needs them
+    return made
 
 
 def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
@@ -312,8 +324,9 @@ def evaluate(
                 held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
                 what = f"{label}: evaluate {name}"
                 table = _judge(
-                    settings, folder / name, held_out, judge, settings.evaluation, iteration, "evaluate", what
-                )
+                    settings, folder / name, held_out, judge, judge_digest, settings.evaluation, iteration, "evaluate",
+                    what,
+                )  # fmt: skip
                 write_table(table, file, JUDGMENT)
         dropped = {}
         for name in HELD_OUT:
@@ -330,6 +343,7 @@ def _judge(
     folder: Path,
     pairs: pl.DataFrame,
     judge: str,
+    judge_digest: str,
     sampling,
     iteration: int,
     purpose: str,
@@ -338,7 +352,7 @@ def _judge(
     sampler: SamplerSettings | None = None,
 ) -> pl.DataFrame:
     """``sampler``: another than the run's, such as a served model that writes the first rationales."""
-    from genrm_lightning.judgments import fitting, judge_pairs
+    from genrm_lightning.judgments import fitting, shards_of
 
     sweep(folder)
     sampler = sampler or settings.sampler
@@ -347,17 +361,37 @@ def _judge(
             pairs, renderer, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long,
             where=label,
         )  # fmt: skip
-    # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
-    known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
-    known = sampler.served or known
+    run = Path(settings.run)
+    in_run = Path(judge).is_relative_to(run)
+    draw = {
+        "template": settings.judge_prompt,
+        # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
+        "judge": sampler.served or (str(Path(judge).relative_to(run)) if in_run else judge),
+        "iteration": iteration,
+        "seed": settings.seed,
+        "purpose": purpose,
+        "told": told,
+        "shard_size": settings.shard_size,
+    }
+    shards = shards_of(folder, pairs, sampling, **draw)
+    ask = {
+        "label": label,
+        "folder": str(folder.relative_to(run)),
+        "judge": str(Path(judge).relative_to(run)) if in_run else judge,
+        "in_run": in_run,
+        "identity": judge_digest,
+        "sampling": vars(sampling),
+        "sampler": asdict(sampler),
+        "dtype": settings.dtype,
+        "draw": draw,
+        "keys": digest_of(shards.keys),
+    }
     with (
-        Progress(label, len(pairs) * 2 * sampling.n_samples, "samples") as progress,
+        Progress(label, shards.samples(), "samples") as progress,
         chosen_sampler(sampler, judge, settings.dtype) as make,
+        asking(run, pairs, ask) as claims,
     ):
-        return judge_pairs(
-            folder, pairs, make, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
-            seed=settings.seed, purpose=purpose, told=told, shard=settings.shard, advance=progress.advance,
-        )  # fmt: skip
+        return shards.complete(make, claims, progress.advance)
 
 
 def _data_args(settings: StarSettings) -> dict[str, Any]:
