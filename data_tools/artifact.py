@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -172,16 +172,39 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
             names the file, the column and the row.
     """
     path = Path(path)
+    with _readable(path):
+        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    return check_values(check(frame, schema, path), schema, path)
+
+
+def scan_tables(paths: Sequence[str | Path], schema: pl.Schema) -> pl.LazyFrame:
+    """Parquet tables of one schema, checked as by :func:`read_table`, to be read as they are needed.
+
+    Args:
+        paths: files; at least one.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        with _readable(path):
+            frame = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            frame.collect_schema()
+        frame = check(frame, schema, path)
+        with _readable(path):
+            check_values(frame, schema, path)
+    return pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(list(schema))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest"
         ) from None
-    return check_values(check(frame, schema, path), schema, path)
 
 
 def digest(path: str | Path) -> str:

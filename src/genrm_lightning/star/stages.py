@@ -24,6 +24,7 @@ from data_tools.artifact import (
     is_complete,
     read_json,
     read_table,
+    scan_tables,
     sweep,
     write_json,
     write_manifest,
@@ -241,10 +242,9 @@ def select_warm(settings: StarSettings, folder: Path, pairs: Artifact, samples: 
 
 def _select(folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any]) -> Artifact:
     def work() -> dict[str, Any]:
-        judgments = read_table(samples.folder / "judgments.parquet", JUDGMENT)
-        table, counts = selection.examples(judgments, read_table(preferences, PREFERENCE), **options)
-        write_table(table, folder / "examples.parquet", EXAMPLE)
-        return counts
+        judgments = scan_tables([samples.folder / "judgments.parquet"], JUDGMENT)
+        pairs = scan_tables([preferences], PREFERENCE)
+        return selection.write_examples(judgments, pairs, folder / "examples.parquet", **options)
 
     return run_stage(folder, {"stage": "select", "samples": samples.digest, **options}, work)
 
