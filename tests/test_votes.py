@@ -29,7 +29,7 @@ def judged(tmp_path_factory, tiny_llama, pairs) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("judged")
     for name, flags in (("full", STOP[:2]), ("stopped", STOP), ("one", [])):
         argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(folder / name)]
-        assert main([*argv, *DRAW, "--shard", "4", *flags]) == 0
+        assert main([*argv, *DRAW, "--shard_size", "4", *flags]) == 0
     return {name: folder / name for name in ("full", "stopped", "one")}
 
 
@@ -48,7 +48,7 @@ def test_evaluate_stops_early(judged, pairs, tiny_llama, capsys):
         "--out",
         str(judged["stopped"]),
         *DRAW,
-        "--shard",
+        "--shard_size",
         "4",
     ]
     capsys.readouterr()
@@ -120,7 +120,7 @@ def test_pairs_of_another_set_are_refused(judged, pairs, capsys):
     [
         (["--stopping.alpha", "0.1"], "n_samples is 1, the first look comes after 2"),
         (["--sampling.n_samples", "8", "--stopping.alpha", "2"], "stopping.alpha: 2.0 is not in [0, 1)"),
-        ([*STOP, "--shard", "5"], "5 judge prompts a shard cut a pair's two orders apart"),
+        ([*STOP, "--shard_size", "5"], "5 judge prompts a shard cut a pair's two orders apart"),
     ],
 )
 def test_mistakes_of_stopping_are_told_before_anything_is_drawn(tmp_path, tiny_llama, pairs, capsys, flags, message):

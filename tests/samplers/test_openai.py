@@ -39,7 +39,7 @@ def pairs(tmp_path_factory) -> Path:
 def flags(url: str, model: str, pairs: Path, out: Path, *more: object) -> list[str]:
     # One request at a time: this server's seeds are the process's.
     own = ["--sampler.kind", "openai", "--sampler.openai.url", url, "--sampler.openai.model", model]
-    own += ["--sampler.openai.concurrency", "1", "--judge_prompt", "brief", "--shard", "2"]
+    own += ["--sampler.openai.concurrency", "1", "--judge_prompt", "brief", "--shard_size", "2"]
     draw = ["--sampling.rationale_tokens", "6", "--sampling.n_samples", "2"]
     return [*map(str, ("sample", "--pairs", pairs, "--out", out, *own, *draw, *more))]
 

@@ -53,7 +53,7 @@ class Leaning(Sampler):
 
 def judge(folder: Path, pairs: pl.DataFrame, sampler: Sampler | None = None, stopping=STOPPING, **changes):
     inner = sampler or Leaning()
-    options = {**OPTIONS, "shard": 8, **changes}
+    options = {**OPTIONS, "shard_size": 8, **changes}
     return judge_pairs(folder, pairs, lambda: SequentialSampler(inner, stopping), SETTINGS, **options)
 
 
@@ -73,7 +73,7 @@ def test_the_rows_are_those_that_a_full_table_keeps(tmp_path, scope, votes):
 
 def test_a_round_asks_for_what_is_new_of_what_is_open(tmp_path):
     sampler = Leaning()
-    found = judge(tmp_path, preferences(20), sampler, shard=64)
+    found = judge(tmp_path, preferences(20), sampler, shard_size=64)
     looks = [range(0, 2), range(2, 4), range(4, 8), range(8, 16)]
     assert [i for _, _, i in sampler.asked] == sorted((i for _, _, i in sampler.asked), key=looks.index)
     assert (
@@ -85,7 +85,7 @@ def test_a_round_asks_for_what_is_new_of_what_is_open(tmp_path):
 def test_whether_a_pair_goes_on_depends_on_its_own_samples_alone(tmp_path):
     pairs = preferences(20)
     whole = judge(tmp_path / "a", pairs)
-    few = judge(tmp_path / "b", pairs.reverse()[:7], shard=2)
+    few = judge(tmp_path / "b", pairs.reverse()[:7], shard_size=2)
     assert_frame_equal(few, whole.join(few, on="pair_id", how="semi"))
 
 
