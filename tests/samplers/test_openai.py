@@ -199,6 +199,24 @@ def test_a_budget_ends_a_run_and_the_next_call_goes_on(served, pairs, calm, tmp_
     assert judgments(tmp_path).equals(calm)
 
 
+def test_requests_side_by_side_share_a_budget(served, pairs, tmp_path):
+    """What is under way may yet cost less than it might: others wait for it, and do not end the run."""
+    port, model = served
+    with Proxy(port) as proxy:
+        argv = flags(proxy.url, model, pairs, tmp_path, "--rows", 1, "--sampler.openai.budget_tokens")
+        assert main([*argv, "2400", "--sampler.openai.concurrency", "8"]) == 0
+        assert sum(answer["usage"]["total_tokens"] for _, answer in proxy.answered) <= 2400
+
+
+def test_samples_are_drawn_side_by_side(served, pairs, calm, tmp_path):
+    port, model = served
+    with Proxy(port) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, "--sampler.openai.concurrency", 3)) == 0
+    assert 2 <= proxy.most <= 3
+    key = ["pair_id", "swapped", "sample_index"]
+    assert judgments(tmp_path).select(key).equals(calm.select(key))
+
+
 def test_a_pace_is_kept(served, pairs, tmp_path):
     port, model = served
     few = ["--rows", 1, "--sampling.n_samples", 1]

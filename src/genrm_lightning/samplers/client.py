@@ -54,19 +54,32 @@ class Budget:
         self.settings = settings
         self.spent, self.reserved = (0, 0), (0, 0)
         self.requests = 0
+        self._changed = asyncio.Event()
 
-    def reserve(self, cost: tuple[int, int]) -> None:
-        """Take up to ``cost`` tokens of prompt and completion; raises UserError where they might pass a cap."""
-        total = tuple(map(sum, zip(self.spent, self.reserved, cost, strict=True)))
-        tokens, money = self.settings.budget_tokens, self.settings.budget_money
-        for name, cap, whole in (("budget_tokens", tokens, sum(total)), ("budget_money", money, self.money(total))):
-            if cap is not None and whole > cap:
+    async def reserve(self, cost: tuple[int, int]) -> None:
+        """Take up to ``cost`` tokens of prompt and completion, once what is under way leaves room for it.
+
+        Raises:
+            UserError: they might pass a cap, whatever becomes of the rest.
+        """
+        while self._beyond(self.spent, self.reserved, cost):
+            if name := self._beyond(self.spent, cost):
+                cap = getattr(self.settings, name)
                 raise UserError(
                     f"sampler.openai.{name}: stopped before {cap:,g} could be passed ({self}); finished shards are "
                     "kept: to go on run the same command again, with the same cap or a higher one (each call may "
                     "spend it)"
                 )
+            self._changed.clear()
+            await self._changed.wait()
         self.reserved = (self.reserved[0] + cost[0], self.reserved[1] + cost[1])
+
+    def _beyond(self, *parts: tuple[int, int]) -> str | None:
+        """The cap that these tokens together would pass."""
+        total = tuple(map(sum, zip(*parts, strict=True)))
+        wholes = {"budget_tokens": sum(total), "budget_money": self.money(total)}
+        caps = {name: getattr(self.settings, name) for name in wholes}
+        return next((n for n, cap in caps.items() if cap is not None and wholes[n] > cap), None)
 
     def settle(self, cost: tuple[int, int], used: Usage | None) -> None:
         """Give ``cost`` back and count what was used; None: nothing. What the server does not count costs ``cost``."""
@@ -75,6 +88,7 @@ class Budget:
             own = [cost[i] if n is None else n for i, n in enumerate((used.prompt, used.completion))]
             self.spent = (self.spent[0] + own[0], self.spent[1] + own[1])
             self.requests += 1
+        self._changed.set()
 
     def money(self, tokens: tuple[int, ...]) -> float:
         prices = (self.settings.price_prompt or 0.0, self.settings.price_completion or 0.0)
@@ -146,7 +160,7 @@ class Client:
         """
         faults, first = Counter(), 0.0
         while True:
-            self.budget.reserve(cost)
+            await self.budget.reserve(cost)
             used: Usage | None = None
             try:
                 await self._turn(sum(cost))
