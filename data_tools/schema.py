@@ -40,7 +40,7 @@ JUDGMENT = pl.Schema(
         "iteration": pl.Int32,
         "sample_index": pl.Int32,
         "rationale": pl.String,
-        # Rationale, verdict frame, voted letter, end: what training takes; null (a server gave text): tokenise the text.
+        # Rationale, verdict frame, voted letter, end: what training takes; null: tokenise the text (a server's).
         "token_ids": pl.List(pl.Int32),
         "verdict": pl.String,  # what the model's own text says: A, B or INVALID
         "vote": pl.String,  # A or B: drawn from p_a at the forced verdict, so every sample casts one
