@@ -12,13 +12,13 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx2
-
 from data_tools.errors import UserError
 from data_tools.visible import visible
 from genrm_lightning.samplers.replies import Garbage, Usage, usage
 
 if TYPE_CHECKING:
+    import httpx2
+
     from genrm_lightning.samplers.choice import OpenAISettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries; they double
@@ -137,6 +137,9 @@ class Client:
         self._held = 0.0  # no request before this time: the server asked to wait
         self._said: dict[str, float] = {}
         self._down: float | None = None  # since when
+        import httpx2  # of the extra: reading the settings needs none of it
+
+        self._faults = (httpx2.HTTPError, httpx2.StreamError, OSError)
         limits = httpx2.Limits(max_connections=settings.concurrency)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # A proxy of the environment is for the world outside.
@@ -236,7 +239,7 @@ class Client:
                         raise _Fault("garbage", f"an answer of more than {_MOST_BYTES >> 20} MiB", billed=True)
         except TimeoutError:
             raise _Fault("connection", f"no answer within {self.settings.timeout:g} s", billed=True) from None
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        except self._faults as error:
             raise _Fault("connection", self._shown(str(error).strip() or type(error).__name__)) from None
         self._check(response, bytes(data))
         try:
