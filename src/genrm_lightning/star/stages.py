@@ -7,6 +7,7 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from data_tools.split import part, parts, sample, take
 from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
+from genrm_lightning.ranks import local_rank
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
@@ -373,7 +375,7 @@ def _judge(
     shards = shards_of(folder, pairs, sampling, **draw)
     ask = {
         "label": label,
-        "folder": str(folder.relative_to(run)),
+        "folder": os.path.relpath(folder, run),
         "judge": draw["judge"],
         "in_run": in_run,
         "identity": judge_digest,
@@ -400,7 +402,8 @@ def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
     from genrm_lightning.samplers.local import LocalSampler
 
     no_loading_bars()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A launcher's processes on one machine take a GPU each.
+    device = f"cuda:{local_rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     yield lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
     gc.collect()
 
