@@ -27,19 +27,22 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.artifact import atomic_path, sweep, temporary_name, write_table
+from data_tools.artifact import atomic_path, temporary_name, write_table
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.schema import EXAMPLE
 from data_tools.selection import texts
 from data_tools.selection.filters import FILTERS, parse_filter
-from data_tools.selection.frames import LETTER, PLACE, read
-from data_tools.selection.pairings import PAIRINGS, SIDE, parse_pairing, ranked
+from data_tools.selection.frames import PLACE, read
+from data_tools.selection.pairings import PAIRINGS, parse_pairing, ranked
 from data_tools.selection.ranking import RANKINGS, best_first
 from data_tools.selection.rendering import Chosen
 from data_tools.selection.steps import Steps
 
-__all__ = ["FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS", "examples", "parse_filter"]
+__all__ = [
+    "FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS",
+    "choose", "examples", "parse_filter", "parse_pairing", "write_examples",
+]  # fmt: skip
 
 OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled", "own")
 UNCOUPLED_WAYS = ("drop", "keep")

@@ -34,7 +34,7 @@ class Judgments:
     pairs: pl.DataFrame
 
     def texts(self, rows: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
-        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns of the scan."""
+        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns."""
         wide = self.scan.select("row", *(columns or ["rationale"])).with_columns(pl.col("rationale").fill_null(""))
         return wide.join(rows, on="row", build_side="force_right")
 
