@@ -123,7 +123,7 @@ def test_balance_lengths():
 def test_balance_categories():
     rows = [row(i, f"p-{i}") for i in range(9)]
     categories = {f"p-{i}": "math" if i < 5 else "chat" if i < 7 else None for i in range(9)}
-    chosen, counts = select(rows, filters=["balance_categories"], categories=categories)
+    chosen, _ = select(rows, filters=["balance_categories"], categories=categories)
     by_hash = sorted(range(5), key=lambda i: hash64("balance", f"p-{i}"))
     assert chosen == [*sorted(by_hash[:2]), 5, 6, 7, 8]
     assert len(select(rows, filters=["balance_categories:ratio=2"], categories=categories)[0]) == 8

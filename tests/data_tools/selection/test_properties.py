@@ -1,4 +1,4 @@
-"""What holds for every selection: the order of rows and files plays no part, files give what frames give, counts add up."""
+"""What holds for every selection: rows in any order, files as frames, counts that add up."""
 
 from __future__ import annotations
 
