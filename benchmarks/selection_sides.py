@@ -37,6 +37,15 @@ def ours(case: str, folder: Path, out: Path, workers: int) -> None:
     )  # fmt: skip
 
 
+def reading(case: str, folder: Path, out: Path, workers: int) -> None:
+    """Reads what ours reads, once, and does nothing with it: the floor of any selection with this reader."""
+    import polars as pl
+
+    columns = [pl.col(name).count() for name in NARROW]
+    columns += [pl.col("rationale").str.len_bytes().sum(), pl.col("token_ids").list.len().sum()]
+    pl.scan_parquet(_judgments(folder)).select(columns).collect(engine="streaming")
+
+
 def pandas(case: str, folder: Path, out: Path, workers: int) -> None:
     """Columns at a time, strings and lists as Arrow's; Python only for the n-grams, which no column function counts."""
     import pandas as pd
@@ -206,7 +215,7 @@ def _judgments(folder: Path) -> list[Path]:
     return sorted(folder.glob("judgments-*.parquet"))
 
 
-SIDES = {"ours": ours, "pandas": pandas, "datasets": datasets}
+SIDES = {"reading": reading, "ours": ours, "pandas": pandas, "datasets": datasets}
 
 if __name__ == "__main__":
     side, case, folder, out, workers = sys.argv[1:]

@@ -230,7 +230,9 @@ def _why_empty(objective: str, counts: dict[str, Any]) -> str:
     said = f"no {objective} example is left of {counts['sampled']} judgments "
     said += f"(right {counts['right']}, wrong {counts['wrong']}"
     said += "".join(f"; {why}: {n}" for why, n in gone.items()) + ")"
-    if not counts["right"] and objective not in ("labelled", "own"):
+    if gone.get(UNREAD) == counts["sampled"]:
+        remedy = "no text holds a verdict such as [[A]]: go by the vote (right=vote)"
+    elif not counts["right"] and objective not in ("labelled", "own"):
         remedy = "no vote was right: sample more pairs or more a prompt, or start from a better judge"
     elif objective == "dpo" and gone.get(UNCOUPLED) == counts["right"] - gone.get(REPEAT, 0):
         remedy = "no prompt has both a right and a wrong vote: sample more a prompt, at a higher temperature"

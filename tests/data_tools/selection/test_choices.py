@@ -90,6 +90,8 @@ def test_right_by_the_verdict_in_the_text():
     assert select(rows)[0] == [0, 1, 2, 3]
     chosen, counts = select(rows, right="verdict")
     assert chosen == [0] and (counts["right"], counts["wrong"], counts["dropped"][star.UNREAD]) == (1, 2, 2)
+    with pytest.raises(UserError, match=r"no text holds a verdict such as \[\[A\]\]: go by the vote"):
+        select([row(0, verdict="INVALID")], right="verdict")
     # Its ids end in another letter than the text's verdict: the text is tokenised anew.
     rows = [row(0, right=False, verdict=letter)]
     frame, _ = star.examples(table(rows), preferences(["p"]), objective="sft", right="verdict")
