@@ -19,7 +19,7 @@ from data_tools import artifact, sources, star
 from data_tools.clean import clean
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS
-from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
+from data_tools.schema import JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
 from data_tools.split import conflicting_prompts, sample, split
 from data_tools.stats import TOTAL, stats
 from data_tools.visible import visible

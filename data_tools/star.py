@@ -27,19 +27,22 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.artifact import atomic_path, sweep, temporary_name, write_table
+from data_tools.artifact import atomic_path, temporary_name, write_table
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.schema import EXAMPLE
 from data_tools.selection import texts
 from data_tools.selection.filters import FILTERS, parse_filter
-from data_tools.selection.frames import LETTER, PLACE, read
-from data_tools.selection.pairings import PAIRINGS, SIDE, parse_pairing, ranked
+from data_tools.selection.frames import PLACE, read
+from data_tools.selection.pairings import PAIRINGS, parse_pairing, ranked
 from data_tools.selection.ranking import RANKINGS, best_first
 from data_tools.selection.rendering import Chosen
 from data_tools.selection.steps import Steps
 
-__all__ = ["FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS", "examples", "parse_filter"]
+__all__ = [
+    "FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS",
+    "choose", "examples", "parse_filter", "parse_pairing", "write_examples",
+]  # fmt: skip
 
 OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled", "own")
 UNCOUPLED_WAYS = ("drop", "keep")
@@ -227,7 +230,9 @@ def _why_empty(objective: str, counts: dict[str, Any]) -> str:
     said = f"no {objective} example is left of {counts['sampled']} judgments "
     said += f"(right {counts['right']}, wrong {counts['wrong']}"
     said += "".join(f"; {why}: {n}" for why, n in gone.items()) + ")"
-    if not counts["right"] and objective not in ("labelled", "own"):
+    if gone.get(UNREAD) == counts["sampled"]:
+        remedy = "no text holds a verdict such as [[A]]: go by the vote (right=vote)"
+    elif not counts["right"] and objective not in ("labelled", "own"):
         remedy = "no vote was right: sample more pairs or more a prompt, or start from a better judge"
     elif objective == "dpo" and gone.get(UNCOUPLED) == counts["right"] - gone.get(REPEAT, 0):
         remedy = "no prompt has both a right and a wrong vote: sample more a prompt, at a higher temperature"

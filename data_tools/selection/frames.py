@@ -33,10 +33,14 @@ class Judgments:
     samples: pl.DataFrame
     pairs: pl.DataFrame
 
-    def texts(self, rows: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
-        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns of the scan."""
+    def texts(self, rows: pl.LazyFrame, *columns: str, how: str = "inner") -> pl.LazyFrame:
+        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns.
+
+        Args:
+            how: inner, or semi: the columns of the scan alone.
+        """
         wide = self.scan.select("row", *(columns or ["rationale"])).with_columns(pl.col("rationale").fill_null(""))
-        return wide.join(rows, on="row", build_side="force_right")
+        return wide.join(rows, on="row", how=how, build_side="force_right" if how == "inner" else "auto")
 
 
 def read(judgments: pl.LazyFrame | pl.DataFrame, preferences: pl.LazyFrame, read_by: str) -> Judgments:

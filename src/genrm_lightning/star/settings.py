@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from data_tools.star import parse_filter
+from data_tools.star import parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
@@ -114,6 +114,9 @@ class StarSettings:
         uncoupled: star-dpo: whether right samples that find no wrong one are trained on too, without a preference
             (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
             alone unlearns the rest (docs/log.md).
+        right: what says that a sample is right: its vote at the forced verdict, or the verdict in its own text.
+        ranking: which samples of a prompt are best (data_tools.selection.ranking); r_star is ReasonGRM's.
+        pairing: star-dpo: which right sample goes with which wrong one (data_tools.selection.pairings).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
@@ -138,6 +141,9 @@ class StarSettings:
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
     uncoupled: Literal["drop", "keep"] = "drop"
+    right: Literal["vote", "verdict"] = "vote"
+    ranking: Literal["mean_token_prob", "r_star", "confidence", "shortest", "random", "drawn"] = "mean_token_prob"
+    pairing: str = "rank"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
@@ -169,6 +175,7 @@ class StarSettings:
         prompt_named(self.judge_prompt)
         for spec in self.filters:
             parse_filter(spec)
+        parse_pairing(self.pairing)
 
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
         """What decides a draw: batch size is left out, it changes no sample."""

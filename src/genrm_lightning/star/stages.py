@@ -233,6 +233,9 @@ def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artif
         "template": settings.judge_prompt,
         "uncoupled": settings.uncoupled,
     }
+    # Runs that began before there was a choice go on.
+    choices = {name: getattr(settings, name) for name in ("right", "ranking", "pairing")}
+    options |= {name: value for name, value in choices.items() if value != getattr(StarSettings, name)}
     return _select(folder, pairs.folder / "train.parquet", samples, options)
 
 
