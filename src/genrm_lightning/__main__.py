@@ -25,6 +25,7 @@ judge and improve by its own reasoning (STaR):
   sample     preference pairs -> judgments: rationales with their verdicts, in both orders
   score      examples -> the same with the reference policy's log-probabilities
   evaluate   a judge on held-out pairs -> accuracy with intervals
+  votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
 
 text and tables: python -m data_tools --help
 """

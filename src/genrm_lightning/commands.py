@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, plan, export."""
+"""The commands beside LightningCLI's: star, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
+        "votes": _votes,
         "plan": _plan,
         "export": _export,
     }
@@ -79,6 +80,7 @@ def _sample(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
+    _stoppable(parser)
     arguments, sampling = _sampling(parser, argv)
     with only_one(arguments.out):
         table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
@@ -98,6 +100,7 @@ def _evaluate(argv: list[str]) -> None:
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
+    _stoppable(parser)
     arguments, sampling = _sampling(parser, argv)
     with only_one(arguments.out):
         table = _judged(arguments, sampling, "evaluate", False, 0)
@@ -116,6 +119,43 @@ def _evaluate(argv: list[str]) -> None:
         counts.append(scores["n_dropped"])
     shown.add_row(interval, *rest, *map(str, counts))
     Console().print(shown)
+
+
+def _votes(argv: list[str]) -> None:
+    parser = _parser("votes", "Judgments with several samples -> accuracy by K, sequential stopping, abstention.")
+    parser.add_argument("--judgments", type=str, nargs="+", required=True, help="JUDGMENT parquet, a table each")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet that was judged")
+    parser.add_argument(
+        "--prior", type=tuple[float, float] | None, default=None, help="of the simulated stopping, as stopping.prior"
+    )
+    parser.add_argument("--out", type=str, default=None, help="folder for votes.json and tables of the verdicts")
+    arguments = parser.parse_args(argv)
+
+    from rich.console import Console
+
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+    from genrm_lightning.evaluation.votes import report, show
+    from genrm_lightning.evaluation.voting import verdicts
+
+    if arguments.prior is not None:
+        StoppingSettings(prior=arguments.prior)  # refuses what is none
+    pairs = check_unique_ids(read_table(arguments.pairs, PREFERENCE), arguments.pairs)
+    tables = {file: read_table(file, JUDGMENT) for file in arguments.judgments}
+    found = {}
+    for file, table in tables.items():
+        try:
+            found[file] = report(table, pairs, arguments.prior)
+        except ValueError as error:
+            raise UserError(f"{file}: {error}") from None
+    for file in found:
+        show(found[file], file, Console())
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        for i, (file, table) in enumerate(tables.items()):
+            found[file]["verdicts"] = f"verdicts-{i}.parquet"
+            rows = verdicts(table)
+            write_table(rows, out / found[file]["verdicts"], rows.schema)
+        write_json(out / "votes.json", found)
 
 
 def _score(argv: list[str]) -> None:
@@ -212,6 +252,15 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
 
 
+def _stoppable(parser: ArgumentParser) -> None:
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+
+    parser.add_argument(
+        "--stopping", type=StoppingSettings | None, default=None,
+        help="end a pair's sampling where more would hardly change its verdict, such as --stopping.alpha 0.05",
+    )  # fmt: skip
+
+
 def _judge_prompt(judge: str, given: str | None) -> str:
     """The judge prompt to show: what the judge was trained with, for a model that is no judge ``given`` or _PROMPT.
 
@@ -252,14 +301,19 @@ def _pairs(arguments: Namespace):
 def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
+    from genrm_lightning.evaluation.stopping import StoppingSettings
     from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
+    from genrm_lightning.sequential import ROUNDS, check, judge_sequentially
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
     arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
     if arguments.shard < 1:
         raise UserError(f"--shard: {arguments.shard} is not above 0")
+    stopping = None if arguments.stopping is None else StoppingSettings(**vars(arguments.stopping))
+    if stopping is not None:
+        check(sampling, stopping)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
@@ -268,23 +322,28 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     key |= policy_key(arguments.too_long)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
+    if stopping is not None:
+        key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
+
     def work() -> dict[str, Any]:
         asked = fitting(
             pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = len(asked) * 2 * sampling.n_samples
+        total = None if stopping else len(asked) * 2 * sampling.n_samples
+        judge, more = (judge_sequentially, (stopping,)) if stopping else (judge_pairs, ())
         with (
             Progress(purpose, total, "samples") as progress,
             local_sampler(arguments.judge, arguments.dtype) as sampler,
         ):
-            table = judge_pairs(
-                folder, asked, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
+            table = judge(
+                folder, asked, sampler, sampling, *more, template=arguments.judge_prompt, judge=arguments.judge,
                 iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
                 advance=progress.advance,
             )  # fmt: skip
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
+        for below in (folder, *folder.glob(ROUNDS)):
+            remove_shards(below)
         return {"rows": len(table)}
 
     run_stage(folder, key, work)
