@@ -304,7 +304,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     from genrm_lightning.evaluation.stopping import StoppingSettings
     from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
-    from genrm_lightning.sequential import ROUNDS, check, judge_sequentially
+    from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
     arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
@@ -313,7 +313,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
         raise UserError(f"--shard: {arguments.shard} is not above 0")
     stopping = None if arguments.stopping is None else StoppingSettings(**vars(arguments.stopping))
     if stopping is not None:
-        check(sampling, stopping)
+        check_stopping(sampling, stopping, arguments.shard)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
@@ -331,19 +331,18 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
             where=arguments.pairs,
         )  # fmt: skip
         total = None if stopping else len(asked) * 2 * sampling.n_samples
-        judge, more = (judge_sequentially, (stopping,)) if stopping else (judge_pairs, ())
         with (
             Progress(purpose, total, "samples") as progress,
             local_sampler(arguments.judge, arguments.dtype) as sampler,
         ):
-            table = judge(
-                folder, asked, sampler, sampling, *more, template=arguments.judge_prompt, judge=arguments.judge,
+            make = (lambda: SequentialSampler(sampler(), stopping)) if stopping else sampler
+            table = judge_pairs(
+                folder, asked, make, sampling, template=arguments.judge_prompt, judge=arguments.judge,
                 iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
                 advance=progress.advance,
             )  # fmt: skip
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        for below in (folder, *folder.glob(ROUNDS)):
-            remove_shards(below)
+        remove_shards(folder)
         return {"rows": len(table)}
 
     run_stage(folder, key, work)

@@ -75,7 +75,6 @@ def judge_pairs(
     seed: int,
     purpose: str,
     told: bool = False,
-    asked: list[Request] | None = None,
     shard: int = 64,
     advance: Callable[[int, int], None] = lambda samples, tokens: None,
 ) -> pl.DataFrame:
@@ -84,7 +83,6 @@ def judge_pairs(
     Args:
         sampler: makes the sampler, called only if a shard is missing.
         purpose: part of every random number's key: "sample" or "evaluate".
-        asked: what is asked for, in this order; None: what :func:`requests` makes of ``pairs``.
         shard: judge prompts a shard; part of the draw, since batches are formed within shards.
         advance: told how many samples and tokens each finished prompt brought (finished shards included).
 
@@ -98,7 +96,7 @@ def judge_pairs(
     salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}"
     made: Sampler | None = None
     tables = []
-    asked = requests(pairs, template, told) if asked is None else asked
+    asked = requests(pairs, template, told)
     for number, chunk in enumerate(_chunks(asked, shard)):
         path = folder / f"shard-{number:05d}.parquet"
         if path.exists():

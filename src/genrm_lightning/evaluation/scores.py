@@ -1,9 +1,9 @@
 """One evaluated set: a JUDGMENT table in, its accuracies, biases and the health of its rationales out.
 
 A *presentation* is one pair in one order; it is judged by K >= 1 samples, as many as the pair's other order, perhaps
-other than another pair's (:mod:`~genrm_lightning.sequential`): every presentation weighs alike. Two accuracies are kept
-apart everywhere: *accuracy* is read from p(A) at the forced verdict, where every sample has a vote; *free accuracy*
-parses the model's own text, and a text without a verdict is wrong. All shares are fractions.
+more or fewer than another pair's (:mod:`~genrm_lightning.evaluation.stopping`): every presentation weighs alike. Two
+accuracies are kept apart everywhere: *accuracy* is read from p(A) at the forced verdict, where every sample has a vote;
+*free accuracy* parses the model's own text, and a text without a verdict is wrong. All shares are fractions.
 """
 
 from __future__ import annotations
