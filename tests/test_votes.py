@@ -76,7 +76,7 @@ def test_votes(judged, pairs, tmp_path, capsys):
     last = {row["reading"]: row["accuracy"] for row in full["curve"] if (row["k"], row["scope"]) == (8, "pair")}
     assert last == {reading: value["accuracy"] for reading, value in full["as_drawn"].items()}
     for other in (stopped, one):
-        assert other["curve"] == other["stopping"] == [] and other["fitted_prior"] is None
+        assert other["curve"] == other["stopping"] == [] and other["fitted"] is None
     assert stopped["k_mean"] < 8 == full["k_mean"]
     assert [len(other["abstention"]) for other in (stopped, one)] == [3, 2]
     rows = pl.read_parquet(tmp_path / full["verdicts"])
@@ -98,6 +98,7 @@ def test_another_prior_changes_what_stops(judged, pairs, tmp_path):
     ("flags", "message"),
     [
         (["--prior", "[0,1]"], "error: stopping.prior: (0.0, 1.0)"),
+        (["--weight", "0.5"], "error: stopping.weight: 0.5"),
         (["--judgments", "missing.parquet"], "missing.parquet: no such file"),
     ],
 )

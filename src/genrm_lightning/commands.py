@@ -125,9 +125,8 @@ def _votes(argv: list[str]) -> None:
     parser = _parser("votes", "Judgments with several samples -> accuracy by K, sequential stopping, abstention.")
     parser.add_argument("--judgments", type=str, nargs="+", required=True, help="JUDGMENT parquet, a table each")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet that was judged")
-    parser.add_argument(
-        "--prior", type=tuple[float, float] | None, default=None, help="of the simulated stopping, as stopping.prior"
-    )
+    for name, kind, default in (("prior", tuple[float, float] | None, None), ("weight", float, 1.0)):
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"stopping.{name} of the simulated stopping")
     parser.add_argument("--out", type=str, default=None, help="folder for votes.json and tables of the verdicts")
     arguments = parser.parse_args(argv)
 
@@ -137,14 +136,14 @@ def _votes(argv: list[str]) -> None:
     from genrm_lightning.evaluation.votes import report, show
     from genrm_lightning.evaluation.voting import verdicts
 
-    if arguments.prior is not None:
-        StoppingSettings(prior=arguments.prior)  # refuses what is none
+    given = {} if arguments.prior is None else {"prior": arguments.prior}
+    StoppingSettings(weight=arguments.weight, **given)  # refuses what cannot be
     pairs = check_unique_ids(read_table(arguments.pairs, PREFERENCE), arguments.pairs)
     tables = {file: read_table(file, JUDGMENT) for file in arguments.judgments}
     found = {}
     for file, table in tables.items():
         try:
-            found[file] = report(table, pairs, arguments.prior)
+            found[file] = report(table, pairs, arguments.prior, arguments.weight)
         except ValueError as error:
             raise UserError(f"{file}: {error}") from None
     for file in found:
