@@ -15,10 +15,12 @@ from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from genrm_lightning.budget import TooLong, policy_key
+from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.sequential import check_stopping, until_decided
 from genrm_lightning.star.settings import StarSettings
 
 _PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
@@ -132,7 +134,6 @@ def _votes(argv: list[str]) -> None:
 
     from rich.console import Console
 
-    from genrm_lightning.evaluation.stopping import StoppingSettings
     from genrm_lightning.evaluation.votes import report, show
     from genrm_lightning.evaluation.voting import verdicts
 
@@ -252,12 +253,19 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
 
 
 def _stoppable(parser: ArgumentParser) -> None:
-    from genrm_lightning.evaluation.stopping import StoppingSettings
-
     parser.add_argument(
         "--stopping", type=StoppingSettings | None, default=None,
         help="end a pair's sampling where more would hardly change its verdict, such as --stopping.alpha 0.05",
     )  # fmt: skip
+
+
+def _stopping(arguments: Namespace, sampling: SamplingSettings) -> StoppingSettings | None:
+    """The settings of stopping early, None where all samples are wanted."""
+    if arguments.stopping is None:
+        return None
+    stopping = StoppingSettings(**vars(arguments.stopping))
+    check_stopping(sampling, stopping, arguments.shard)
+    return stopping
 
 
 def _judge_prompt(judge: str, given: str | None) -> str:
@@ -300,19 +308,15 @@ def _pairs(arguments: Namespace):
 def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
-    from genrm_lightning.evaluation.stopping import StoppingSettings
     from genrm_lightning.judgments import fitting, judge_pairs
     from genrm_lightning.progress import Progress
-    from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
     from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
 
     arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
     if arguments.shard < 1:
         raise UserError(f"--shard: {arguments.shard} is not above 0")
-    stopping = None if arguments.stopping is None else StoppingSettings(**vars(arguments.stopping))
-    if stopping is not None:
-        check_stopping(sampling, stopping, arguments.shard)
+    stopping = _stopping(arguments, sampling)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
@@ -320,7 +324,6 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     key["judge"] = identity(arguments.judge)
     key |= policy_key(arguments.too_long)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
-
     if stopping is not None:
         key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
 
@@ -329,16 +332,15 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
             pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = None if stopping else len(asked) * 2 * sampling.n_samples
+        total = len(asked) * 2 * sampling.n_samples if stopping is None else None
         with (
             Progress(purpose, total, "samples") as progress,
             local_sampler(arguments.judge, arguments.dtype) as sampler,
         ):
-            make = (lambda: SequentialSampler(sampler(), stopping)) if stopping else sampler
             table = judge_pairs(
-                folder, asked, make, sampling, template=arguments.judge_prompt, judge=arguments.judge,
-                iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
-                advance=progress.advance,
+                folder, asked, until_decided(sampler, stopping), sampling, template=arguments.judge_prompt,
+                judge=arguments.judge, iteration=iteration, seed=arguments.seed, purpose=purpose, told=told,
+                shard=arguments.shard, advance=progress.advance,
             )  # fmt: skip
         write_table(table, folder / "judgments.parquet", JUDGMENT)
         remove_shards(folder)

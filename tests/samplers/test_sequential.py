@@ -20,7 +20,7 @@ from genrm_lightning.evaluation.stopping import StoppingSettings, stopped
 from genrm_lightning.judgments import judge_pairs, requests
 from genrm_lightning.samplers.base import Sample, Sampler, SamplingSettings, uniforms
 from genrm_lightning.samplers.local import LocalSampler
-from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
+from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping, until_decided
 from tests.tiny import preferences
 
 SETTINGS = SamplingSettings(n_samples=16, rationale_tokens=3)
@@ -54,7 +54,7 @@ class Leaning(Sampler):
 def judge(folder: Path, pairs: pl.DataFrame, sampler: Sampler | None = None, stopping=STOPPING, **changes):
     inner = sampler or Leaning()
     options = {**OPTIONS, "shard": 8, **changes}
-    return judge_pairs(folder, pairs, lambda: SequentialSampler(inner, stopping), SETTINGS, **options)
+    return judge_pairs(folder, pairs, until_decided(lambda: inner, stopping), SETTINGS, **options)
 
 
 @pytest.mark.parametrize("scope", ["order", "pair"])
