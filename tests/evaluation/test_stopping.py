@@ -90,6 +90,19 @@ def test_the_stated_level_holds_where_the_prior_does(scope, alpha, prior):
     assert found["tokens"] < 1 and found["samples"] == pytest.approx(found["tokens"], rel=0.05)
 
 
+@pytest.mark.parametrize("mirrored", [False, True], ids=["position alone", "content alone"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_level_holds_where_one_order_tells_the_other(scope, mirrored):
+    """The orders are taken as independent; here one's p(A) is the other's, or that of its B."""
+    prior, alpha, n = (1.8, 1.8), 0.05, 1500
+    shares = np.random.default_rng(1).beta(*prior, size=n)
+    both = np.stack([shares, 1 - shares if mirrored else shares], 1)
+    heads = np.random.default_rng(2).random((n, 2, K)) < both[..., None]
+    given = replace(thrown(n, K, (1, 1)), voted=np.where(heads, 1, -1).astype(np.int8))
+    found = simulate(given, StoppingSettings(alpha=alpha, votes="hard", scope=scope, prior=prior))
+    assert found["changed"] <= alpha and found["tokens"] < 0.95
+
+
 def test_a_higher_level_draws_less():
     given = thrown(500, K, (0.3, 0.3))
     for scope in SCOPES:

@@ -16,6 +16,9 @@ Soft votes take the sum of p(A) for s. Probabilities vary less than votes of the
 place err on the careful side. Where a judge's p(A) hardly depends on the rationale they do so by far; there each can
 count for ``weight`` votes of the same mean, which have the variance of its own (k, K and s above times the weight).
 
+The two orders are taken as independent. A judge led by position alone has the same p(A) in both: there the pair's
+verdict is next to a tie, hardly ever decided, and the level is reached rather than undercut.
+
 Others stop on the posterior that the leader leads (Aggarwal et al., Adaptive-Consistency, arXiv 2305.11860) or on a
 window of equal answers (Li et al., ESC, arXiv 2401.10480): neither is the question whether K samples would say
 otherwise. Wald's SPRT needs an indifference region, and no K.
