@@ -53,7 +53,8 @@ class StoppingSettings:
         votes: soft counts p(A), as the accuracy of evaluate does; hard counts votes.
         scope: order: each order's verdict is to stand, as the accuracy of evaluate reads it; pair: the one verdict
             from both orders together (a judge that contradicts itself in the other order then draws nearly all).
-        prior: a, b of the Beta prior on an order's probability of A. The command votes fits it to stored judgments.
+        prior: a, b of the Beta prior on an order's probability of A. The command votes fits it to stored judgments; a
+            judge that is often in doubt, or led by position, stops too early under the default, which expects neither.
         weight: votes that one p(A) counts for (soft votes only), at least 1; fitted likewise. Above 1 the level holds
             only where p(A) of all pairs varies as the fit says.
     """
