@@ -111,11 +111,14 @@ def test_a_real_judge_stops_as_its_full_table_would(tiny_llama, tmp_path):
     settings = SamplingSettings(n_samples=4, rationale_tokens=3)
     full = judge_pairs(tmp_path / "full", pairs, lambda: local, settings, **OPTIONS)
     made = SequentialSampler(local, stopping)
-    found = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, **OPTIONS)
+    found = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard=4, **OPTIONS)
     expected = stopped(full, stopping)
     assert 0 < found.height < full.height
     assert_frame_equal(found, expected, abs_tol=1e-4)
     assert found["token_ids"].to_list() == expected["token_ids"].to_list()
+    (tmp_path / "rounds/shard-00001.parquet").unlink()
+    again = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard=4, **OPTIONS)
+    assert_frame_equal(again, found)
 
 
 def test_half_a_pair_and_part_of_the_samples_are_refused():
