@@ -127,7 +127,8 @@ def test_text_of_the_data_speaks_in_no_role_of_its_own(served, tiny_llama, tmp_p
 def test_faults_change_nothing(served, pairs, calm, tmp_path, capfd):
     port, model = served
     script = {
-        6: "drop", 8: "garbage", 9: "page", 12: "cut", 14: (429, {"Retry_After": "1"}, '{"error": "slow down"}'), 16: (200, {}, "[]"),
+        6: "drop", 8: "garbage", 9: "page", 12: "cut",
+        14: (429, {"Retry_After": "1"}, '{"error": "slow down"}'), 16: (200, {}, "[]"),
         17: 0.5, 19: "empty", 21: (500, {}, "oops"), 22: (503, {}, ""), 25: "drop", 26: "drop", 28: "cut",
         29: (200, {}, "[" * 100_000),
     }  # fmt: skip
