@@ -166,7 +166,7 @@ def test_a_clock_that_jumped(tmp_path, sample, jump):
     for folder in out:
         assert main(sample(folder)) == 0
     ours, theirs = (tables(folder)["judgments.parquet"] for folder in out)
-    assert ours.equals(theirs)
+    assert ours.equals(theirs) and not (out[0] / ".shared").exists()
 
 
 def test_data_reach_the_disk_before_their_name_does(tmp_path, monkeypatch):

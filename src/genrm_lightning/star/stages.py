@@ -6,6 +6,7 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,7 +41,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
-from genrm_lightning.star.sharing import asking
+from genrm_lightning.star.sharing import SHARED, asking
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
@@ -408,8 +409,9 @@ def _trainer_args(settings: StarSettings) -> dict[str, Any]:
 
 
 def remove_shards(folder: Path) -> None:
-    """Their rows stand in the stage's table now."""
+    """Their rows stand in the stage's table now; what several processes shared for them goes, too."""
     sweep(folder)
+    shutil.rmtree(folder / SHARED, ignore_errors=True)
     for shard in folder.glob("shard-*.parquet"):
         shard.unlink()
     if folder.exists() and not any(folder.iterdir()):
