@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from data_tools.artifact import put_back
+from data_tools.artifact import full_disk_told, put_back
 from data_tools.errors import UserError
 from genrm_lightning.backbone import PRECISION
 from genrm_lightning.callbacks import (
@@ -153,7 +153,8 @@ class GenRMCLI(LightningCLI):
         )
         with alone:
             try:
-                self.trainer.fit(**kwargs)
+                with full_disk_told(root):  # whoever writes there: checkpoints, curves
+                    self.trainer.fit(**kwargs)
             except UserError:
                 if made and not self.trainer.global_step:
                     shutil.rmtree(root, ignore_errors=True)
