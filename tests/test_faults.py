@@ -141,7 +141,7 @@ def test_a_run_that_is_told_to_end_ends_its_fit(tmp_path, tiny_llama):
     assert (run / "iteration-1/fit/checkpoints/last.ckpt").exists()
 
 
-@pytest.mark.parametrize("content", ["", '{"began": 1.5, "key": {"st', "\0\0\0\0", "3", "{}", '{"key": 4}'])
+@pytest.mark.parametrize("content", ["", '{"began": 1.5, "key": {"st', "\0\0\0\0", '{"key": 4}'])
 @pytest.mark.parametrize("name", ["started.json", "manifest.json"])
 def test_a_stage_that_a_power_cut_left_unreadable(tmp_path, capfd, sample, name, content):
     (tmp_path / "out").mkdir()

@@ -6,6 +6,7 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -377,7 +378,7 @@ def _judge(
     shards = shards_of(folder, pairs, sampling, **draw)
     ask = {
         "label": label,
-        "folder": str(folder.relative_to(run)),
+        "folder": os.path.relpath(folder, run),
         "judge": str(Path(judge).relative_to(run)) if in_run else judge,
         "in_run": in_run,
         "identity": judge_digest,
