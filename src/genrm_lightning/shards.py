@@ -109,8 +109,12 @@ class Shards:
         advance: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> pl.DataFrame:
         """:meth:`fill`, and the :meth:`table`."""
-        while (table := self.table()) is None:
+        table = self.table()
+        if table is not None:
+            advance(self.samples(), 0)
+        while table is None:
             self.fill(sampler, claims, drew=advance, found=lambda samples: advance(samples, 0))
+            table = self.table()
         return table
 
     def fill(
