@@ -33,10 +33,10 @@ def test_helpers_come_and_die_and_the_tables_stay(tmp_path, tiny_llama):
          "kill": [signal.SIGKILL, f"{run}/zero-shot/id/shard-0000[45].parquet", 1.0]},
         {"argv": star, "start": began},
         {"argv": ["star", "--config", config(tmp_path, "alone", tiny_llama)], "fit": "here"},
-        # A run that dies is waited for no longer than was said.
-        {"argv": ["star", "--config", config(tmp_path, "dies", tiny_llama)],
-         "kill": [signal.SIGKILL, f"{dies}/zero-shot/id/shard-00002.parquet", 0]},
-        {"argv": ["join", "--run", dies, "--wait", "5"]},
+        # A run that dies, when a helper has drawn for it, is waited for no longer than was said.
+        {"argv": ["star", "--config", config(tmp_path, "dies", tiny_llama)], "mark": f"{dies}/*/shard-00002.parquet",
+         "kill": [signal.SIGKILL, f"{dies}/zero-shot/id/shard-00004.parquet", 0]},
+        {"argv": ["join", "--run", dies, "--wait", "5"], "start": f"{dies}/{SHARED}/run"},
     )  # fmt: skip
     assert [job["status"] for job in told] == [0, 0, -signal.SIGKILL, 2, 0, -signal.SIGKILL, 2], told
     assert told[6]["said"].splitlines()[-1] == (
