@@ -158,8 +158,8 @@ def choose(
         )
 
     preferences = preferences.lazy()
-    read_judgments = read(judgments, preferences, right)
-    samples = best_first(read_judgments, "drawn" if objective == "own" else ranking)
+    read_judgments, samples = read(judgments, preferences, right)
+    samples = best_first(read_judgments, samples, "drawn" if objective == "own" else ranking)
     is_right = pl.col("right")
     counts: dict[str, Any] = {"sampled": samples.height}
     counts |= {"right": int(samples["right"].sum()), "wrong": int((~samples["right"]).sum())}
@@ -181,12 +181,15 @@ def choose(
         kept = samples.with_columns(vote="voted", own_ids=True)
     else:
         kept = samples.filter(is_right)
+    # Millions of rows: what is not needed any more is let go of.
+    wrong = samples.filter(~is_right) if objective == "dpo" else samples.clear()
+    del samples
     kept = steps.keep(kept, "samples", REPEAT, _distinct)
     if objective == "rationalizer":
         kept = steps.keep(kept, "samples", TOLD, texts.not_told, texts=True)
     kept = ranked(apply(kept, "samples", "texts").lazy()).collect()
     if objective == "dpo":
-        wrong = ranked(_distinct(samples.lazy().filter(~is_right))).collect()
+        wrong = ranked(_distinct(wrong.lazy())).collect()
         kept = _coupled(kept, wrong, couple, uncoupled, steps, lambda couples: apply(couples, "couples"))
     kept = steps.keep(kept, "examples", SURPLUS, lambda frame: frame.filter(pl.col("rank") < per_prompt))
     kept = kept.join(read_judgments.pairs.select("pair", "draw", "category"), on="pair", maintain_order="left")

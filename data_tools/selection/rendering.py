@@ -18,7 +18,7 @@ PART = 50_000  # examples in memory at a time, with their texts
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a selection chose: rows of ``judgments.samples``, in the order of the examples."""
+    """What a selection chose: rows by their number in the scan, in the order of the examples."""
 
     rows: pl.DataFrame
     judgments: Judgments

@@ -88,9 +88,11 @@ def test_counts_add_up(options):
 
 @pytest.mark.parametrize("spec", [*filters.FILTERS, "distinct_rationales:scope=prompt", "hardest:pairs=5"])
 def test_a_filter_applied_twice_keeps_what_it_kept_once(spec):
-    judged = frames.read(table(many(8)), preferences(IDS).lazy(), "vote")
+    judged, samples = frames.read(table(many(8)), preferences(IDS).lazy(), "vote")
     name, function = filters.parse_filter(spec)
-    samples = ranking.best_first(judged, "r_star").join(judged.pairs.select("pair", "draw", "category"), on="pair")
+    samples = ranking.best_first(judged, samples, "r_star").join(
+        judged.pairs.select("pair", "draw", "category"), on="pair"
+    )
     texts = judged.scan.select("row", "rationale").collect()
     right = ranked(samples.filter("right").sort("order").lazy()).collect().join(texts, on="row", maintain_order="left")
     right = right.with_columns(rejected_length=pl.col("length").reverse())
