@@ -217,7 +217,7 @@ def _read(place: Place, judge: str, judge_digest: str) -> Artifact:
         for name in HELD_OUT:
             pairs = read_table(place.pairs.folder / f"{name}.parquet", PREFERENCE)
             label = f"{place.name}: evaluate {name}"
-            with Progress(label, len(pairs), "pairs") as progress:
+            with Progress(label, 2 * len(pairs), "verdicts") as progress:
                 table = read_pairs(
                     objective, pairs, dtype=getattr(torch, star.dtype), too_long=star.too_long, where=label,
                     judge=place.name, seed=star.seed, advance=progress.advance,

@@ -34,7 +34,7 @@ def read_pairs(
     judge: str,
     seed: int,
     batch_size: int = 8,
-    advance: Callable[[int, int], None] = lambda trees, tokens: None,
+    advance: Callable[[int, int], None] = lambda verdicts, tokens: None,
 ) -> pl.DataFrame:
     """JUDGMENT rows of a judge that writes no rationale, one a pair and order, sorted by pair and order.
 
@@ -46,6 +46,7 @@ def read_pairs(
         objective: BradleyTerry, PairRM or GenRM; ``backbone.name`` is the judge that is read.
         where: names the pairs, for what is said about those that do not fit the context.
         judge: what the column says.
+        advance: told of finished verdicts, two a pair, and of the tokens they took.
 
     Returns:
         Rows of the pairs that fit; conversations are shortened as ``too_long`` says.
@@ -78,7 +79,7 @@ def read_pairs(
             found = objective.loss(batch, objective(batch))[1]["accuracy"].tolist()
         for i, margin in zip(rows, found, strict=True):
             margins[i] = margin
-        advance(len(rows), sum(len(trees[i]) for i in rows))
+        advance(len(rows) * 2 * len(pairs) // len(trees), sum(len(trees[i]) for i in rows))
     objective.policy = None
     rows = [row for tree, margin, swapped in _presented(trees, margins) for row in [_row(tree, margin, swapped)]]
     table = pl.DataFrame(rows).with_columns(seed=pl.lit(seed), judge=pl.lit(judge))

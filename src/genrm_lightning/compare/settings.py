@@ -48,7 +48,8 @@ class CompareSettings:
             star.fit) or ``kind: star`` (all further keys are laid over ``star``). ``label`` is shown in the table.
         baselines: methods that all others are compared with, pair by pair.
         equal: what the methods must have in common, to within one percent: pairs, samples, steps. What a method has
-            none of (samples, where it draws none) is left out. It is counted in what was done, and fails the comparison.
+            none of (samples, where it draws none) is left out. Counted in what was done; a difference is an error at
+            the end.
     """
 
     out: str = "runs/compare"
