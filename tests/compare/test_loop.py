@@ -17,19 +17,24 @@ from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.locking import only_one
 from genrm_lightning.star import fitting
 from tests.tiny_compare import METHODS, compare_config, write_config
-from tests.tiny_star import ROOT, leftovers, tables
+from tests.tiny_star import ROOT, leftovers, star_fit, tables
+
+
+def fit_here(config, folder):
+    """``run_fit`` without the seconds of a new process."""
+    with contextlib.redirect_stdout(sys.stderr):
+        assert cli.main(["fit", "--config", str(config)]) == 0
+    fitting.shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
 def fits(monkeypatch):
-    """``run_fit`` without the seconds of a new process; which fits were run."""
+    """The folders of the fits that a test has run, in this process."""
     done = []
 
     def run_fit(config, folder):
         done.append(folder)
-        with contextlib.redirect_stdout(sys.stderr):
-            assert cli.main(["fit", "--config", str(config)]) == 0
-        fitting.shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        fit_here(config, folder)
 
     monkeypatch.setattr(fitting, "run_fit", run_fit)
     return done
@@ -54,7 +59,7 @@ def whole(tmp_path_factory, tiny_llama):
     config = compare_config(folder / "out", tiny_llama, baselines=["bradley-terry", "zero-shot-cot"])
     file = write_config(folder / "compare.yaml", config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "run_fit", lambda config, folder: cli.main(["fit", "--config", str(config)]))
+        patch.setattr(fitting, "run_fit", fit_here)
         assert main(["compare", "--config", str(file)]) == 0
     return folder / "out", file
 
@@ -248,3 +253,34 @@ def test_mistakes_are_told_before_anything_is_done(tmp_path, capsys, tiny_llama,
     said = compare(capsys, write_config(tmp_path / "compare.yaml", config), *flags, status=2)
     assert named in said.err and said.err.count("\n") == 1 and said.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_an_ablation_at_equal_samples_and_steps(tmp_path, capsys, tiny_llama):
+    losses = {"model": {"init_args": {"choice_weight": 1.0, "nll_weight": 0.5}}}
+    dpo = {"kind": "star", "variant": "star-dpo", "uncoupled": "keep", "fit": losses}
+    methods = {
+        "full": dpo,
+        "no-rationale": METHODS["genrm"] | {"fit": {"trainer": {"max_steps": 8}}},
+        "one-iteration": dpo | {"iterations": 1, "parts": 1, "fit": losses | {"trainer": {"max_steps": 8}}},
+        "same-data": dpo | {"fresh": False},
+    }
+    config = compare_config(tmp_path / "out", tiny_llama, methods=methods, equal=["samples", "steps"])
+    config["star"] |= {"warm_start": None, "iterations": 2, "fit": star_fit(max_epochs=-1, max_steps=4)}
+    compare(capsys, write_config(tmp_path / "compare.yaml", config))
+    rows = {row["method"]: row for row in read_json(tmp_path / "out/summary.json")["rows"]}
+    assert {name: (row["pairs"], row["samples"], row["steps"]) for name, row in rows.items()} == {
+        "full": (16, 16 * 2 * 4, 8),
+        "no-rationale": (16, 0, 8),
+        "one-iteration": (16, 16 * 2 * 4, 8),
+        "same-data": (8, 16 * 2 * 4, 8),
+    }
+
+    def drawn(name):
+        folder = tmp_path / "out/seed-0" / name
+        return [pl.read_parquet(folder / f"iteration-{i}/sample/judgments.parquet") for i in (1, 2)]
+
+    first, second = (set(table["pair_id"]) for table in drawn("full"))
+    assert not first & second
+    again, once_more = drawn("same-data")
+    assert set(again["pair_id"]) == set(once_more["pair_id"]) == first
+    assert again["rationale"].to_list() != once_more["rationale"].to_list(), "the same pairs, drawn anew"

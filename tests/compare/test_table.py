@@ -78,9 +78,8 @@ def test_seeds_are_means_and_their_spread_stands_apart():
 
 
 def test_pairs_of_one_prompt_count_together():
-    twice = PAIRS.with_columns(
-        prompt=pl.Series([PAIRS["prompt"][0].to_list()] * len(PAIRS), dtype=PREFERENCE["prompt"])
-    )
+    same = [PAIRS["prompt"][0].to_list()] * len(PAIRS)
+    twice = PAIRS.with_columns(prompt=pl.Series(same, dtype=PREFERENCE["prompt"]))
     alone, together = (table.row(judged("a", [2, 2, 0, 2]), {"id": one, "ood": one}) for one in (PAIRS, twice))
     widths = [row["accuracy_id_high"] - row["accuracy_id_low"] for row in (alone, together)]
     assert widths[0] < widths[1]
