@@ -17,7 +17,7 @@ from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.locking import only_one
 from genrm_lightning.star import fitting
 from tests.tiny_compare import METHODS, compare_config, write_config
-from tests.tiny_star import ROOT, leftovers, star_fit, tables
+from tests.tiny_star import ROOT, leftovers, scalars, star_fit, tables
 
 
 def fit_here(config, folder):
@@ -81,6 +81,8 @@ def test_every_method_of_the_paper_has_a_row(whole, capsys, fits):
     assert {row["pairs"] for row in rows.values() if row["pairs"]} == {10}
     assert rows["bradley-terry"]["steps"] == 5 and rows["genrm"]["steps"] == 10, "batches of two trees, one epoch"
     assert rows["star-dpo"]["samples"] == 4 * 2 + 6 * 2 * 4
+    shown = scalars(out / "tensorboard/star-dpo")
+    assert shown["compare/accuracy_id"] == [(0, pytest.approx(rows["star-dpo"]["accuracy_id"]))]
     before = stamps(out)
     said = compare(capsys, file).out
     assert "nothing to do: 8 methods are complete" in said and stamps(out) == before and fits == []

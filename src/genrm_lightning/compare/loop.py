@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from data_tools.artifact import read_json, read_table, sweep, write_json, write_text
+from data_tools.artifact import MANIFEST, read_json, read_table, sweep, write_json, write_text
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.compare import methods, show, table
@@ -26,6 +26,7 @@ from genrm_lightning.star.stages import Artifact
 
 SUMMARY = "summary.json"
 RESULTS = "results.md"
+LOGDIR = "tensorboard"
 _PATIENCE = 2.0  # seconds for a killed comparison's processes to let go of its folder
 
 
@@ -45,7 +46,7 @@ def run(settings: CompareSettings) -> dict[str, Any]:
     with only_one(root, "--out", _PATIENCE):
         sweep(root)
         wanted = [place for place in places(settings, nowhere) if place.name in settings.chosen]
-        if any(not (place.folder / methods.MANIFEST).exists() for place in wanted):
+        if any(not (place.folder / MANIFEST).exists() for place in wanted):
             for place in wanted:
                 if not place.seed:
                     methods.check(place)
@@ -78,7 +79,7 @@ def run(settings: CompareSettings) -> dict[str, Any]:
         show.render(summary, Console(width=None if sys.stdout.isatty() else 160))
         if not made and not failed:
             print(f"nothing to do: {len(summary['rows'])} methods are complete")
-        print(f"numbers: {root / SUMMARY}\ntables: {root / RESULTS}")
+        print(f"numbers: {root / SUMMARY}\ntables: {root / RESULTS}\ncurves: make tensorboard LOGDIR={root}")
     if failed:
         raise UserError(_failures(failed))
     if summary["unequal"]:
@@ -108,7 +109,9 @@ def _summary(
         "differences": table.differences(judged, settings.baselines, preferences),
         "unequal": table.unequal(rows, settings.equal),
         "failed": failed,
-        "missing": [name for name in settings.methods if all(name != one.name for one in judged)],
+        "missing": [
+            called for place in every if place not in done and (called := _called(place, settings)) not in failed
+        ],
         "n_pairs": {name: len(preferences[name]) - dropped[name] for name in HELD_OUT},
         "n_dropped": dropped,
         "backbone": settings.star_settings().backbone,
@@ -122,8 +125,12 @@ def _judgments(place: Place, facts: dict[str, Any], key: str) -> pl.DataFrame:
 
 
 def _write(root: Path, summary: dict[str, Any]) -> None:
-    if (root / SUMMARY).exists() and read_json(root / SUMMARY) == summary and (root / RESULTS).exists():
+    """The summary last: on disk it means that everything is."""
+    if (root / SUMMARY).exists() and read_json(root / SUMMARY) == summary:
         return
+    from genrm_lightning.compare.board import write_board
+
+    write_board(root / LOGDIR, summary["rows"])
     write_text(root / RESULTS, show.markdown(summary))
     write_json(root / SUMMARY, summary)
 

@@ -41,7 +41,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     for name, why in summary["failed"].items():
         said.append(f"FAILED: {name}: {why}")
     if summary["missing"]:
-        said.append(f"Not run yet: {', '.join(summary['missing'])}.")
+        said.append(f"Not run yet: {'; '.join(summary['missing'])}.")
     return said
 
 
