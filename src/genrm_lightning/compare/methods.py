@@ -133,7 +133,9 @@ def _facts(
     samples: int = 0,
     sampled_tokens: int = 0,
 ) -> dict[str, Any]:
-    spent = [read_json(stage.folder / "spent.json") for stage in trained if stage.folder.name == "fit"]
+    from genrm_lightning.callbacks import SPENT
+
+    spent = [read_json(stage.folder / SPENT) for stage in trained if stage.folder.name == "fit"]
     return {
         "judged": str(judged.folder.relative_to(place.folder)),
         "dropped": judged.facts["dropped"],

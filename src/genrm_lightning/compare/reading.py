@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import polars as pl
 import torch
@@ -11,7 +11,7 @@ import torch
 from data_tools.errors import UserError
 from data_tools.judging import Verdict
 from data_tools.order import chosen_is_a
-from data_tools.schema import JUDGMENT
+from data_tools.schema import JUDGMENT, conform
 from genrm_lightning.backbone import BackboneSettings, context_of, load_judge
 from genrm_lightning.budget import REMEDY, Limits, TooLong, fit_rows
 from genrm_lightning.objectives import GenRM, Objective
@@ -81,12 +81,11 @@ def read_pairs(
             margins[i] = margin
         advance(len(rows) * 2 * len(pairs) // len(trees), sum(len(trees[i]) for i in rows))
     objective.policy = None
-    rows = [row for tree, margin, swapped in _presented(trees, margins) for row in [_row(tree, margin, swapped)]]
-    table = pl.DataFrame(rows).with_columns(seed=pl.lit(seed), judge=pl.lit(judge))
-    return _typed(table).sort("pair_id", "swapped")
+    table = pl.DataFrame(_row(*shown, seed, judge) for shown in _presented(trees, margins))
+    return conform(table, JUDGMENT).sort("pair_id", "swapped")
 
 
-def _presented(trees: list[Tree], margins: list[float]):
+def _presented(trees: list[Tree], margins: list[float]) -> Iterator[tuple[Tree, float, bool]]:
     """(tree, margin, swapped) of each presentation: a tree an order (GenRM), or one for both (reward models)."""
     seen: dict[str, list[tuple[Tree, float]]] = {}
     for tree, margin in zip(trees, margins, strict=True):
@@ -96,7 +95,7 @@ def _presented(trees: list[Tree], margins: list[float]):
             yield *found[int(swapped) % len(found)], swapped
 
 
-def _row(tree: Tree, margin: float, swapped: bool) -> dict[str, object]:
+def _row(tree: Tree, margin: float, swapped: bool, seed: int, judge: str) -> dict[str, object]:
     toward_a = margin if chosen_is_a(tree.pair_id, swapped) else -margin
     letter = Verdict.A if toward_a > 0 else Verdict.B
     return {
@@ -108,14 +107,15 @@ def _row(tree: Tree, margin: float, swapped: bool) -> dict[str, object]:
         "token_ids": [],
         "verdict": letter.value if toward_a else Verdict.INVALID.value,
         "vote": letter.value,
-        # Not 1 - p for the other order: each is rounded once.
-        "p_a": 1 / (1 + math.exp(-toward_a)) if toward_a > 0 else math.exp(toward_a) / (1 + math.exp(toward_a)),
+        "p_a": _sigmoid(toward_a),
         "logp": 0.0,
         "mean_token_prob": 1.0,
         "n_tokens": 0,
         "finish_reason": "stop",
+        "seed": seed,
+        "judge": judge,
     }
 
 
-def _typed(table: pl.DataFrame) -> pl.DataFrame:
-    return table.select(pl.col(name).cast(dtype) for name, dtype in JUDGMENT.items())
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
