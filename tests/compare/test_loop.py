@@ -231,7 +231,9 @@ def test_two_in_one_folder(tmp_path, capsys, tiny_llama):
     ("flags", "changes", "named"),
     [
         (["--only", "star-ppo"], {}, "only: 'star-ppo' is no method; there are: bradley-terry, "),
+        (["--only", ","], {}, "only: no method named"),
         ([], {"baselines": ["bt"]}, "baselines: 'bt' is no method"),
+        ([], {"methods": {"x": {"kind": "zero-shot", "label": 3}}}, "methods.x.label: 3 is no text"),
         ([], {"methods": {}}, "methods: none given"),
         ([], {"methods": {"../x": METHODS["genrm"]}}, "'../x' is no name"),
         ([], {"methods": {"x": {"kind": "vote"}}}, "methods.x.kind: 'vote' is unknown"),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import yaml
 
 from data_tools.artifact import (
     MANIFEST,
-    atomic_folder,
     digest_of,
     read_json,
     read_table,
@@ -31,17 +27,15 @@ from data_tools.split import part
 from genrm_lightning.budget import policy_key
 from genrm_lightning.compare.place import Place
 from genrm_lightning.compare.settings import merged, objective_of
+from genrm_lightning.compare.sharing import ZERO_SHOT, adopt
 from genrm_lightning.progress import Progress
 from genrm_lightning.star import fitting, stages
 from genrm_lightning.star.fitting import WARM_START
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
 from genrm_lightning.star.stages import Artifact
 
-ZERO_SHOT = "zero-shot"  # where a star run evaluates its backbone
-# What a star run takes before its first iteration, and the last manifest in there.
-_BEFORE = {ZERO_SHOT: MANIFEST, WARM_START: f"evaluate/{MANIFEST}"}
-# Settings that change nothing before the first iteration; all others must be equal for that to be shared.
-_LATER = ("run", "iterations", "parts", "fresh", "variant", "start", "filters", "per_prompt", "uncoupled", "fit")
+_SAMPLES = "judgments.parquet"
+_JUDGING = ("evaluate", "quality")  # stages of an iteration that train nothing
 
 
 def run(place: Place, others: Sequence[Place]) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def _zero_shot(place: Place, others: Sequence[Place]) -> dict[str, Any]:
     start = digest_of(stages.identity(star.backbone))
     if not place.writes:
         return _facts(place, _read(place, star.backbone, start))
-    _adopt(place, others)
+    adopt(place, others)
     folder = place.folder / ZERO_SHOT
     return _facts(place, stages.evaluate(star, folder, place.pairs, star.backbone, start, 0, place.name))
 
@@ -108,21 +102,25 @@ def _pairs(place: Place, others: Sequence[Place]) -> dict[str, Any]:
 def _star(place: Place, others: Sequence[Place]) -> dict[str, Any]:
     from genrm_lightning.star import loop
 
-    _adopt(place, others)
-    settings = place.star
+    adopt(place, others)
     with contextlib.redirect_stdout(sys.stderr):  # our stdout holds the table of all methods alone
-        loop.run(settings)
-    steps = [WARM_START] * (settings.warm_start is not None)
-    steps += [f"iteration-{i + 1}" for i in range(settings.iterations)]
-    folders = [place.folder / step / stage for step in steps for stage in ("sample", "select", "score", "fit")]
-    trained = [_done(folder) for folder in folders if folder.exists()]
-    drawn = pl.concat(
-        pl.read_parquet(stage.folder / "judgments.parquet", columns=["pair_id", "n_tokens"])
+        summary = loop.run(place.star)
+    kinds = {"zero_shot": ZERO_SHOT, "warm_start": WARM_START}
+    steps = [place.folder / kinds.get(row["kind"], f"iteration-{row['iteration']}") for row in summary["rows"]]
+    trained = [
+        _done(manifest.parent)
+        for step in steps
+        for manifest in sorted(step.glob(f"*/{MANIFEST}"))
+        if manifest.parent.name not in _JUDGING
+    ]
+    drawn = [
+        pl.read_parquet(stage.folder / _SAMPLES, columns=["pair_id", "n_tokens"])
         for stage in trained
-        if stage.folder.name == "sample"
-    )
-    judged = _done(place.folder / steps[-1] / "evaluate")
-    return _facts(place, judged, trained, drawn["pair_id"].n_unique(), len(drawn), int(drawn["n_tokens"].sum()))
+        if (stage.folder / _SAMPLES).exists()
+    ]
+    samples = pl.concat(drawn)
+    judged = _done(steps[-1] / "evaluate")
+    return _facts(place, judged, trained, samples["pair_id"].n_unique(), len(samples), int(samples["n_tokens"].sum()))
 
 
 def _facts(
@@ -229,32 +227,6 @@ def _read(place: Place, judge: str, judge_digest: str) -> Artifact:
         return {"dropped": dropped}
 
     return stages.run_stage(folder, key, work)
-
-
-def _adopt(place: Place, others: Sequence[Place]) -> None:
-    """Take the zero-shot and warm-start stages of another method that has them done with the same settings."""
-    for other in others:
-        if other.name != place.name and other.writes and _before(other) == _before(place):
-            for name, last in _BEFORE.items():
-                source, target = other.folder / name, place.folder / name
-                if (source / last).exists() and not target.exists():
-                    with atomic_folder(target) as temporary:
-                        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
-
-
-def _before(place: Place) -> dict[str, Any]:
-    """What decides the stages before the first iteration. A warm start draws one sample, whatever K is."""
-    settings = {name: value for name, value in asdict(place.star).items() if name not in _LATER}
-    del settings["sampling"]["n_samples"]
-    return settings
-
-
-def _link(source: str, target: str) -> None:
-    """The same file under another name, where the file system can: judges are large, and never written in place."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _done(folder: Path) -> Artifact:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 KINDS = ("zero-shot", "pairs", "star")
 LABELLED = ("BradleyTerry", "PairRM", "GenRM")  # objectives that are trained on pairs
-EQUAL = ("pairs", "samples", "steps")  # what the methods may be held to have in common
 # What a method's line may say beside ``kind`` and ``label``; a star line takes the keys of a star config.
 _KEYS = {"zero-shot": ("rationale",), "pairs": ("objective", "fit")}
 _SHARED = ("run", "data", "seed")  # the comparison decides them
@@ -73,6 +72,8 @@ class CompareSettings:
             _check_line(name, line)
         _known("baselines", self.baselines, self.methods)
         _known("only", self.chosen, self.methods)
+        if not self.chosen:
+            raise UserError(f"only: no method named; there are: {', '.join(self.methods)}")
 
     @property
     def chosen(self) -> list[str]:
@@ -149,6 +150,8 @@ def _check_line(name: str, line: Any) -> None:
     if not isinstance(line, dict) or line.get("kind") not in KINDS:
         found = line.get("kind") if isinstance(line, dict) else line
         raise UserError(f"methods.{name}.kind: '{found}' is unknown; there are: {', '.join(KINDS)}")
+    if not isinstance(line.get("label", ""), str):
+        raise UserError(f"methods.{name}.label: {line['label']!r} is no text; put it in quotes")
     kind = line["kind"]
     if kind == "star":
         return
