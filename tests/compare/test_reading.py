@@ -26,10 +26,10 @@ def trained(kind, backbone, folder, **options):
     return objective
 
 
-def read(kind, judge, pairs, batch_size=8):
+def read(kind, judge, pairs, batch_size=8, dtype=torch.float32):
     objective = reader(kind, str(judge), "brief")
     return read_pairs(
-        objective, pairs, dtype=torch.float32, too_long="shorten", where="test", judge="x", seed=3,
+        objective, pairs, dtype=dtype, too_long="shorten", where="test", judge="x", seed=3,
         batch_size=batch_size,
     )  # fmt: skip
 
@@ -64,6 +64,14 @@ def test_batches_and_stored_tables_change_nothing(tmp_path, tiny_llama):
     assert (one["p_a"] - all_at_once["p_a"]).abs().max() < 1e-5
     one.write_parquet(tmp_path / "x.parquet")
     assert read_table(tmp_path / "x.parquet", JUDGMENT).equals(one)
+
+
+def test_weights_in_bfloat16_say_about_the_same(tmp_path, tiny_llama):
+    for kind in (objectives.BradleyTerry, objectives.GenRM):
+        trained(kind, tiny_llama, tmp_path / kind.__name__)
+        judge, pairs = tmp_path / kind.__name__, preferences(PAIRS)
+        exact, rounded = (read(kind, judge, pairs, dtype=dtype)["p_a"] for dtype in (torch.float32, torch.bfloat16))
+        assert (exact - rounded).abs().max() < 0.1 and not exact.equals(rounded)
 
 
 def test_what_does_not_fit_is_left_out(tmp_path, tiny_llama, capsys):
