@@ -32,6 +32,7 @@ from genrm_lightning.callbacks import (
     LastCheckpoint,
     OneCurve,
     Predictions,
+    Spent,
 )
 from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
@@ -91,7 +92,7 @@ class GenRMCLI(LightningCLI):
         if given.enable_progress_bar is not False:
             wanted.append((ProgressBar, FitProgress))
         if fitting:
-            wanted.append((OneCurve, OneCurve))
+            wanted += [(OneCurve, OneCurve), (Spent, Spent)]
             if kwargs.get("logger", given.logger):
                 wanted.append((LearningRateMonitor, lambda: LearningRateMonitor("step")))
             if given.enable_checkpointing is not False:

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, join, sample, score, evaluate, votes, plan, export."""
+"""The commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.claims import STALE, Claims
+from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], None]] = {
         "star": _star,
         "join": _join,
+        "compare": _compare,
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
@@ -90,6 +92,20 @@ def _join(argv: list[str]) -> None:
 
     drawn = join(Path(arguments.run), arguments.wait)
     print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
+
+
+def compare_settings(argv: list[str]) -> CompareSettings:
+    """The settings of a comparison from ``--config`` files and flags."""
+    parser = _parser("compare", "The methods of the paper on the same pairs: train, evaluate, one table.")
+    parser.add_class_arguments(CompareSettings, nested_key=None, as_group=False)
+    return _built(parser, argv, CompareSettings)
+
+
+def _compare(argv: list[str]) -> None:
+    settings = compare_settings(argv)
+    from genrm_lightning.compare.loop import run
+
+    run(settings)
 
 
 def _sample(argv: list[str]) -> None:

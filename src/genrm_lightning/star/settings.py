@@ -98,6 +98,7 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
+        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation).
         variant: what the samples train: star-sft, star-dpo, star-rationalizer or star-rationalizer-kl.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
         backbone: hub id, folder or "embedded".
@@ -128,6 +129,7 @@ class StarSettings:
     run: str = "runs/star"
     iterations: int = 3
     parts: int = 3
+    fresh: bool = True
     variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl"] = "star-dpo"
     start: Literal["previous", "base"] = "previous"
     backbone: str = "embedded"

@@ -181,9 +181,11 @@ def sample_part(
     """Rationales of the newest judge on a fresh part of the data, both orders, K each."""
 
     def fresh() -> pl.DataFrame:
-        return part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
+        index = iteration - 1 if settings.fresh else 0
+        return part(read_table(pairs.folder / "train.parquet", PREFERENCE), index, settings.parts)
 
     facts = {"iteration": iteration, "parts": settings.parts, "told": VARIANTS[settings.variant][2]}
+    facts |= {} if settings.fresh else {"fresh": False}  # so a run begun before there was this setting goes on
     label = f"iteration {iteration}: sample"
     return _sample(settings, folder, pairs, fresh, judge, judge_digest, settings.sampling, facts, label)
 
