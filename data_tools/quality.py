@@ -60,14 +60,16 @@ def n_words(text: str = "rationale") -> pl.Expr:
     return pl.col(text).str.count_matches(r"\w+")
 
 
-def repeated_share(text: str = "rationale", n: int = NGRAM) -> pl.Expr:
+def repeated_share(grams: pl.Expr) -> pl.Expr:
     """The share of word n-grams that the text has said before: 0 for none (or fewer than n words), near 1 for a loop.
 
+    Args:
+        grams: :func:`ngrams` of the text; as a column where more than one measure looks at it.
+
     >>> looped = pl.DataFrame({"rationale": ["good good good good good", "one two"]})
-    >>> looped.select(repeated_share().round(3)).to_series().to_list()
+    >>> looped.select(repeated_share(ngrams("rationale")).round(3)).to_series().to_list()
     [0.667, 0.0]
     """
-    grams = ngrams(text, n)
     return (1 - grams.list.n_unique() / grams.list.len()).fill_nan(0.0)
 
 
@@ -77,17 +79,16 @@ def longest_run(text: str = "rationale") -> pl.Expr:
     return runs.list.first().fill_null(0).cast(pl.Int64)
 
 
-def copied_share(source: str | pl.Expr, text: str = "rationale", n: int = NGRAM) -> pl.Expr:
+def copied_share(grams: pl.Expr, source: pl.Expr) -> pl.Expr:
     """The share of the text's distinct n-grams that the source has too; 0 for fewer than n words.
 
     With ``n`` words in a row as the unit, a small n counts borrowed phrases, one of 8 and more whole quotations.
 
     Args:
-        source: column of a text, or a list of :func:`ngrams` of the same n.
+        grams, source: :func:`ngrams` of the text and of the source, of the same n.
     """
-    grams = ngrams(text, n).list.unique()
-    of_source = ngrams(source, n) if isinstance(source, str) else source
-    return (grams.list.set_intersection(of_source).list.len() / grams.list.len()).fill_nan(0.0)
+    own = grams.list.unique()
+    return (own.list.set_intersection(source).list.len() / own.list.len()).fill_nan(0.0)
 
 
 def of_pair(n: int = NGRAM) -> pl.Expr:
@@ -169,18 +170,20 @@ def measured(
         (the same with n = ``quotation``), prompt_share (from the judge prompt's own words), finished, cut (the token
         budget ended it), nontext_share, named, claim, contradicts.
     """
-    sources = preferences.select("pair_id", _pair=of_pair(n), _long=of_pair(quotation))
+    sources = preferences.select("pair_id", _pair=of_pair(n), _pair_long=of_pair(quotation))
+    grams, long = pl.col("_grams"), pl.col("_long")
     return (
         judgments.with_columns(pl.col("rationale").fill_null(""))
         .join(sources, on="pair_id", how="left", maintain_order="left")
+        .with_columns(_grams=ngrams("rationale", n), _long=ngrams("rationale", quotation))
         .with_columns(
             n_words=n_words(),
             n_characters=pl.col("rationale").str.len_chars(),
-            repeated_share=repeated_share(n=n),
+            repeated_share=repeated_share(grams),
             longest_run=longest_run(),
-            copied_share=copied_share(pl.col("_pair"), n=n),
-            quoted_share=copied_share(pl.col("_long"), n=quotation),
-            prompt_share=copied_share(of_judge_prompt(template, n), n=n),
+            copied_share=copied_share(grams, pl.col("_pair")),
+            quoted_share=copied_share(long, pl.col("_pair_long")),
+            prompt_share=copied_share(grams, of_judge_prompt(template, n)),
             finished=is_finished(),
             cut=(pl.col("finish_reason") == "length").fill_null(False),
             nontext_share=nontext_share(),
@@ -188,7 +191,7 @@ def measured(
             claim=claim(),
             contradicts=contradicts(),
         )
-        .drop("_pair", "_long")
+        .drop("_pair", "_pair_long", "_grams", "_long")
     )
 
 
@@ -207,18 +210,20 @@ def diversity(rationales: pl.LazyFrame, n: int = NGRAM, text: str = "rationale")
     ==================  ============================================================================================
     """
     rows = rationales.select(pl.col(text).fill_null("")).with_row_index("_row")
-    each = rows.select("_row", gram=ngrams(text, n)).explode("gram").drop_nulls()
-    holders = each.unique().group_by("gram").agg(d=pl.len().cast(pl.Float64))
-    count = rows.select(n_rationales=pl.len())
-    distinct = each.select(distinct_ngrams=(pl.col("gram").n_unique() / pl.len()).fill_nan(0.0))
-    pairs = holders.select(_both=(pl.col("d") * (pl.col("d") - 1)).sum(), _all=pl.col("d").sum())
+    each = rows.select("_row", gram=ngrams(text, n)).explode("gram").drop_nulls().group_by("_row", "gram").len("n")
+    grams = each.group_by("gram").agg(n=pl.col("n").sum(), d=pl.len().cast(pl.Float64))
+    counts = grams.select(
+        distinct_ngrams=(pl.len() / pl.col("n").sum()).fill_nan(0.0),
+        _both=(pl.col("d") * (pl.col("d") - 1)).sum(),
+        _all=pl.col("d").sum(),
+    )
     tops = [
         rows.select(_key=key).group_by("_key").len().select(pl.col("len").max().alias(name))
         for name, key in (("_top", pl.col(text)), ("_opening", opening(text, n)))
     ]
     size = pl.col("n_rationales")
     overlap = pl.col("_both") / ((size - 1) * pl.col("_all"))
-    return pl.concat([count, distinct, pairs, *tops], how="horizontal").select(
+    return pl.concat([rows.select(n_rationales=pl.len()), counts, *tops], how="horizontal").select(
         "n_rationales",
         "distinct_ngrams",
         self_overlap=pl.when(overlap.is_finite()).then(overlap).otherwise(0.0),

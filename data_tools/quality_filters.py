@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from data_tools.quality import contradicts, copied_share, is_finished, named, nontext_share, of_pair, opening
+from data_tools.quality import contradicts, copied_share, is_finished, named, ngrams, nontext_share, of_pair, opening
 from data_tools.words import NGRAM
 
 
@@ -24,7 +24,8 @@ def no_copying(frame: pl.LazyFrame, max_share: float = 0.6, n: int = NGRAM) -> p
 
     The rows hold PREFERENCE's ``prompt``, ``chosen`` and ``rejected`` besides.
     """
-    return frame.filter(copied_share(of_pair(n), n=n) <= max_share)
+    rows = frame.with_columns(_grams=ngrams("rationale", n))
+    return rows.filter(copied_share(pl.col("_grams"), of_pair(n)) <= max_share).drop("_grams")
 
 
 def names_response(frame: pl.LazyFrame) -> pl.LazyFrame:

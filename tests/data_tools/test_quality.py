@@ -27,6 +27,7 @@ from data_tools.quality import (
 from data_tools.words import distinct_share
 from data_tools.words import ngrams as word_ngrams
 
+OWN = ngrams("rationale")
 WORDS = ["a", "b", "c", "It's", "Ünder", "naïve", "x_1", "42"]
 
 
@@ -61,7 +62,7 @@ def test_ngrams_are_those_of_words(n):
 def test_repetition_is_that_of_words():
     rationales = texts(200)
     expected = [1 - distinct_share(text) for text in rationales]
-    assert of(repeated_share(), *rationales) == pytest.approx(expected)
+    assert of(repeated_share(OWN), *rationales) == pytest.approx(expected)
     assert of(longest_run(), "no no NO yes no", "one", "", None) == [3, 1, 0, 0]
 
 
@@ -72,7 +73,7 @@ def test_copying_against_sets():
         grams = set(word_ngrams(text))
         expected.append(len(grams & set(word_ngrams(source))) / len(grams) if grams else 0.0)
     assert 0 < sum(expected) < len(expected)
-    assert of(copied_share("source"), *rationales, source=sources) == pytest.approx(expected)
+    assert of(copied_share(OWN, ngrams("source")), *rationales, source=sources) == pytest.approx(expected)
 
 
 def test_copying_from_a_pair_crosses_no_border():
@@ -87,16 +88,16 @@ def test_copying_from_a_pair_crosses_no_border():
         }
     )
     # Of its four 3-grams "red fox the" and "fox the blue" stand in no text of the pair.
-    assert pair.select(copied_share(of_pair())).item() == 0.5
+    assert pair.select(copied_share(OWN, of_pair())).item() == 0.5
     turns = pair.with_columns(rationale=pl.lit("name an animal. please do so"))
-    assert turns.select(copied_share(of_pair())).item() == 0.75 - 0.25  # "an animal please" and "animal please do"
+    assert turns.select(copied_share(OWN, of_pair())).item() == 0.75 - 0.25  # "an animal please" and "animal please do"
 
 
 def test_copying_from_the_judge_prompt():
     own = "You compare two responses to a request, as I said before."
-    (share,) = of(copied_share(of_judge_prompt("brief")), own)
+    (share,) = of(copied_share(OWN, of_judge_prompt("brief")), own)
     assert share == 5 / 9
-    assert of(copied_share(of_judge_prompt("mt_bench")), PROMPTS["mt_bench"].question) == [1.0]
+    assert of(copied_share(OWN, of_judge_prompt("mt_bench")), PROMPTS["mt_bench"].question) == [1.0]
 
 
 def test_ends():
