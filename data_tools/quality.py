@@ -146,7 +146,7 @@ def claim(text: str = "rationale") -> pl.Expr:
 
 def contradicts(text: str = "rationale", vote: str = "vote") -> pl.Expr:
     """Whether the text claims the one response and the vote chooses the other; false where it claims none."""
-    return (claim(text) != pl.col(vote)).fill_null(False)
+    return (claim(text) != pl.col(vote).cast(pl.String)).fill_null(False)
 
 
 def opening(text: str = "rationale", n: int = NGRAM) -> pl.Expr:

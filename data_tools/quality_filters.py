@@ -1,6 +1,7 @@
-"""Filters of rationales by their text: functions of a LazyFrame of JUDGMENT rows that keep some of them.
+"""Filters of rationales by their text: functions of a LazyFrame that keep some of its rows.
 
-Each costs a pass over the texts and streams; the two caps, which look at the set, take a group-by.
+Each costs a pass over the texts and streams; the two caps, which look at the set, take a group-by. They look at
+``rationale`` and at what else they name.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from data_tools.words import NGRAM
 
 
 def finished(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Rationales that end as a sentence does, and were not cut off by the token budget.
+    """Rationales that end as a sentence does (:func:`data_tools.quality.is_finished`).
 
-    What is imitated with its end missing teaches a judge to stop in mid-sentence (docs/log.md).
+    What is imitated with its end missing teaches a judge to stop in mid-sentence. Whether the token budget ended it
+    is another question: a judge learns to leave off of itself.
     """
-    return frame.filter(is_finished() & ~(pl.col("finish_reason") == "length").fill_null(False))
+    return frame.filter(is_finished())
 
 
 def no_copying(frame: pl.LazyFrame, max_share: float = 0.6, n: int = NGRAM) -> pl.LazyFrame:
@@ -34,7 +36,7 @@ def names_response(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def no_contradiction(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Rationales that do not call the one response better and vote for the other."""
+    """Rationales that do not call the one response better and go before a ``vote`` for the other."""
     return frame.filter(~contradicts())
 
 
@@ -46,7 +48,8 @@ def only_text(frame: pl.LazyFrame, max_share: float = 0.0) -> pl.LazyFrame:
 def max_corpus_share(frame: pl.LazyFrame, share: float = 0.02) -> pl.LazyFrame:
     """The same rationale makes at most that share of the rows kept; one of each stays whatever the share.
 
-    Of a rationale that comes too often, rows are left out evenly over the pairs' ids. With fewer different rationales
+    Of a rationale that comes too often, rows are left out evenly in the sequence of the rows' ``order``, or where there
+    is none of pairs' ids, orders and samples. With fewer different rationales
     than 1 / share no choice meets it, and one of each is kept.
     """
     return _capped(frame, pl.col("rationale"), share)
@@ -73,7 +76,8 @@ def _capped(frame: pl.LazyFrame, key: pl.Expr, share: float) -> pl.LazyFrame:
     # Of no key at all only one of its size is too many: the line with nothing below.
     bound = pl.when(share * pl.len() < 1).then(0.0).otherwise(bound)
     most = (bound + 1e-9).floor().clip(lower_bound=1).cast(pl.Int64).alias("_most")
-    place = pl.struct("pair_id", "swapped", "sample_index").rank("ordinal").over("_key").cast(pl.Int64)
+    sequence = pl.col("order") if "order" in names else pl.struct("pair_id", "swapped", "sample_index")
+    place = sequence.rank("ordinal").over("_key").cast(pl.Int64)
     size = pl.len().over("_key").cast(pl.Int64)
     return (
         rows.join(sizes.select(most), how="cross")

@@ -22,8 +22,8 @@ def kept(function, frame: pl.DataFrame, **parameters) -> list[str]:
 
 
 def test_finished():
-    frame = rows("It is short.", "It is a more", "It was cut.", finish_reason=["stop", "stop", "length"])
-    assert kept(filters.finished, frame) == ["It is short."]
+    frame = rows("It is short.", "It is a more", 'The sentence "A fox ran." is', "so (it is said).")
+    assert kept(filters.finished, frame) == ["It is short.", "so (it is said)."]
 
 
 def test_no_copying():
@@ -65,6 +65,9 @@ def test_a_cap_is_the_largest_that_holds(share):
 def test_a_cap_leaves_rows_out_evenly():
     left = filters.max_corpus_share(rows(*["same"] * 10, *map(str, range(10))).lazy(), share=0.2).collect()
     assert left.filter(pl.col("rationale") == "same")["pair_id"].to_list() == ["p004", "p009"]
+    backwards = rows(*["same"] * 10, *map(str, range(10))).with_columns(order=pl.int_range(20, 0, -1))
+    left = filters.max_corpus_share(backwards.lazy(), share=0.2).collect()
+    assert left.filter(pl.col("rationale") == "same")["pair_id"].to_list() == ["p000", "p005"]
 
 
 def test_openings_are_capped_too():
