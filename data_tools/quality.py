@@ -6,6 +6,7 @@ expressions that stream, millions of rows a table. Of one text (``ngrams`` are o
 | measure | is | range | after |
 | --- | --- | --- | --- |
 | ``n_words`` | runs of letters and digits | 0… | |
+| ``own_words`` | those outside quotation marks | 0… | |
 | ``repeated_share`` | 1 − distinct n-grams / n-grams | [0, 1) | distinct-n within a text, arXiv 1510.03055 |
 | ``longest_run`` | how often a word stands in a row, at most | 0… | |
 | ``copied_share`` | distinct n-grams that a source has too / distinct n-grams | [0, 1] | 1 − novelty, 1704.04368 |
@@ -28,6 +29,7 @@ from data_tools.words import NGRAM
 # 2^64 over the golden ratio, odd: words' hashes become an n-gram's fingerprint.
 _MIX = 11400714819323198485
 _END = r"""[.!?…。！？؟।][\s"'”’»)\]*_`]*$"""
+_QUOTATION = r"""\"[^\"]*(?:\"|$)|“[^”]*(?:”|$)"""
 _NONTEXT = r"[\p{Cc}\p{Co}\p{Cn}&&[^\t\n\r]]|\x{FFFD}"
 _NOUN = r"(?i:responses?|assistants?|answers?|options?|sentences?)"
 _ORDINAL = {"A": r"(?i:first|former)", "B": r"(?i:second|latter)"}
@@ -58,6 +60,16 @@ def ngrams(text: str | pl.Expr, n: int = NGRAM) -> pl.Expr:
 def n_words(text: str = "rationale") -> pl.Expr:
     """Words of a text."""
     return pl.col(text).str.count_matches(r"\w+")
+
+
+def own_words(text: str = "rationale") -> pl.Expr:
+    """Words outside quotation marks; one that is never closed runs to the end: what a rationale says of its own.
+
+    >>> stencil = pl.DataFrame({"rationale": ['The sentence "A red fox ran" is', 'It says "no']})
+    >>> stencil.select(own_words()).to_series().to_list()
+    [3, 2]
+    """
+    return pl.col(text).str.replace_all(_QUOTATION, " ").str.count_matches(r"\w+")
 
 
 def repeated_share(grams: pl.Expr) -> pl.Expr:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import polars as pl
 
-from data_tools.quality import contradicts, copied_share, is_finished, named, ngrams, nontext_share, of_pair, opening
+from data_tools.quality import (
+    contradicts,
+    copied_share,
+    is_finished,
+    named,
+    ngrams,
+    nontext_share,
+    of_pair,
+    opening,
+    own_words,
+)
 from data_tools.words import NGRAM
 
 
@@ -28,6 +38,11 @@ def no_copying(frame: pl.LazyFrame, max_share: float = 0.6, n: int = NGRAM) -> p
     """
     rows = frame.with_columns(_grams=ngrams("rationale", n))
     return rows.filter(copied_share(pl.col("_grams"), of_pair(n)) <= max_share).drop("_grams")
+
+
+def min_own_words(frame: pl.LazyFrame, words: int = 5) -> pl.LazyFrame:
+    """Rationales with at least that many words outside quotation marks: against stencils around a quotation."""
+    return frame.filter(own_words() >= words)
 
 
 def names_response(frame: pl.LazyFrame) -> pl.LazyFrame:

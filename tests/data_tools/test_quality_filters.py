@@ -35,6 +35,16 @@ def test_no_copying():
     assert kept(filters.no_copying, frame, max_share=0.0, n=6) == [quoted, own]
 
 
+def test_own_words():
+    frame = rows(
+        'The sentence "A red fox ran" is', '"A red fox" is what was asked for.', "“Quoted for ever", "One two three."
+    )
+    assert kept(filters.min_own_words, frame) == ['"A red fox" is what was asked for.']
+    assert (
+        len(kept(filters.min_own_words, frame, words=3)) == 3 and len(kept(filters.min_own_words, frame, words=0)) == 4
+    )
+
+
 def test_by_words():
     frame = rows("Response A is better.", "B is better.", "It quotes.", "Odd \x00 text.")
     assert kept(filters.names_response, frame) == ["Response A is better.", "B is better."]
