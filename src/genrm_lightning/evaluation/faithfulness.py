@@ -116,14 +116,16 @@ def faithfulness(
         raise UserError(
             f"judgments: pair '{unknown['pair_id'].min()}' is not among the pairs; name the file they were judged from"
         )
-    sampling = sampling or SamplingSettings(rationale_tokens=max(1, judgments["n_tokens"].max()))
+    longest = judgments["n_tokens"].max()  # None where a server did not say
+    sampling = sampling or (SamplingSettings(rationale_tokens=longest) if longest else SamplingSettings())
     pairs = preferences.join(judgments, on="pair_id", how="semi")
     for name in dict.fromkeys((judge, reader)):
         pairs = fitting(
             pairs, name, sampling, template=template, told=False, too_long=too_long, where=f"faithfulness: {name}"
         )
-    rows = judgments.join(pairs, on="pair_id", how="semi").sort(*_PLACE, "sample_index").to_dicts()
-    found: list[dict[str, Any]] = [{name: row[name] for name in (*_PLACE, "sample_index", "n_tokens")} for row in rows]
+    judgments = judgments.with_columns(pl.col("rationale").fill_null("")).join(pairs, on="pair_id", how="semi")
+    rows = judgments.sort(*_PLACE, "sample_index").to_dicts()
+    found: list[dict[str, Any]] = [{name: row[name] for name in (*_PLACE, "sample_index")} for row in rows]
     places: dict[tuple[str, bool], list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault((row["pair_id"], row["swapped"]), []).append(i)
@@ -201,6 +203,7 @@ def _ask(
                     found[i][question.p_a] = reading.p_a
                 if question.logp:
                     found[i][question.logp] = reading.logp
+                    found[i].setdefault("n_tokens", reading.n_tokens)  # of the judge, who is asked first
         advance(1)
 
 
@@ -211,8 +214,8 @@ def _to_letter(judgment: Branch, looked_at: bool) -> Branch:
     return Branch(judgment.ids[:end], roles, judgment.letter_at)
 
 
-def _side(p_a: float) -> str | None:
-    return None if p_a == 0.5 else "A" if p_a > 0.5 else "B"
+def _side(p_a: float | None) -> str | None:
+    return None if p_a in (None, 0.5) else "A" if p_a > 0.5 else "B"
 
 
 def _strangers(rows: Sequence[dict[str, Any]]) -> list[int | None]:

@@ -21,7 +21,7 @@ VARIANTS = {
     "star-rationalizer-kl": ("own", "genrm_lightning.objectives.OnPolicyRationalizer", False),
 }
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
-VALIDATION = "validation"  # and this one where there is one: for early_stop, in no report
+VALIDATION = "validation"  # and this one where there is one: for early_stop, no result
 
 
 @dataclass
