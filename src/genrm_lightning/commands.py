@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
 
 from __future__ import annotations
 
