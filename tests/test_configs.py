@@ -194,7 +194,7 @@ def test_a_misspelt_command_line(capsys, argv):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["fit"], ["star"], ["compare"], ["sample"], ["score"], ["evaluate"], ["export"]]
+    "command", [[], ["fit"], ["star"], ["compare"], ["sample"], ["score"], ["evaluate"], ["faithfulness"], ["export"]]
 )
 def test_help(capsys, command):
     assert main([*command, "--help"]) == 0

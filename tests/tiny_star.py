@@ -30,6 +30,7 @@ def star_config(run: Path, backbone: Path, **changes: Any) -> dict[str, Any]:
         "sampling": {"n_samples": 4, "rationale_tokens": 6},
         "evaluation": {"n_samples": 1, "rationale_tokens": 6},
         "shard_size": 4,
+        "quality_pairs": 0,  # tests of it ask for it
         "fit": star_fit(),
     }
     return config | changes

@@ -28,6 +28,7 @@ judge and improve by its own reasoning (STaR):
   score      examples -> the same with the reference policy's log-probabilities
   evaluate   a judge on held-out pairs -> accuracy with intervals
   votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
+  faithfulness  whether a judge's verdicts come from its rationales
 
 text and tables: python -m data_tools --help
 """

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from data_tools.artifact import read_table, write_json, write_table
+from data_tools.artifact import digest, read_json, read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from genrm_lightning.budget import TooLong, policy_key
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
         "score": _score,
         "evaluate": _evaluate,
         "votes": _votes,
+        "faithfulness": _faithfulness,
         "plan": _plan,
         "export": _export,
     }
@@ -205,6 +206,53 @@ def _votes(argv: list[str]) -> None:
         write_json(out / "votes.json", found)
 
 
+def _faithfulness(argv: list[str]) -> None:
+    parser = _parser("faithfulness", "Whether a judge's verdicts come from its rationales: asks again with other ones.")
+    parser.add_argument("--judge", type=str, required=True, help="the judge folder or backbone that wrote them")
+    parser.add_argument("--judgments", type=str, required=True, help="its judgments.parquet")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet they were judged from")
+    parser.add_argument(
+        "--reader", type=str, required=True, help="a judge not trained on them: the run's warm start or its backbone"
+    )
+    parser.add_argument("--out", type=str, required=True, help="folder for faithfulness.parquet and scores.json")
+    parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
+    parser.add_argument("--samples", type=int, default=1, help="samples of a prompt to ask about, the first ones")
+    _models(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.samples < 1:
+        raise UserError(f"--samples: {arguments.samples} is not above 0")
+    arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
+    judgments, pairs = read_table(arguments.judgments, JUDGMENT), _pairs(arguments)
+    if arguments.rows is not None:
+        judgments = judgments.join(pairs, on="pair_id", how="semi")
+
+    from rich.console import Console
+
+    from genrm_lightning.evaluation.faithfulness_scores import TABLE, faithfulness_scores, render
+    from genrm_lightning.star.quality import FILE, ask
+    from genrm_lightning.star.stages import identity, run_stage
+
+    names = ("judge_prompt", "dtype", "rows", "samples", "too_long")
+    key: dict[str, Any] = {"stage": "faithfulness", **{name: arguments[name] for name in names}}
+    key |= {name: digest(arguments[name]) for name in ("judgments", "pairs")}
+    key |= {name: identity(arguments[name]) for name in ("judge", "reader")}
+    folder = Path(arguments.out)
+
+    def work() -> dict[str, Any]:
+        table = ask(
+            judgments, pairs, arguments.judge, arguments.reader, samples=arguments.samples, label="faithfulness",
+            template=arguments.judge_prompt, dtype=arguments.dtype, too_long=arguments.too_long,
+        )  # fmt: skip
+        write_table(table, folder / FILE, TABLE)
+        scores = faithfulness_scores(table, pairs).as_dict()
+        write_json(folder / "scores.json", scores)
+        return {"rows": len(table)}
+
+    with only_one(folder):
+        run_stage(folder, key, work)
+    render(read_json(folder / "scores.json"), Console())
+
+
 def _score(argv: list[str]) -> None:
     parser = _parser("score", "Examples -> the same with ref_logp.")
     parser.add_argument("--examples", type=str, required=True, help="EXAMPLE parquet")
@@ -281,12 +329,20 @@ def _export(argv: list[str]) -> None:
     print(f"{type(model).__name__}: {arguments.out}")
 
 
-def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
+def _models(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--judge_prompt", type=str | None, default=None,
         help=f"name in data_tools.judging.PROMPTS; left out: the one the judge was trained with, else {_PROMPT}",
     )  # fmt: skip
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--too_long", type=TooLong, default="shorten",
+        help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
+    )  # fmt: skip
+
+
+def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
+    _models(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--shard_size", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
@@ -300,10 +356,6 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
         "--share", type=bool, default=False,
         help="divide the shards as they come with every process that runs this command on this folder, on any machine; "
         f"one that is silent for {STALE:g} s is replaced",
-    )  # fmt: skip
-    parser.add_argument(
-        "--too_long", type=TooLong, default="shorten",
-        help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
     )  # fmt: skip
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
@@ -392,7 +444,6 @@ def _judged(
     iteration: int,
 ):
     """The judgments; None where shards are missing that other processes are to draw."""
-    from data_tools.artifact import digest
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import fitting, shards_of
     from genrm_lightning.progress import Progress

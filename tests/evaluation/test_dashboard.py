@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
 
 import polars as pl
@@ -16,6 +17,9 @@ from data_tools.artifact import temporary_name
 from data_tools.order import chosen_is_a
 from genrm_lightning.evaluation import dashboard, report
 from genrm_lightning.evaluation.dashboard import Samples, code_block, write_dashboard
+from genrm_lightning.evaluation.faithfulness_scores import Faithfulness
+from genrm_lightning.evaluation.rationales import rationale_scores
+from genrm_lightning.evaluation.report import with_set
 from genrm_lightning.evaluation.scores import set_scores
 
 IDS = [f"p{i}" for i in range(6)]
@@ -88,18 +92,41 @@ def test_the_new_file_is_whole_before_the_old_one_goes(rows, tmp_path, monkeypat
     assert points(tmp_path / "star", "star/accuracy_id") == [(0, 0.5)]
 
 
-def test_layout_names_tags_that_exist(rows, tmp_path):
-    events = read(write_dashboard(tmp_path, rows))
-    made = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    charts = [chart for category in made.category for chart in category.chart]
-    tags = set(events.Tags()["scalars"])
-    margins = [series for chart in charts for series in chart.margin.series]
-    assert {(s.value, s.lower, s.upper) for s in margins} == {
-        (f"star/accuracy_{k}", f"star/accuracy_{k}_low", f"star/accuracy_{k}_high") for k in ("id", "ood")
+def charts(folder) -> dict[str, dict[str, list[str]]]:
+    """category -> chart -> the tags of its value and its ends, as TensorBoard reads the layout."""
+    config = read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    return {
+        category.title: {
+            chart.title: [tag for series in chart.margin.series for tag in (series.value, series.lower, series.upper)]
+            for chart in category.chart
+        }
+        for category in layout_pb2.Layout.FromString(config).category
     }
-    assert all({s.value, s.lower, s.upper} <= tags for s in margins)
-    expressions = [e for chart in charts for e in chart.multiline.tag]
-    assert expressions and all(any(re.search(e, tag) for tag in tags) for e in expressions)
+
+
+def test_layout_names_tags_that_exist(rows, tmp_path):
+    folder = write_dashboard(tmp_path, rows)
+    found = charts(folder)
+    tags = set(read(folder).Tags()["scalars"])
+    assert all(len(chart) == 3 and set(chart) <= tags for category in found.values() for chart in category.values())
+    accuracies = [f"star/accuracy_{key}{end}" for key in ("ood", "id") for end in ("", "_low", "_high")]
+    assert [tag for chart in found["STaR"].values() for tag in chart] == accuracies  # shown from the last to the first
+    assert found["STaR: verdicts"]["right in both orders"] == ["star/position_consistent_accuracy_id"] * 3
+    # Nobody asked about rationales here: no empty chart tells of it.
+    assert list(found) == ["STaR", "STaR: verdicts", "STaR: rationales"]
+
+
+def test_every_chart_shows_where_a_row_has_every_number(rows, tables, tmp_path):
+    """A chart of a number that nobody writes would never show."""
+    asked = Faithfulness(*[0.5] * len(fields(Faithfulness))).as_dict()
+    more = {"kept_share": 0.5, **with_set(asked, "id"), **with_set(rationale_scores(*tables(3), "brief"), "id")}
+    more |= {f"accuracy_validation{end}": 0.5 for end in ("", "_low", "_high")}
+    found = charts(write_dashboard(tmp_path, [row | more for row in rows]))
+    assert {title: set(shown) for title, shown in found.items()} == {
+        title: set(wanted) for title, wanted in dashboard._CHARTS.items()
+    }
+    with_interval = {name for shown in found.values() for name, chart in shown.items() if len(set(chart)) == 3}
+    assert with_interval == {name for shown in found.values() for name in shown if "95 % interval" in name}
 
 
 def test_rationales_follow_the_same_pairs(rows, tables, tmp_path):

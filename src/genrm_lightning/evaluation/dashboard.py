@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,42 @@ from data_tools.artifact import sweep, temporary_name
 from data_tools.judging import Verdict
 from data_tools.order import hash64, responses
 from data_tools.visible import visible
-from genrm_lightning.evaluation.report import SETS
 
 RUN = "star"
 # A warm start is no iteration and step 0 is the zero-shot judge: it is a run of its own, a point beside the curve.
 WARM_START_RUN = "warm_start"
 _EXCERPT = 600  # characters of a prompt or a response
+
+# The custom layout as it is read: category -> chart -> the number of a row that it shows, with its ends where it has
+# some. One a chart: TensorBoard colours by run, two curves of one chart look alike.
+_CHARTS = {
+    "STaR": {
+        "accuracy, in distribution (95 % interval)": "accuracy_id",
+        "accuracy, out of distribution (95 % interval)": "accuracy_ood",
+        "accuracy, validation (95 % interval)": "accuracy_validation",
+    },
+    "STaR: verdicts": {
+        "right in both orders": "position_consistent_accuracy_id",
+        "both orders agree, right or wrong": "position_consistency_id",
+        "free accuracy (95 % interval)": "free_accuracy_id",
+        "position bias: share of A less one half": "position_bias_id",
+        "kept share of the samples": "kept_share",
+    },
+    "STaR: rationales": {
+        "words a rationale": "mean_n_words_id",
+        "copied from the pair (share of 3-grams)": "copied_share_id",
+        "distinct 3-grams": "distinct_3grams_id",
+        "share of the commonest opening": "top_opening_share_id",
+        "share that end as sentences do": "finished_share_id",
+        "share that name a response": "names_share_id",
+    },
+    "STaR: do verdicts come from rationales?": {
+        "unchanged without the rationale (95 % interval)": "unchanged_without_id",
+        "flipped by another pair's rationale (95 % interval)": "flips_stranger_id",
+        "what it alone tells a reader (95 % interval)": "reader_gain_id",
+        "drift from the start, nats a token (95 % interval)": "drift_id",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +85,8 @@ def write_dashboard(
     """Write the run ``star`` below ``logdir``, in place of the one that is there.
 
     Every number of a row becomes the scalar ``star/NAME`` at the step of its iteration (0: zero-shot; None is left
-    out); a custom layout shows the accuracies with their intervals. For each set, ``n_samples`` pairs are drawn by the
-    hash of their id, so every iteration shows the same pairs and nobody picks them: ``rationales/id_1`` and so on.
+    out); a custom layout shows accuracies with intervals and what to watch. For each set, ``n_samples`` pairs are
+    drawn by the hash of their id, so every iteration shows the same pairs and nobody picks them: ``rationales/id_1``.
 
     A running TensorBoard sees either the old event file or the new one, whole.
 
@@ -78,7 +108,7 @@ def write_dashboard(
                 writers[run] = SummaryWriter(str(Path(scratch) / run))
         try:
             if "" in writers:
-                writers[""].add_custom_scalars(layout())
+                writers[""].add_custom_scalars(layout({tag for one in rows for tag in scalars(one)}))
             for one in rows:
                 run, step = places[one["label"]]
                 for name, value in scalars(one).items():
@@ -108,26 +138,24 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def layout() -> dict[str, dict[str, list[Any]]]:
-    """The custom layout: accuracy with its interval for both sets, and what to watch beside it."""
-    # TensorBoard 2.21 shows the margin charts of a category in reverse, and multiline charts before them.
-    margins = {
-        f"accuracy, {name} (95 % interval)": ["Margin", [f"star/accuracy_{key}{end}" for end in ("", "_low", "_high")]]
-        for key, name in reversed(SETS.items())
-    }
-    # The tags of a multiline chart are regular expressions.
-    watch = {
-        f"{what}, in distribution": ["Multiline", [f"^star/{name}_id$" for name in names]]
-        for what, names in {
-            "right in both orders, free accuracy, invalid": (
-                "position_consistent_accuracy",
-                "free_accuracy",
-                "invalid_rate",
-            ),
-            "rationales: distinct 3-grams, repetition, cut off": ("distinct_3grams", "mean_repetition", "length_share"),
-        }.items()
-    }
-    return {"STaR": margins, "STaR: what to watch": watch}
+def layout(tags: Collection[str]) -> dict[str, dict[str, list[Any]]]:
+    """The custom layout: accuracy with its interval first, then what to watch beside it.
+
+    All are margin charts, a number without an interval with none: TensorBoard scales them to all their points, and cuts
+    the ends off other charts.
+
+    Args:
+        tags: of the scalars there are; a chart without any is left out.
+    """
+    made: dict[str, dict[str, list[Any]]] = {}
+    for title, charts in _CHARTS.items():
+        # TensorBoard 2.21 shows the margin charts of a category in reverse.
+        for name, number in reversed(charts.items()):
+            ends = [f"star/{number}{end}" for end in ("", "_low", "_high")]
+            if ends[0] in tags:
+                shown = [tag if tag in tags else ends[0] for tag in ends]
+                made.setdefault(title, {})[name] = ["Margin", shown]
+    return made
 
 
 def rationale_texts(samples: Samples, n_samples: int) -> dict[str, str]:

@@ -69,10 +69,18 @@ def row(
     result: dict[str, Any] = {"label": label, "kind": kind, "iteration": iteration}
     result |= {"kept": kept, "couples": couples, "sampled": sampled, "seconds": seconds}
     for key in SETS:
-        for name, value in scores[key].as_dict().items():
-            base, end = next(((name.removesuffix(e), e) for e in ("_low", "_high") if name.endswith(e)), (name, ""))
-            result[f"{base}_{key}{end}"] = value
+        result |= with_set(scores[key].as_dict(), key)
     return result
+
+
+def with_set(numbers: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Numbers of one set under their names in a row.
+
+    >>> with_set({"accuracy": 0.5, "accuracy_low": 0.4}, "id")
+    {'accuracy_id': 0.5, 'accuracy_id_low': 0.4}
+    """
+    ends = {name: next((end for end in ("_low", "_high") if name.endswith(end)), "") for name in numbers}
+    return {f"{name.removesuffix(end)}_{key}{end}": numbers[name] for name, end in ends.items()}
 
 
 def difference(

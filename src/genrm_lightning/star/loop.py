@@ -13,7 +13,7 @@ from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
 from genrm_lightning.evaluation.scores import set_scores, without
 from genrm_lightning.locking import only_one
-from genrm_lightning.star import stages
+from genrm_lightning.star import early_stop, quality, stages
 from genrm_lightning.star.fitting import WARM_START, check_config
 from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
 from genrm_lightning.star.sharing import under_way
@@ -39,8 +39,11 @@ def run(settings: StarSettings) -> dict[str, Any]:
         judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))
         base = (judge, judge_digest)
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]
-        done = [pairs, *evaluated]
-        rows = [_row(settings, pairs, evaluated[0], "zero_shot", 0, evaluated)]
+        own = list(evaluated)
+        if settings.warm_start is None:  # else the warm-started judge is where the iterations begin
+            own += quality.faithful(settings, root / "zero-shot-quality", pairs, *evaluated, judge, base, "zero-shot")
+        done = [pairs, *own]
+        rows = [_row(settings, pairs, evaluated[0], "zero_shot", 0, own)]
         summary = _report(settings, root, pairs, rows, evaluated)
         if settings.warm_start is not None:
             folder = root / WARM_START
@@ -50,6 +53,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             base = judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
             scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, 0, "warm start")
             own = [samples, examples, fitted, scores]
+            own += quality.faithful(settings, folder / "quality", pairs, scores, judge, base, "warm start")
             done += own
             evaluated.append(scores)
             rows.append(_row(settings, pairs, scores, "warm_start", 0, own))
@@ -66,10 +70,14 @@ def run(settings: StarSettings) -> dict[str, Any]:
             judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
             scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, iteration, label)
             own = [samples, kept, *([examples] if examples is not kept else []), fitted, scores]
+            own += quality.faithful(settings, folder / "quality", pairs, scores, judge, base, label)
             done += own
             evaluated.append(scores)
             rows.append(_row(settings, pairs, scores, "iteration", iteration, own, kept.facts))
-            summary = _report(settings, root, pairs, rows, evaluated)
+            stop = early_stop.verdict(settings, pairs, rows, evaluated)
+            summary = _report(settings, root, pairs, rows, evaluated, stop)
+            if stop and iteration >= _complete(root):
+                break
         _show(settings, summary, judge, any(stage.made for stage in done))
     return summary
 
@@ -107,6 +115,8 @@ def _row(
         sampled=counts and counts["sampled"],
         seconds=round(sum(stage.facts["seconds"] for stage in done), 1),
     )
+    row |= quality.numbers(settings, pairs, evaluated, done, counts)
+    row |= early_stop.numbers(settings, pairs, evaluated)
     if evaluated.made:
         accuracies = ", ".join(f"{report.percent(row[f'accuracy_{name}'])} % {name.upper()}" for name in HELD_OUT)
         note(f"{row['label']}: accuracy {accuracies}")
@@ -114,7 +124,12 @@ def _row(
 
 
 def _report(
-    settings: StarSettings, root: Path, pairs: Artifact, rows: list[dict[str, Any]], evaluated: list[Artifact]
+    settings: StarSettings,
+    root: Path,
+    pairs: Artifact,
+    rows: list[dict[str, Any]],
+    evaluated: list[Artifact],
+    stop: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """summary.json and TensorBoard from the rows so far; written only when a row is new."""
     differences = []
@@ -133,6 +148,7 @@ def _report(
         backbone=settings.backbone,
         seed=settings.seed,
         judge_prompt=settings.judge_prompt,
+        **({"stopped": stop} if stop else {}),
     )
     path = root / SUMMARY
     known = read_json(path) if path.exists() else {"rows": []}
@@ -160,7 +176,13 @@ def _show(settings: StarSettings, summary: dict[str, Any], judge: str, made: boo
     # Where there is no terminal rich would take 80 columns and fold the table.
     report.render(summary, Console(width=None if sys.stdout.isatty() else 120))
     print()
-    if not made:
+    stop = summary.get("stopped")
+    if stop:
+        print(early_stop.said(stop, summary["rows"]))
+        judge = early_stop.judge_of(settings, summary["rows"], stop["best"])
+    if stop and not made:
+        print("nothing to do: the run has stopped; to go on from its newest judge all the same, leave early_stop out")
+    elif not made:
         n = sum(row["kind"] == "iteration" for row in summary["rows"])
         more = (
             f"up to {settings.parts}, the parts of the data" if n < settings.parts else "in a new run with more parts"

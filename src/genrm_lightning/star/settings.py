@@ -21,6 +21,7 @@ VARIANTS = {
     "star-rationalizer-kl": ("own", "genrm_lightning.objectives.OnPolicyRationalizer", False),
 }
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
+VALIDATION = "validation"  # and this one where there is one: for early_stop, no result
 
 
 @dataclass
@@ -51,6 +52,8 @@ class DataSettings:
         test: held-out pairs like the training pairs (in distribution).
         ood: held-out pairs unlike them (out of distribution).
         test_rows: at most this many pairs of each test file, drawn by hash; null takes all.
+        validation_rows: training pairs, drawn by hash, that no iteration nor warm start sees, nor any pair of their
+            prompts: every judge is evaluated on them, for ``early_stop``. null keeps none back.
         embedded: used where ``train`` is null.
     """
 
@@ -58,6 +61,7 @@ class DataSettings:
     test: str | None = None
     ood: str | None = None
     test_rows: int | None = None
+    validation_rows: int | None = None
     embedded: EmbeddedSettings = field(default_factory=EmbeddedSettings)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class DataSettings:
         if given and len(given) < 3:
             missing = next(name for name in ("train", "test", "ood") if name not in given)
             raise UserError(f"data.{missing}: no file given, but data.{given[0]} is; name all three or none")
+        if self.validation_rows is not None and self.validation_rows < 1:
+            raise UserError(f"data.validation_rows: {self.validation_rows} is not above 0; null keeps none back")
 
 
 @dataclass
@@ -124,6 +130,10 @@ class StarSettings:
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
             (genrm_lightning.budget).
         shard_size: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
+        quality_pairs: held-out pairs on which each judge is asked again whether its verdicts come from its rationales
+            (genrm_lightning.evaluation.faithfulness); 0 does not ask.
+        early_stop: end the run when a judge's accuracy on the validation pairs falls below the best so far, the
+            difference's 95 % interval wholly below zero (beyond_interval); null: never.
     """
 
     run: str = "runs/star"
@@ -150,8 +160,16 @@ class StarSettings:
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
     shard_size: int = 64
+    quality_pairs: int = 16
+    early_stop: Literal["beyond_interval"] | None = None
 
     def __post_init__(self) -> None:
+        if self.early_stop and self.data.validation_rows is None:
+            raise UserError(
+                "early_stop: is decided on pairs kept back from training; say how many with data.validation_rows"
+            )
+        if self.quality_pairs < 0:
+            raise UserError(f"quality_pairs: {self.quality_pairs} is below 0; 0 asks about none")
         for name in ("iterations", "parts", "per_prompt", "shard_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")

@@ -41,7 +41,7 @@ from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.settings import HELD_OUT, VALIDATION, VARIANTS, StarSettings, model_args
 from genrm_lightning.star.sharing import SHARED, asking
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
@@ -141,6 +141,8 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
                 raise UserError(f"data.{name}: {file}: no such file; make it with: python -m data_tools ingest")
         source = {name: digest(file) for name, file in files.items()} | {"test_rows": given.test_rows}
 
+    if given.validation_rows is not None:
+        source[VALIDATION] = given.validation_rows
     warm = settings.warm_start
     if warm is not None:
         source["warm_start"] = {"pairs": warm.pairs, "categories": warm.categories}
@@ -161,6 +163,11 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
             if not len(table):
                 raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
         checks.no_shared_prompts(tables, where)
+        if given.validation_rows is not None:
+            try:
+                tables[VALIDATION], tables["train"] = take(tables["train"], given.validation_rows)
+            except UserError as error:
+                raise UserError(f"data.validation_rows: {error}") from None
         if warm is not None:
             try:
                 tables["warm"], tables["train"] = take(tables["train"], warm.pairs, warm.categories)
@@ -324,8 +331,10 @@ def evaluate(
         **settings.sampler_key(settings.evaluation),
     }
 
+    sets = (*HELD_OUT, *([VALIDATION] if settings.data.validation_rows is not None else []))
+
     def work() -> dict[str, Any]:
-        for name in HELD_OUT:
+        for name in sets:
             file = folder / f"{name}.parquet"
             if not file.exists():
                 held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
@@ -336,7 +345,7 @@ def evaluate(
                 )  # fmt: skip
                 write_table(table, file, JUDGMENT)
         dropped = {}
-        for name in HELD_OUT:
+        for name in sets:
             remove_shards(folder / name)
             held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
             dropped[name] = _dropped(held_out, read_table(folder / f"{name}.parquet", JUDGMENT))
