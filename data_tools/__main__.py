@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from data_tools import artifact, sources, star
+from data_tools import artifact, sources, star, told
 from data_tools.clean import clean
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS
@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             f"--{name}", required=True, nargs="+", type=Path, metavar="FILE", help=f"{table} parquet, one or several"
         )
+    for name, what in (
+        ("told-wrong", "dpo: drawn with the wrong answer told, --judgments with the right one"),
+        ("rationalized", "sft, dpo: drawn with the answer told where --judgments failed"),
+    ):
+        added.add_argument(f"--{name}", nargs="+", type=Path, metavar="FILE", help=f"JUDGMENT parquet; {what}")
     added.add_argument("--objective", required=True, help=f"one of: {', '.join(star.OBJECTIVES)}")
     added.add_argument("--out", required=True, type=Path, metavar="FILE", help="EXAMPLE parquet to write")
     added.add_argument(
@@ -216,25 +221,29 @@ def _split(arguments: argparse.Namespace) -> None:
 
 def _star(arguments: argparse.Namespace) -> None:
     """Right votes are imitated; under dpo wrong ones of the same prompt are pushed away."""
-    judgments = pl.concat([artifact.read_table(file, JUDGMENT) for file in arguments.judgments])
+    judgments, told_wrong, rationalized = (
+        files and pl.concat([artifact.read_table(file, JUDGMENT) for file in files])
+        for files in (arguments.judgments, arguments.told_wrong, arguments.rationalized)
+    )
     preferences = pl.concat([artifact.read_table(file, PREFERENCE) for file in arguments.preferences])
     check_unique_ids(preferences, _names(arguments.preferences))
-    table, counts = star.examples(
+    table, counts = told.examples(
         judgments,
         preferences,
         objective=arguments.objective,
+        told_wrong=told_wrong,
+        rationalized=rationalized,
         filters=arguments.filters,
         per_prompt=arguments.per_prompt,
         template=arguments.template,
         uncoupled=arguments.uncoupled,
     )
     _write_table(table, arguments.out, EXAMPLE)
-    plain = {name: counts[name] for name in ("sampled", "right", "wrong")}
+    plain = {name: counts[name] for name in ("sampled", "failed", "right", "wrong") if name in counts}
     letters = _named(counts["letters"], "right letter ")
     dropped = _nonzero(counts["dropped"], "dropped: ")
-    _show(
-        f"star {arguments.objective}", {**plain, **dropped, "kept": counts["kept"], "pairs": counts["pairs"], **letters}
-    )
+    kept = {name: counts[name] for name in ("kept", "rationalized") if name in counts}
+    _show(f"star {arguments.objective}", {**plain, **dropped, **kept, "pairs": counts["pairs"], **letters})
 
 
 def _stats(arguments: argparse.Namespace) -> None:

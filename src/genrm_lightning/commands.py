@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from data_tools.artifact import read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
+from data_tools.told import Told
 from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
@@ -75,7 +76,11 @@ def _sample(argv: list[str]) -> None:
     parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
-    parser.add_argument("--told", type=bool, default=False, help="tell the answer (for the Rationalizer)")
+    parser.add_argument(
+        "--told", type=Told | None, default=None,
+        help="tell the right answer (for the Rationalizer), or the wrong one as if it were right (its IPO variant's "
+        "rejected side)",
+    )  # fmt: skip
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
@@ -100,7 +105,7 @@ def _evaluate(argv: list[str]) -> None:
     _common(parser, SamplingSettings(n_samples=1))
     arguments, sampling = _sampling(parser, argv)
     with only_one(arguments.out):
-        table = _judged(arguments, sampling, "evaluate", False, 0)
+        table = _judged(arguments, sampling, "evaluate", None, 0)
         pairs = _pairs(arguments)
         dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
         scores = set_scores(table, pairs, dropped).as_dict()
@@ -249,7 +254,7 @@ def _pairs(arguments: Namespace):
     return pairs if arguments.rows is None else sample(pairs, arguments.rows)
 
 
-def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: bool, iteration: int):
+def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: Told | None, iteration: int):
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import fitting, judge_pairs
@@ -263,7 +268,7 @@ def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard", "rows")
-    key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
+    key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told or False, "iteration": iteration}
     key["judge"] = identity(arguments.judge)
     key |= policy_key(arguments.too_long)
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import polars as pl
@@ -11,22 +11,30 @@ from data_tools.artifact import read_table, write_table
 from data_tools.judging import Verdict, render_prompt
 from data_tools.order import hash64, responses
 from data_tools.schema import JUDGMENT
+from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
 from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
 from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
 
 
-def requests(pairs: pl.DataFrame, template: str, told: bool = False) -> list[Request]:
+def requests(
+    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[tuple[str, bool]] | None = None
+) -> list[Request]:
     """Both orders of every pair as judge prompts, in the order of the pair ids' hashes.
 
     Args:
-        told: tell the answer (post-rationalization; never for evaluation).
+        told: tell the right answer (post-rationalization), or the wrong one as if it were right; never for evaluation.
+        places: (pair id, swapped) of those wanted; None: all.
     """
     result = []
     for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):
         for swapped in (False, True):
+            if places is not None and (row["pair_id"], swapped) not in places:
+                continue
             a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
-            messages = render_prompt(row["prompt"], a, b, template, Verdict(right) if told else None)
+            wrong = "B" if right == "A" else "A"
+            answer = None if told is None else Verdict({"right": right, "wrong": wrong}[told])
+            messages = render_prompt(row["prompt"], a, b, template, answer)
             result.append(Request(row["pair_id"], swapped, messages))
     return result
 
@@ -37,7 +45,7 @@ def fitting(
     settings: SamplingSettings,
     *,
     template: str,
-    told: bool,
+    told: Told | None,
     too_long: TooLong,
     where: str,
 ) -> pl.DataFrame:
@@ -74,7 +82,8 @@ def judge_pairs(
     iteration: int,
     seed: int,
     purpose: str,
-    told: bool = False,
+    told: Told | None = None,
+    places: Collection[tuple[str, bool]] | None = None,
     shard: int = 64,
     advance: Callable[[int, int], None] = lambda samples, tokens: None,
 ) -> pl.DataFrame:
@@ -82,7 +91,8 @@ def judge_pairs(
 
     Args:
         sampler: makes the sampler, called only if a shard is missing.
-        purpose: part of every random number's key: "sample" or "evaluate".
+        purpose: part of every random number's key: "sample" or "evaluate"; so is what is told.
+        places: (pair id, swapped) of the prompts wanted; None: all.
         shard: judge prompts a shard; part of the draw, since batches are formed within shards.
         advance: told how many samples and tokens each finished prompt brought (finished shards included).
 
@@ -93,10 +103,10 @@ def judge_pairs(
         UserError: the sampler refuses a prompt; before the first shard is drawn.
     """
     folder = Path(folder)
-    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}"
+    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
     made: Sampler | None = None
     tables = []
-    asked = requests(pairs, template, told)
+    asked = requests(pairs, template, told, places)
     for number, chunk in enumerate(_chunks(asked, shard)):
         path = folder / f"shard-{number:05d}.parquet"
         if path.exists():

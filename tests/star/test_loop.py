@@ -205,7 +205,7 @@ def test_right_samples_alone_are_trained_on_where_asked_for(tmp_path, capsys, ti
     ("changes", "said"),
     [
         ({}, "uncoupled: keep trains on right samples without a preference; give fit.model.init_args nll_weight"),
-        ({"variant": "star-sft"}, "uncoupled: keep is for star-dpo, not for star-sft"),
+        ({"variant": "star-sft"}, "uncoupled: keep is for star-dpo and star-ipo-rationalizer, not for star-sft"),
     ],
 )
 def test_right_samples_alone_need_a_loss(tmp_path, capsys, tiny_llama, changes, said):

@@ -19,7 +19,8 @@ from data_tools.artifact import put_back, sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.parsing import INTERRUPTED
-from genrm_lightning.star.settings import VARIANTS, StarSettings
+from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.variants import VARIANTS
 
 CONFIG = "fit.yaml"
 WARM_START = "warm-start"
@@ -43,7 +44,7 @@ def fit_config(
     trainer = _section(config, "trainer", section)
     variant = "star-sft" if name == WARM_START else settings.variant
     for holder, where, key, value in (
-        (model, "model", "class_path", VARIANTS[variant][1]),
+        (model, "model", "class_path", VARIANTS[variant].fit),
         (arguments, "model.init_args", "judge_prompt", settings.judge_prompt),
         (_section(arguments, "backbone", section), "model.init_args.backbone", "name", start),
         (data, "data", "class_path", "genrm_lightning.data.Tables"),

@@ -11,14 +11,8 @@ from data_tools.judging import prompt_named
 from data_tools.star import parse_filter
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.star.variants import VARIANTS
 
-# variant -> (objective of data_tools.star, class of the fit, whether the sampler is told the answer)
-VARIANTS = {
-    "star-sft": ("sft", "genrm_lightning.objectives.STaRSFT", False),
-    "star-dpo": ("dpo", "genrm_lightning.objectives.RationaleDPO", False),
-    "star-rationalizer": ("rationalizer", "genrm_lightning.objectives.Rationalizer", True),
-    "star-rationalizer-kl": ("own", "genrm_lightning.objectives.OnPolicyRationalizer", False),
-}
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
 
 
@@ -90,6 +84,26 @@ class WarmStart:
 
 
 @dataclass
+class Bootstrap:
+    """Where the first iteration's rationales come from, if not from the judge (arXiv 2410.12832: bootstrapping).
+
+    One of the two. The text alone is taken over where the tokens are others.
+
+    Attributes:
+        file: rationales of any model: a JUDGMENT parquet, or JSON Lines of pair_id, swapped, rationale and verdict
+            (data_tools.rationales). A rationale votes as its verdict says; INVALID ones are dropped.
+        judge: another backbone or judge that samples: hub id or folder.
+    """
+
+    file: str | None = None
+    judge: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.judge is None):
+            raise UserError("bootstrap: name a file of rationales or a judge that writes them: one of the two")
+
+
+@dataclass
 class StarSettings:
     """A STaR run (arXiv 2410.12832 section 3).
 
@@ -97,7 +111,8 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
-        variant: what the samples train: star-sft, star-dpo, star-rationalizer or star-rationalizer-kl.
+        variant: what the samples train: star-sft, star-dpo, star-rationalizer, star-rationalizer-kl or
+            star-ipo-rationalizer.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
         backbone: hub id, folder or "embedded".
         dtype: of the weights that sample and evaluate.
@@ -108,10 +123,15 @@ class StarSettings:
         evaluation: how rationales are drawn on the held-out pairs.
         filters: data_tools.star filters, in order.
         per_prompt: most examples a judge prompt gives.
+        rationalize_failed: star-sft and star-dpo: sample the prompts that no sample got right once more with the answer
+            told, K each, and let what is right join the samples (Zelikman et al. 2022).
+        bootstrap: where the first iteration's rationales come from, if not from the judge.
         uncoupled: star-dpo: whether right samples that find no wrong one are trained on too, without a preference
             (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
             alone unlearns the rest (docs/log.md).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
+        objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
+            --config that names another variant sets this and leaves ``fit`` as it is (configs/star/variants).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
@@ -122,7 +142,9 @@ class StarSettings:
     run: str = "runs/star"
     iterations: int = 3
     parts: int = 3
-    variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl"] = "star-dpo"
+    variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl", "star-ipo-rationalizer"] = (
+        "star-dpo"
+    )
     start: Literal["previous", "base"] = "previous"
     backbone: str = "embedded"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -133,8 +155,11 @@ class StarSettings:
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
+    rationalize_failed: bool = False
+    bootstrap: Bootstrap | None = None
     uncoupled: Literal["drop", "keep"] = "drop"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
+    objective: dict = field(default_factory=dict)
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
     shard: int = 64
@@ -148,9 +173,18 @@ class StarSettings:
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
+        if self.objective:
+            self.fit = _laid_over(self.fit, {"model": {"init_args": self.objective}})
+        chosen = VARIANTS[self.variant]
+        if self.rationalize_failed and (chosen.told or chosen.objective not in ("sft", "dpo")):
+            raise UserError(f"rationalize_failed is for star-sft and star-dpo, not for {self.variant}; leave it out")
+        if self.bootstrap is not None and chosen.objective == "own":
+            raise UserError(f"bootstrap: {self.variant} reads the judge's own rationales; leave it out")
         if self.uncoupled == "keep":
-            if self.variant != "star-dpo":
-                raise UserError(f"uncoupled: keep is for star-dpo, not for {self.variant}; leave it out")
+            if chosen.objective != "dpo":
+                raise UserError(
+                    f"uncoupled: keep is for star-dpo and star-ipo-rationalizer, not for {self.variant}; leave it out"
+                )
             if not any(model_args(self).get(f"{name}_weight") for name in ("nll", "choice", "direct")):
                 raise UserError(
                     "uncoupled: keep trains on right samples without a preference; give "
@@ -177,3 +211,10 @@ class StarSettings:
 def model_args(settings: StarSettings) -> dict[str, Any]:
     """What the ``fit`` section gives the objective."""
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _laid_over(under: Any, over: Any) -> Any:
+    """``over`` where it says something, ``under`` elsewhere; mappings are gone through."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return under | {key: _laid_over(under.get(key), value) for key, value in over.items()}

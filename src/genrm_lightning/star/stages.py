@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from data_tools import star as selection
+from data_tools import told as selection
 from data_tools import verifiable
 from data_tools.artifact import (
     MANIFEST,
@@ -33,12 +33,14 @@ from data_tools.artifact import (
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
+from data_tools.told import Told
 from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import checks, fitting
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
+from genrm_lightning.star.variants import VARIANTS
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
@@ -163,78 +165,124 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
     return run_stage(folder, {"stage": "data", "source": source}, work)
 
 
+Prompts = tuple[pl.DataFrame, Collection[tuple[str, bool]] | None]  # PREFERENCE; (pair id, swapped) wanted, None: all
+Taken = Callable[[pl.DataFrame], pl.DataFrame]  # what is taken of the JUDGMENT rows that were drawn
+
+
+def everything(drawn: pl.DataFrame) -> pl.DataFrame:
+    return drawn
+
+
+def part_of(settings: StarSettings, pairs: Artifact, iteration: int) -> pl.DataFrame:
+    """The pairs that an iteration samples."""
+    return part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
+
+
 def sample_part(
-    settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int
+    settings: StarSettings,
+    folder: Path,
+    pairs: Artifact,
+    judge: str,
+    judge_digest: str,
+    iteration: int,
+    told: Told | None = None,
+    taken: Taken = everything,
 ) -> Artifact:
-    """Rationales of the newest judge on a fresh part of the data, both orders, K each."""
-
-    def fresh() -> pl.DataFrame:
-        return part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
-
-    facts = {"iteration": iteration, "parts": settings.parts, "told": VARIANTS[settings.variant][2]}
-    label = f"iteration {iteration}: sample"
-    return _sample(settings, folder, pairs, fresh, judge, judge_digest, settings.sampling, facts, label)
+    """Rationales of a judge on a fresh part of the data, both orders, K each; ``told``: the answer it is told."""
+    facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
+    label = f"iteration {iteration}: sample" + (", told the wrong answer" if told == "wrong" else "")
+    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts}
+    return draw(
+        settings, folder, key, lambda: (part_of(settings, pairs, iteration), None), judge, settings.sampling, iteration,
+        label, told, taken,
+    )  # fmt: skip
 
 
 def sample_warm(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str) -> Artifact:
     """One rationale of the backbone for each prompt of the warm start, both orders."""
     facts = {"iteration": 0, "parts": 1, "told": False}
+    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts}
     once = replace(settings.sampling, n_samples=1)
-    return _sample(
-        settings, folder, pairs, lambda: read_table(pairs.folder / "warm.parquet", PREFERENCE), judge, judge_digest,
-        once, facts, "warm start: sample",
+    return draw(
+        settings, folder, key, lambda: (read_table(pairs.folder / "warm.parquet", PREFERENCE), None), judge, once, 0,
+        "warm start: sample",
     )  # fmt: skip
 
 
-def _sample(
+def draw(
+    settings: StarSettings,
+    folder: Path,
+    key: dict[str, Any],
+    asked: Callable[[], Prompts],
+    judge: str,
+    sampling: SamplingSettings,
+    iteration: int,
+    label: str,
+    told: Told | None = None,
+    taken: Taken = everything,
+) -> Artifact:
+    """A stage of samples: ``judgments.parquet``.
+
+    Args:
+        key: completed here with what else decides a draw.
+        asked: the prompts; where there are none, no sampler is made.
+    """
+
+    def work() -> dict[str, Any]:
+        rows, places = asked()
+        drawn = pl.DataFrame(schema=JUDGMENT)
+        if len(rows):
+            drawn = _judge(settings, folder, rows, judge, sampling, iteration, "sample", label, told, places)
+        table = taken(drawn)
+        write_table(table, folder / "judgments.parquet", JUDGMENT)
+        remove_shards(folder)
+        counts = {"pairs": drawn["pair_id"].n_unique(), "dropped": _dropped(rows, drawn), "sampled": len(drawn)}
+        return counts | ({"taken": len(table)} if len(table) < len(drawn) else {})
+
+    return run_stage(folder, {**key, **settings.sampler_key(sampling)}, work)
+
+
+def select(
     settings: StarSettings,
     folder: Path,
     pairs: Artifact,
-    rows: Callable[[], pl.DataFrame],
-    judge: str,
-    judge_digest: str,
-    sampling: SamplingSettings,
-    facts: dict[str, Any],
-    label: str,
+    samples: Artifact,
+    told_wrong: Artifact | None = None,
+    rationalized: Artifact | None = None,
 ) -> Artifact:
-    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts, **settings.sampler_key(sampling)}
-
-    def work() -> dict[str, Any]:
-        asked = rows()
-        table = _judge(settings, folder, asked, judge, sampling, facts["iteration"], "sample", label, facts["told"])
-        write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
-        return {"pairs": table["pair_id"].n_unique(), "dropped": _dropped(asked, table), "sampled": len(table)}
-
-    return run_stage(folder, key, work)
-
-
-def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
     """Keep by verdict: judgments -> training examples."""
     options = {
-        "objective": VARIANTS[settings.variant][0],
+        "objective": VARIANTS[settings.variant].objective,
         "filters": settings.filters,
         "per_prompt": settings.per_prompt,
         "template": settings.judge_prompt,
         "uncoupled": settings.uncoupled,
     }
-    return _select(folder, pairs.folder / "train.parquet", samples, options)
+    more = {"told_wrong": told_wrong, "rationalized": rationalized}
+    given = {name: table for name, table in more.items() if table is not None}
+    return _select(folder, pairs.folder / "train.parquet", samples, options, given)
 
 
 def select_warm(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
     """Every rationale with the label's verdict."""
     options = {"objective": "labelled", "template": settings.judge_prompt}
-    return _select(folder, pairs.folder / "warm.parquet", samples, options)
+    return _select(folder, pairs.folder / "warm.parquet", samples, options, {})
 
 
-def _select(folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any]) -> Artifact:
+def _select(
+    folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any], more: dict[str, Artifact]
+) -> Artifact:
+    def read(drawn: Artifact) -> pl.DataFrame:
+        return read_table(drawn.folder / "judgments.parquet", JUDGMENT)
+
     def work() -> dict[str, Any]:
-        judgments = read_table(samples.folder / "judgments.parquet", JUDGMENT)
-        table, counts = selection.examples(judgments, read_table(preferences, PREFERENCE), **options)
+        others = {name: read(drawn) for name, drawn in more.items()}
+        table, counts = selection.examples(read(samples), read_table(preferences, PREFERENCE), **options, **others)
         write_table(table, folder / "examples.parquet", EXAMPLE)
         return counts
 
-    return run_stage(folder, {"stage": "select", "samples": samples.digest, **options}, work)
+    digests = {name: drawn.digest for name, drawn in more.items()}
+    return run_stage(folder, {"stage": "select", "samples": samples.digest, **options, **digests}, work)
 
 
 def score(
@@ -334,7 +382,8 @@ def _judge(
     iteration: int,
     purpose: str,
     label: str,
-    told=False,
+    told: Told | None = None,
+    places: Collection[tuple[str, bool]] | None = None,
 ) -> pl.DataFrame:
     from genrm_lightning.judgments import fitting, judge_pairs
 
@@ -344,13 +393,16 @@ def _judge(
     )
     # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
     known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
+    known_pairs = set(pairs["pair_id"])
+    prompts = 2 * len(pairs) if places is None else sum(pair in known_pairs for pair, _ in places)
     with (
-        Progress(label, len(pairs) * 2 * sampling.n_samples, "samples") as progress,
+        Progress(label, prompts * sampling.n_samples, "samples") as progress,
         local_sampler(judge, settings.dtype) as sampler,
     ):
         return judge_pairs(
             folder, pairs, sampler, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
-            seed=settings.seed, purpose=purpose, told=told, shard=settings.shard, advance=progress.advance,
+            seed=settings.seed, purpose=purpose, told=told, places=places, shard=settings.shard,
+            advance=progress.advance,
         )  # fmt: skip
 
 

@@ -1,0 +1,113 @@
+"""Samples of a judge that was told an answer: which of them may be trained on, and how they stand beside the others.
+
+A judge that is told the right answer writes a reason for it (post-rationalization, arXiv 2410.12832; for the prompts
+that it failed alone: Zelikman et al. 2022); one that is told the wrong answer writes what a mistaken judge would. A
+sample is of use if its vote follows what it was told and its text does not speak of being told. It is trained on
+behind the prompt without the hint, like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import polars as pl
+
+from data_tools import star
+from data_tools.errors import UserError
+from data_tools.order import chosen_is_a
+
+Told = Literal["right", "wrong"]  # the answer that a prompt tells, as if it were known
+# What is dropped, beside star.TOLD.
+AGAINST = "votes against what it was told"
+ELSEWHERE = "of prompts that had not failed"
+
+_PLACE = ["pair_id", "swapped"]
+
+
+def failed(judgments: pl.DataFrame) -> pl.DataFrame:
+    """The prompts (``pair_id``, ``swapped``), sorted, none of whose samples votes for the preferred response."""
+    places = judgments.with_columns(is_right(judgments).alias("_right")).group_by(_PLACE).agg(pl.col("_right").any())
+    return places.filter(~pl.col("_right")).select(_PLACE).sort(_PLACE)
+
+
+def followed(judgments: pl.DataFrame, told: Told) -> tuple[pl.DataFrame, dict[str, int]]:
+    """(the samples that vote as they were told and do not speak of it, how many were dropped and why)."""
+    right = is_right(judgments)
+    as_told = judgments.filter(right if told == "right" else ~right)
+    speaks = pl.col("rationale").fill_null("").map_elements(star.speaks_of_being_told, return_dtype=pl.Boolean)
+    kept = as_told.filter(~speaks)
+    return kept, {AGAINST: judgments.height - as_told.height, star.TOLD: as_told.height - kept.height}
+
+
+def examples(
+    judgments: pl.DataFrame,
+    preferences: pl.DataFrame,
+    *,
+    objective: str,
+    told_wrong: pl.DataFrame | None = None,
+    rationalized: pl.DataFrame | None = None,
+    **options: Any,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """:func:`data_tools.star.examples`, also from samples that were told an answer.
+
+    Args:
+        told_wrong: JUDGMENT drawn with the wrong answer told; ``judgments`` were drawn with the right one. Couples of a
+            right sample of the one and a wrong sample of the other (objective dpo).
+        rationalized: JUDGMENT drawn with the right answer told at prompts that ``judgments`` failed: their right
+            samples join the others (objectives sft and dpo).
+        options: the other arguments of :func:`data_tools.star.examples`.
+
+    Returns:
+        EXAMPLE and counts. ``sampled`` counts every table, ``dropped`` what fell out before they were joined, too; with
+        ``rationalized`` there are ``failed``, the prompts that failed, and ``rationalized``, the examples kept of them.
+
+    Raises:
+        UserError: an objective that has no use for a table, nothing left, or as :func:`data_tools.star.examples`.
+    """
+    dropped: dict[str, int] = {}
+    sampled, lost = judgments.height, pl.DataFrame()
+
+    def usable(table: pl.DataFrame, told: Told) -> pl.DataFrame:
+        kept, gone = followed(table, told)
+        for why, n in gone.items():
+            dropped[why] = dropped.get(why, 0) + n
+        return kept
+
+    if told_wrong is not None:
+        if objective != "dpo":
+            raise UserError(f"samples that were told the wrong answer are for objective dpo, not for {objective}")
+        sampled += told_wrong.height
+        judgments = _joined(usable(judgments, "right"), usable(told_wrong, "wrong"))
+    if rationalized is not None:
+        if objective not in ("sft", "dpo"):
+            raise UserError(f"rationalized prompts are for objectives sft and dpo, not for {objective}")
+        sampled += rationalized.height
+        lost = failed(judgments)
+        hinted = usable(rationalized, "right")
+        there = hinted.join(lost, on=_PLACE, how="semi")
+        dropped[ELSEWHERE] = hinted.height - there.height
+        judgments = _joined(judgments, there)
+    if judgments.is_empty() and sampled:
+        gone = ", ".join(f"{why}: {n}" for why, n in dropped.items() if n)
+        raise UserError(f"none of {sampled} judgments is left ({gone}); sample more, or start from a better judge")
+    table, counts = star.examples(judgments, preferences, objective=objective, **options)
+    counts |= {"sampled": sampled, "dropped": {**{k: n for k, n in dropped.items() if n}, **counts["dropped"]}}
+    if rationalized is not None:
+        counts |= {"failed": lost.height, "rationalized": table.join(lost, on=_PLACE, how="semi").height}
+    return table, counts
+
+
+def is_right(judgments: pl.DataFrame) -> pl.Series:
+    """Whether each row votes for the preferred response."""
+    places = judgments.select(_PLACE).unique()
+    letters = ["A" if chosen_is_a(pair, swapped) else "B" for pair, swapped in places.iter_rows()]
+    places = places.with_columns(pl.Series("_letter", letters, dtype=pl.String))
+    letter = judgments.select(_PLACE).join(places, on=_PLACE, how="left", maintain_order="left")["_letter"]
+    return (judgments["vote"] == letter).fill_null(False)
+
+
+def _joined(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Both tables' rows; the second's sample indices go on behind the first's."""
+    behind = first["sample_index"].max()
+    shift = 0 if behind is None else behind + 1
+    return pl.concat([first, second.with_columns(pl.col("sample_index") + pl.lit(shift, pl.Int32))])
