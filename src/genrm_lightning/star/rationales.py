@@ -1,6 +1,6 @@
 """Where an iteration's rationales come from: the newest judge, told an answer or not; for the first one another model.
 
-The STaR-IPO Rationalizer draws two tables, with the right and with the wrong answer told. ``rationalize_failed`` adds one
+The STaR-IPO Rationalizer draws two tables, the right and the wrong answer told. ``rationalize_failed`` adds one
 of the prompts that no sample got right, with the answer told. ``bootstrap`` takes those of the first iteration from a
 file, or from another judge.
 """
