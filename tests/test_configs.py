@@ -16,6 +16,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OBJECTIVES, DATA, TRAINERS, STAR = (
     sorted((CONFIGS / kind).glob("*.yaml")) for kind in ("objective", "data", "trainer", "star")
 )
+OVER = sorted((CONFIGS / "star").glob("*/*.yaml"))  # each a second --config after the one its folder is named like
 
 
 def name(path):
@@ -33,8 +34,8 @@ def merged(*files):
 
 
 def test_each_kind_is_there():
-    assert all((OBJECTIVES, DATA, TRAINERS, STAR))
-    known = {path for kind in (OBJECTIVES, DATA, TRAINERS, STAR) for path in kind}
+    assert all((OBJECTIVES, DATA, TRAINERS, STAR, OVER))
+    known = {path for kind in (OBJECTIVES, DATA, TRAINERS, STAR, OVER) for path in kind}
     assert set(CONFIGS.rglob("*.yaml")) == known, "a config that no test reads"
 
 
@@ -59,6 +60,27 @@ def test_star(file):
     check_config(settings)
     assert settings.iterations <= settings.parts
     assert settings.filters == yaml.safe_load(file.read_text()).get("filters", [])
+
+
+@pytest.mark.parametrize("file", OVER, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_star_with_another_variant(file):
+    """One more --config: another variant in a run folder of its own, all else as it was."""
+    base = ["--config", str(file.parent.with_suffix(".yaml"))]
+    before, settings = star_settings(base), star_settings([*base, "--config", str(file)])
+    check_config(settings)
+    written = yaml.safe_load(file.read_text())
+    for part in ("data", "sampling", "evaluation", "warm_start", "filters", "judge_prompt", "iterations", "parts"):
+        assert getattr(settings, part) == getattr(before, part)
+    assert settings.run == written["run"] != before.run and settings.variant == written.get("variant", before.variant)
+    fit, common = settings.fit, before.fit
+    if "fit" not in written:
+        assert (fit["data"], fit["trainer"]) == (common["data"], common["trainer"])
+    arguments = fit["model"]["init_args"]
+    for name, value in written.get("objective", {}).items():
+        found = arguments[name]
+        assert found == value or (found.items() >= value.items() and name in ("backbone", "optimizer"))
+    shared = {"backbone", "optimizer", *written.get("objective", before.objective)}
+    assert arguments.keys() == shared, "nothing of another variant's objective is left"
 
 
 def test_flags_win_over_configs_and_later_configs_over_earlier_ones(tmp_path):
