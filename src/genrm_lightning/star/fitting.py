@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import signal
@@ -132,6 +133,7 @@ def run_fit(config: Path, folder: Path) -> None:
         put_back(checkpoints / "last.ckpt")
         if (checkpoints / "last.ckpt").exists():
             command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
+        _let_go_of_gpu()
         # Its stdout goes to our stderr: our stdout holds the table alone. It inherits the run folder's lock.
         done = subprocess.run(command, stdout=2, close_fds=False, preexec_fn=_die_with(os.getpid()), check=False)
         if done.returncode and not checkpoints.exists():  # nothing to go on from: other settings may be tried
@@ -148,6 +150,14 @@ def run_fit(config: Path, folder: Path) -> None:
             )
     shutil.rmtree(checkpoints, ignore_errors=True)
     sweep(folder)
+
+
+def _let_go_of_gpu() -> None:
+    """What a sampler had of the GPU's memory stays with this process' allocator, and the fit wants it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _die_with(parent: int) -> Callable[[], None]:
