@@ -8,6 +8,7 @@ behind the prompt without the hint, like any other.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import polars as pl
@@ -22,6 +23,7 @@ AGAINST = "votes against what it was told"
 ELSEWHERE = "of prompts that had not failed"
 
 _PLACE = ["pair_id", "swapped"]
+_SPEAKS = pl.col("rationale").fill_null("").map_elements(star.speaks_of_being_told, return_dtype=pl.Boolean)
 
 
 def failed(judgments: pl.DataFrame) -> pl.DataFrame:
@@ -34,38 +36,60 @@ def followed(judgments: pl.DataFrame, told: Told) -> tuple[pl.DataFrame, dict[st
     """(the samples that vote as they were told and do not speak of it, how many were dropped and why)."""
     right = is_right(judgments)
     as_told = judgments.filter(right if told == "right" else ~right)
-    speaks = pl.col("rationale").fill_null("").map_elements(star.speaks_of_being_told, return_dtype=pl.Boolean)
-    kept = as_told.filter(~speaks)
+    kept = as_told.filter(~_SPEAKS)
     return kept, {AGAINST: judgments.height - as_told.height, star.TOLD: as_told.height - kept.height}
 
 
-def examples(
+@dataclass(frozen=True)
+class Joined:
+    """Tables of samples as one, for :func:`data_tools.star.examples`.
+
+    Attributes:
+        judgments: JUDGMENT.
+        sampled: rows that were given.
+        dropped: {why: how many} that are not in ``judgments``.
+        lost: the prompts that failed; None where nobody asked.
+    """
+
+    judgments: pl.DataFrame
+    sampled: int
+    dropped: dict[str, int]
+    lost: pl.DataFrame | None
+
+    def counts(self, found: dict[str, Any], examples: pl.DataFrame) -> dict[str, Any]:
+        """The counts of the selection, and those of the join.
+
+        ``sampled`` counts every table, ``dropped`` what fell out before they were joined, too. Where prompts were
+        rationalized there are ``failed``, how many had failed, and ``rationalized``, the examples kept of them.
+        """
+        found = found | {"sampled": self.sampled, "dropped": self.dropped | found["dropped"]}
+        if self.lost is not None:
+            of_them = examples.select(_PLACE).join(self.lost, on=_PLACE, how="semi")
+            found |= {"failed": self.lost.height, "rationalized": of_them.height}
+        return found
+
+
+def joined(
     judgments: pl.DataFrame,
-    preferences: pl.DataFrame,
-    *,
     objective: str,
     told_wrong: pl.DataFrame | None = None,
     rationalized: pl.DataFrame | None = None,
-    **options: Any,
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """:func:`data_tools.star.examples`, also from samples that were told an answer.
+) -> Joined:
+    """One table of samples, of those that are of use.
 
     Args:
+        judgments: JUDGMENT.
+        objective: of :mod:`data_tools.star`.
         told_wrong: JUDGMENT drawn with the wrong answer told; ``judgments`` were drawn with the right one. Couples of a
             right sample of the one and a wrong sample of the other (objective dpo).
         rationalized: JUDGMENT drawn with the right answer told at prompts that ``judgments`` failed: their right
             samples join the others (objectives sft and dpo).
-        options: the other arguments of :func:`data_tools.star.examples`.
-
-    Returns:
-        EXAMPLE and counts. ``sampled`` counts every table, ``dropped`` what fell out before they were joined, too; with
-        ``rationalized`` there are ``failed``, the prompts that failed, and ``rationalized``, the examples kept of them.
 
     Raises:
-        UserError: an objective that has no use for a table, nothing left, or as :func:`data_tools.star.examples`.
+        UserError: an objective that has no use for a table, or nothing left.
     """
     dropped: dict[str, int] = {}
-    sampled, lost = judgments.height, pl.DataFrame()
+    sampled, lost = judgments.height, None
 
     def usable(table: pl.DataFrame, told: Told) -> pl.DataFrame:
         kept, gone = followed(table, told)
@@ -77,7 +101,7 @@ def examples(
         if objective != "dpo":
             raise UserError(f"samples that were told the wrong answer are for objective dpo, not for {objective}")
         sampled += told_wrong.height
-        judgments = _joined(usable(judgments, "right"), usable(told_wrong, "wrong"))
+        judgments = _after(usable(judgments, "right"), usable(told_wrong, "wrong"))
     if rationalized is not None:
         if objective not in ("sft", "dpo"):
             raise UserError(f"rationalized prompts are for objectives sft and dpo, not for {objective}")
@@ -86,15 +110,27 @@ def examples(
         hinted = usable(rationalized, "right")
         there = hinted.join(lost, on=_PLACE, how="semi")
         dropped[ELSEWHERE] = hinted.height - there.height
-        judgments = _joined(judgments, there)
+        judgments = _after(judgments, there)
+    dropped = {why: n for why, n in dropped.items() if n}
     if judgments.is_empty() and sampled:
-        gone = ", ".join(f"{why}: {n}" for why, n in dropped.items() if n)
+        gone = ", ".join(f"{why}: {n}" for why, n in dropped.items())
         raise UserError(f"none of {sampled} judgments is left ({gone}); sample more, or start from a better judge")
-    table, counts = star.examples(judgments, preferences, objective=objective, **options)
-    counts |= {"sampled": sampled, "dropped": {**{k: n for k, n in dropped.items() if n}, **counts["dropped"]}}
-    if rationalized is not None:
-        counts |= {"failed": lost.height, "rationalized": table.join(lost, on=_PLACE, how="semi").height}
-    return table, counts
+    return Joined(judgments, sampled, dropped, lost)
+
+
+def examples(
+    judgments: pl.DataFrame,
+    preferences: pl.DataFrame,
+    *,
+    objective: str,
+    told_wrong: pl.DataFrame | None = None,
+    rationalized: pl.DataFrame | None = None,
+    **options: Any,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """:func:`data_tools.star.examples` of :func:`joined` tables, and the counts of both."""
+    together = joined(judgments, objective, told_wrong, rationalized)
+    table, counts = star.examples(together.judgments, preferences, objective=objective, **options)
+    return table, together.counts(counts, table)
 
 
 def is_right(judgments: pl.DataFrame) -> pl.Series:
@@ -106,7 +142,7 @@ def is_right(judgments: pl.DataFrame) -> pl.Series:
     return (judgments["vote"] == letter).fill_null(False)
 
 
-def _joined(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+def _after(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """Both tables' rows; the second's sample indices go on behind the first's."""
     behind = first["sample_index"].max()
     shift = 0 if behind is None else behind + 1

@@ -85,9 +85,9 @@ def test_couples_of_what_was_told_right_and_what_was_told_wrong():
 
 
 def test_no_two_samples_of_a_prompt_share_an_index():
-    joined = told._joined(OWN, HINTED)
+    joined = told._after(OWN, HINTED)
     assert not joined.select("pair_id", "swapped", "sample_index").is_duplicated().any()
-    assert joined.schema == JUDGMENT and told._joined(OWN.clear(), HINTED).equals(HINTED)
+    assert joined.schema == JUDGMENT and told._after(OWN.clear(), HINTED).equals(HINTED)
 
 
 def test_without_told_samples_nothing_is_changed():
