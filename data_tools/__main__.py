@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 from rich.console import Console
@@ -18,7 +19,8 @@ from rich.text import Text
 from data_tools import artifact, sources, star, told
 from data_tools.clean import clean
 from data_tools.errors import UserError
-from data_tools.judging import PROMPTS
+from data_tools.judging import PROMPTS, prompt_named
+from data_tools.prompts import prompts
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
 from data_tools.split import conflicting_prompts, sample, split
 from data_tools.stats import TOTAL, stats
@@ -130,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         "--uncoupled", default="drop", metavar="WAY",
         help="dpo: right samples without a wrong one, drop (default) or keep them",
     )  # fmt: skip
+    added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
+
+    added = command(_prompts, "judge prompts of a table, for any model to answer")
+    added.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
+    added.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON Lines to write")
+    added.add_argument("--told", choices=get_args(told.Told), help="tell the right answer, or the wrong one as right")
     added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
 
     added = command(_stats, "tables or raw files in numbers, by source")
@@ -244,6 +252,20 @@ def _star(arguments: argparse.Namespace) -> None:
     dropped = _nonzero(counts["dropped"], "dropped: ")
     kept = {name: counts[name] for name in ("kept", "rationalized") if name in counts}
     _show(f"star {arguments.objective}", {**plain, **dropped, **kept, "pairs": counts["pairs"], **letters})
+
+
+def _prompts(arguments: argparse.Namespace) -> None:
+    """A line for either order of a pair: pair_id, swapped, messages. The answers, lines of pair_id, swapped, rationale
+    and verdict, are what `bootstrap.file` of a STaR run takes."""
+    prompt_named(arguments.template)
+    pairs = check_unique_ids(artifact.read_table(arguments.file, PREFERENCE), arguments.file)
+    if arguments.out.is_dir():
+        raise UserError(f"{arguments.out}: is a folder; name a file for --out")
+    with artifact.atomic_path(arguments.out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for pair, swapped, messages in prompts(pairs, arguments.template, arguments.told):
+            line = {"pair_id": pair, "swapped": swapped, "messages": messages}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print(f"{2 * pairs.height} prompts: {arguments.out}")
 
 
 def _stats(arguments: argparse.Namespace) -> None:

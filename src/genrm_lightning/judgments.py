@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from data_tools.artifact import read_table, write_table
-from data_tools.judging import Verdict, render_prompt
-from data_tools.order import hash64, responses
+from data_tools.prompts import prompts
 from data_tools.schema import JUDGMENT
 from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
@@ -20,23 +19,8 @@ from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
 def requests(
     pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[tuple[str, bool]] | None = None
 ) -> list[Request]:
-    """Both orders of every pair as judge prompts, in the order of the pair ids' hashes.
-
-    Args:
-        told: tell the right answer (post-rationalization), or the wrong one as if it were right; never for evaluation.
-        places: (pair id, swapped) of those wanted; None: all.
-    """
-    result = []
-    for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):
-        for swapped in (False, True):
-            if places is not None and (row["pair_id"], swapped) not in places:
-                continue
-            a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
-            wrong = "B" if right == "A" else "A"
-            answer = None if told is None else Verdict({"right": right, "wrong": wrong}[told])
-            messages = render_prompt(row["prompt"], a, b, template, answer)
-            result.append(Request(row["pair_id"], swapped, messages))
-    return result
+    """Both orders of every pair as judge prompts; arguments as of :func:`data_tools.prompts.prompts`."""
+    return [Request(*prompt) for prompt in prompts(pairs, template, told, places)]
 
 
 def fitting(

@@ -5,10 +5,15 @@ import json
 import polars as pl
 import pytest
 
+from data_tools import verifiable
+from data_tools.__main__ import main
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
+from data_tools.judging import Verdict, hint
+from data_tools.order import chosen_is_a
 from data_tools.rationales import read
-from data_tools.schema import JUDGMENT, conform
+from data_tools.schema import JUDGMENT, PREFERENCE, conform
+from data_tools.told import is_right
 
 LINES = [
     {"pair_id": "p0", "swapped": False, "rationale": "A is short.\nVerdict: [[A]]", "verdict": "A", "model": "any"},
@@ -59,3 +64,26 @@ def test_what_is_no_file_of_rationales(tmp_path):
     for name, said in (("r.jsonl", "not UTF-8"), ("none.jsonl", "no such file"), ("none.parquet", "no such file")):
         with pytest.raises(UserError, match=said):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("told", [None, "right", "wrong"])
+def test_prompts_out_and_answers_in(tmp_path, capsys, told):
+    """What another model is asked is what ours would be, and its answers come back to the same places."""
+    pairs = verifiable.build(4, 0, 2)["train"]
+    write_table(pairs, tmp_path / "train.parquet", PREFERENCE)
+    out = tmp_path / "prompts.jsonl"
+    argv = ["prompts", str(tmp_path / "train.parquet"), "--out", str(out), "--template", "brief"]
+    assert main([*argv, *(["--told", told] if told else [])]) == 0
+    assert "8 prompts" in capsys.readouterr().out
+    asked = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(one["pair_id"], one["swapped"]) for one in asked} == {
+        (pair, swapped) for pair in pairs["pair_id"] for swapped in (False, True)
+    }
+    for one in asked:
+        right = Verdict.A if chosen_is_a(one["pair_id"], one["swapped"]) else Verdict.B
+        shown = [letter for letter in (Verdict.A, Verdict.B) if hint("brief", letter) in one["messages"][-1]["content"]]
+        assert [letter is right for letter in shown] == ([] if told is None else [told == "right"])
+        one |= {"rationale": "because", "verdict": str(right)}
+    out.write_text("\n".join(map(json.dumps, asked)))
+    table, invalid = read(out)
+    assert (table.height, invalid) == (8, 0) and is_right(table).all()
