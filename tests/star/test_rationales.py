@@ -48,7 +48,16 @@ def test_failed_prompts_are_rationalized(tmp_path, capfd, tiny_llama):
 def test_where_no_prompt_failed_no_model_is_loaded(tmp_path):
     nothing = verifiable.build(4, 0, 2)["train"].clear(), set()
     drawn = stages.draw(
-        StarSettings(), tmp_path / "s", {}, lambda: nothing, "nowhere", SamplingSettings(), 1, "rationalize", "right"
+        StarSettings(),
+        tmp_path / "s",
+        {},
+        lambda: nothing,
+        "nowhere",
+        "",
+        SamplingSettings(),
+        1,
+        "rationalize",
+        "right",
     )
     assert drawn.facts["sampled"] == 0 and pl.read_parquet(tmp_path / "s/judgments.parquet").schema == JUDGMENT
 

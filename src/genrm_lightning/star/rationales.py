@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from data_tools.told import Told
 from genrm_lightning.star import stages
 from genrm_lightning.star.settings import StarSettings
 from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.tokens import retokenised
 from genrm_lightning.star.variants import VARIANTS
 
 _FOLDERS = {None: "sample", "right": "sample", "wrong": "sample-told-wrong"}  # by what is told
@@ -53,23 +53,20 @@ def of_iteration(
     given: Rationales | None = None,
 ) -> Rationales:
     """Draw what the iteration of that folder needs; ``given``: what :func:`of_file` has taken for it."""
-    taken = stages.everything
-    another = settings.bootstrap.judge if settings.bootstrap and iteration == 1 else None
-    if another is not None:
-        # The judge that is trained decides how the other one's text is read.
-        taken = partial(_in_tokens_of, judge, another, settings.sampling.rationale_tokens)
-        judge, judge_digest = another, digest_of([stages.identity(another), judge_digest])
+    reader = None
+    if iteration == 1 and settings.bootstrap is not None and settings.bootstrap.judge is not None:
+        reader = judge, judge_digest
+        judge = settings.bootstrap.judge
+        judge_digest = digest_of(stages.identity(judge))
     found = given or Rationales(
         *(
-            stages.sample_part(
-                settings, folder / _FOLDERS[told], pairs, judge, judge_digest, iteration, told, taken
-            )
+            stages.sample_part(settings, folder / _FOLDERS[told], pairs, judge, judge_digest, iteration, told, reader)
             for told in _told(settings)
         )
-    )  # fmt: skip
+    )
     if not settings.rationalize_failed:
         return found
-    key = {"stage": _RATIONALIZE, "samples": found.samples.digest, "judge": judge_digest, "iteration": iteration}
+    key = {"stage": _RATIONALIZE, "samples": found.samples.digest, "iteration": iteration}
 
     def failed() -> stages.Prompts:
         prompts = telling.failed(read_table(found.samples.folder / "judgments.parquet", JUDGMENT))
@@ -78,8 +75,9 @@ def of_iteration(
 
     label = f"iteration {iteration}: rationalize"
     hinted = stages.draw(
-        settings, folder / _RATIONALIZE, key, failed, judge, settings.sampling, iteration, label, "right", taken
-    )
+        settings, folder / _RATIONALIZE, key, failed, judge, judge_digest, settings.sampling, iteration, label,
+        "right", reader,
+    )  # fmt: skip
     return Rationales(found.samples, found.told_wrong, hinted)
 
 
@@ -148,7 +146,7 @@ def _from_file(
         table, invalid = files.read(file)
         ids = stages.part_of(settings, pairs, 1).select("pair_id")
         ours = table.join(ids, on="pair_id", how="semi")
-        fits = _retokenised(ours, backbone, budget)
+        fits = retokenised(ours, backbone, budget)
         counts = {
             "rows": table.height + invalid,
             "taken": fits.height,
@@ -175,31 +173,3 @@ def _from_file(
         return counts
 
     return stages.run_stage(folder, key, work)
-
-
-def _in_tokens_of(judge: str, writer: str, budget: int, drawn: pl.DataFrame) -> pl.DataFrame:
-    """What another judge drew, as the trained one can read it: ids where both have the same tokens, else the text."""
-    from genrm_lightning.backbone import load_renderer
-
-    if load_renderer(judge).same_tokens(load_renderer(writer)):
-        return drawn
-    fits = _retokenised(drawn, judge, budget)
-    if too_long := drawn.height - fits.height:
-        print(
-            f"bootstrap.judge: {too_long} of {drawn.height} rationales have more than sampling.rationale_tokens of "
-            f"{budget} in the tokens of '{judge}', and are left out",
-            file=sys.stderr,
-            flush=True,
-        )
-    return fits
-
-
-def _retokenised(table: pl.DataFrame, judge: str, budget: int) -> pl.DataFrame:
-    """The rows whose text has at most ``budget`` of the judge's tokens, without ids; ``n_tokens`` counts those."""
-    from genrm_lightning.backbone import load_renderer
-
-    renderer = load_renderer(judge)
-    counts = pl.Series("n_tokens", [len(renderer.text(text)) for text in table["rationale"]], JUDGMENT["n_tokens"])
-    return table.with_columns(counts, token_ids=pl.lit(None, JUDGMENT["token_ids"])).filter(
-        pl.col("n_tokens") <= budget
-    )

@@ -131,7 +131,7 @@ class StarSettings:
             alone unlearns the rest (docs/log.md).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
         objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
-            --config that names another variant sets this and leaves ``fit`` as it is (configs/star/variants).
+            --config that names another variant sets this and leaves ``fit`` as it is (configs/star/embedded).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error

@@ -40,6 +40,7 @@ from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
+from genrm_lightning.star.tokens import in_tokens_of
 from genrm_lightning.star.variants import VARIANTS
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
@@ -166,11 +167,6 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
 
 
 Prompts = tuple[pl.DataFrame, Collection[tuple[str, bool]] | None]  # PREFERENCE; (pair id, swapped) wanted, None: all
-Taken = Callable[[pl.DataFrame], pl.DataFrame]  # what is taken of the JUDGMENT rows that were drawn
-
-
-def everything(drawn: pl.DataFrame) -> pl.DataFrame:
-    return drawn
 
 
 def part_of(settings: StarSettings, pairs: Artifact, iteration: int) -> pl.DataFrame:
@@ -186,26 +182,26 @@ def sample_part(
     judge_digest: str,
     iteration: int,
     told: Told | None = None,
-    taken: Taken = everything,
+    reader: tuple[str, str] | None = None,
 ) -> Artifact:
-    """Rationales of a judge on a fresh part of the data, both orders, K each; ``told``: the answer it is told."""
+    """Rationales of a judge on a fresh part of the data, both orders, K each; see :func:`draw`."""
     facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
     label = f"iteration {iteration}: sample" + (", told the wrong answer" if told == "wrong" else "")
-    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts}
+    key = {"stage": "sample", "data": pairs.digest, **facts}
     return draw(
-        settings, folder, key, lambda: (part_of(settings, pairs, iteration), None), judge, settings.sampling, iteration,
-        label, told, taken,
+        settings, folder, key, lambda: (part_of(settings, pairs, iteration), None), judge, judge_digest,
+        settings.sampling, iteration, label, told, reader,
     )  # fmt: skip
 
 
 def sample_warm(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str) -> Artifact:
     """One rationale of the backbone for each prompt of the warm start, both orders."""
     facts = {"iteration": 0, "parts": 1, "told": False}
-    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts}
+    key = {"stage": "sample", "data": pairs.digest, **facts}
     once = replace(settings.sampling, n_samples=1)
     return draw(
-        settings, folder, key, lambda: (read_table(pairs.folder / "warm.parquet", PREFERENCE), None), judge, once, 0,
-        "warm start: sample",
+        settings, folder, key, lambda: (read_table(pairs.folder / "warm.parquet", PREFERENCE), None), judge,
+        judge_digest, once, 0, "warm start: sample",
     )  # fmt: skip
 
 
@@ -215,31 +211,37 @@ def draw(
     key: dict[str, Any],
     asked: Callable[[], Prompts],
     judge: str,
+    judge_digest: str,
     sampling: SamplingSettings,
     iteration: int,
     label: str,
     told: Told | None = None,
-    taken: Taken = everything,
+    reader: tuple[str, str] | None = None,
 ) -> Artifact:
     """A stage of samples: ``judgments.parquet``.
 
     Args:
         key: completed here with what else decides a draw.
         asked: the prompts; where there are none, no sampler is made.
+        told: the answer that the judge is told.
+        reader: (judge, its digest) of the one that is trained on this, where another one draws it.
     """
+    key = {**key, "judge": judge_digest, **settings.sampler_key(sampling)}
+    if reader is not None:
+        key["reader"] = reader[1]
 
     def work() -> dict[str, Any]:
         rows, places = asked()
         drawn = pl.DataFrame(schema=JUDGMENT)
         if len(rows):
             drawn = _judge(settings, folder, rows, judge, sampling, iteration, "sample", label, told, places)
-        table = taken(drawn)
+        table = drawn if reader is None else in_tokens_of(reader[0], judge, drawn, sampling.rationale_tokens)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
         remove_shards(folder)
         counts = {"pairs": drawn["pair_id"].n_unique(), "dropped": _dropped(rows, drawn), "sampled": len(drawn)}
         return counts | ({"taken": len(table)} if len(table) < len(drawn) else {})
 
-    return run_stage(folder, {**key, **settings.sampler_key(sampling)}, work)
+    return run_stage(folder, key, work)
 
 
 def select(
