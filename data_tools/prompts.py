@@ -20,11 +20,12 @@ def prompts(
         pairs: PREFERENCE.
         template: name of the judge prompt.
         told: tell the right answer (post-rationalization), or the wrong one as if it were right; never for evaluation.
-        places: (pair id, swapped) of those wanted; None: all.
+        places: (pair id, swapped) of those wanted, as pairs of any kind; None: all.
     """
+    wanted = None if places is None else {(pair, swapped) for pair, swapped in places}
     for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):
         for swapped in (False, True):
-            if places is not None and (row["pair_id"], swapped) not in places:
+            if wanted is not None and (row["pair_id"], swapped) not in wanted:
                 continue
             a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
             wrong = "B" if right == "A" else "A"

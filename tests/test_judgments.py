@@ -123,6 +123,15 @@ def test_the_answer_stands_in_a_prompt_only_where_it_is_told(told):
         assert (hint("brief", Verdict(wrong)) in text) == (told == "wrong")
 
 
+def test_some_prompts_alone():
+    pairs = preferences(5)
+    every = requests(pairs, "brief")
+    wanted = [["pair-3", True], ["pair-0", False]]  # as JSON would have them
+    found = requests(pairs, "brief", places=wanted)
+    assert found == [request for request in every if [request.pair_id, request.swapped] in wanted] and len(found) == 2
+    assert requests(pairs, "brief", places=[]) == []
+
+
 def test_a_real_judge_resumes_to_the_same_table(tiny_llama, tmp_path):
     import torch
 

@@ -46,7 +46,7 @@ def test_failed_prompts_are_rationalized(tmp_path, capfd, tiny_llama):
 
 
 def test_where_no_prompt_failed_no_model_is_loaded(tmp_path):
-    nothing = verifiable.build(4, 0, 2)["train"].clear(), set()
+    nothing = verifiable.build(4, 0, 2)["train"].clear(), []
     drawn = stages.draw(
         StarSettings(),
         tmp_path / "s",

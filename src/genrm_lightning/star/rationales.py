@@ -71,7 +71,7 @@ def of_iteration(
     def failed() -> stages.Prompts:
         prompts = telling.failed(read_table(found.samples.folder / "judgments.parquet", JUDGMENT))
         rows = stages.part_of(settings, pairs, iteration).join(prompts, on="pair_id", how="semi")
-        return rows, set(prompts.iter_rows())
+        return rows, prompts.rows()
 
     label = f"iteration {iteration}: rationalize"
     hinted = stages.draw(
