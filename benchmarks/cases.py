@@ -17,6 +17,7 @@ from data_tools.order import hash64, responses
 from data_tools.schema import EXAMPLE, PREFERENCE, conform
 from data_tools.sources import read
 from genrm_lightning.rendering import Renderer
+from genrm_lightning.samplers.base import Request
 
 JUDGE_PROMPT = "brief"
 LONGEST = 1024  # tokens of a conversation with its response in the Bradley-Terry cases: TRL's default max_length
@@ -80,6 +81,17 @@ def rows_of(case: Case, n: int, renderer: Renderer) -> tuple[pl.DataFrame, str]:
         pairs = judge_pairs(pool, case.length, n // 2 if case.kind == "genrm" else n, renderer)
         table = pairs if case.kind == "genrm" else _examples(pairs, pool, renderer)
     return table, origin
+
+
+def judge_requests(length: int, n: int, renderer: Renderer) -> tuple[list[Request], str]:
+    """(Judge prompts of about ``length`` tokens, where they come from).
+
+    Raises:
+        UserError: the pool has not enough of them.
+    """
+    pool, origin = _pool(Case("sampling", "genrm", 1, 1, length))
+    pairs = judge_pairs(pool, length, n, renderer)
+    return [Request(row["pair_id"], False, _prompt(row)[0]) for row in pairs.iter_rows(named=True)], origin
 
 
 def _pool(case: Case) -> tuple[pl.DataFrame, str]:

@@ -21,7 +21,7 @@ from data_tools.clean import clean
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS, prompt_named
 from data_tools.prompts import prompts
-from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
+from data_tools.schema import JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
 from data_tools.split import conflicting_prompts, sample, split
 from data_tools.stats import TOTAL, stats
 from data_tools.visible import visible
@@ -110,10 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     shares(added)
 
     added = command(_star, "judgments -> training examples")
-    for name, table in (("judgments", "JUDGMENT"), ("preferences", "PREFERENCE")):
-        added.add_argument(
-            f"--{name}", required=True, nargs="+", type=Path, metavar="FILE", help=f"{table} parquet, one or several"
-        )
+    added.add_argument(
+        "--judgments", required=True, nargs="+", type=Path, metavar="FILE",
+        help="JUDGMENT parquet, one or several, or folders of them; may be larger than memory",
+    )  # fmt: skip
+    added.add_argument(
+        "--preferences", required=True, nargs="+", type=Path, metavar="FILE", help="PREFERENCE parquet, one or several"
+    )
     for name, what in (
         ("told-wrong", "dpo: drawn with the wrong answer told, --judgments with the right one"),
         ("rationalized", "sft, dpo: drawn with the answer told where --judgments failed"),
@@ -131,6 +134,18 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--uncoupled", default="drop", metavar="WAY",
         help="dpo: right samples without a wrong one, drop (default) or keep them",
+    )  # fmt: skip
+    added.add_argument(
+        "--right", default="vote", metavar="WAY",
+        help="what says that a sample is right: its vote at the forced verdict (default), or the verdict in its text",
+    )  # fmt: skip
+    added.add_argument(
+        "--ranking", default="mean_token_prob", metavar="NAME",
+        help=f"which samples of a prompt are best: {', '.join(star.RANKINGS)} (default mean_token_prob)",
+    )  # fmt: skip
+    added.add_argument(
+        "--pairing", default="rank", metavar="NAME[:PARAMETER=VALUE,…]",
+        help=f"dpo: which right sample goes with which wrong one: {', '.join(star.PAIRINGS)} (default rank)",
     )  # fmt: skip
     added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
 
@@ -229,29 +244,30 @@ def _split(arguments: argparse.Namespace) -> None:
 
 def _star(arguments: argparse.Namespace) -> None:
     """Right votes are imitated; under dpo wrong ones of the same prompt are pushed away."""
-    judgments, told_wrong, rationalized = (
-        files and pl.concat([artifact.read_table(file, JUDGMENT) for file in files])
-        for files in (arguments.judgments, arguments.told_wrong, arguments.rationalized)
-    )
-    preferences = pl.concat([artifact.read_table(file, PREFERENCE) for file in arguments.preferences])
-    check_unique_ids(preferences, _names(arguments.preferences))
-    table, counts = told.examples(
+    judgments = artifact.scan_tables(_tables(arguments.judgments), JUDGMENT)
+    preferences = artifact.scan_tables(arguments.preferences, PREFERENCE)
+    check_unique_ids(preferences.select("pair_id").collect(engine="streaming"), _names(arguments.preferences))
+    _no_folder(arguments.out)
+    others = {
+        name: artifact.scan_tables(_tables(files), JUDGMENT)
+        for name, files in (("told_wrong", arguments.told_wrong), ("rationalized", arguments.rationalized))
+        if files
+    }
+    counts = told.write_examples(
         judgments,
         preferences,
+        arguments.out,
         objective=arguments.objective,
-        told_wrong=told_wrong,
-        rationalized=rationalized,
+        **others,
         filters=arguments.filters,
         per_prompt=arguments.per_prompt,
         template=arguments.template,
         uncoupled=arguments.uncoupled,
+        right=arguments.right,
+        ranking=arguments.ranking,
+        pairing=arguments.pairing,
     )
-    _write_table(table, arguments.out, EXAMPLE)
-    plain = {name: counts[name] for name in ("sampled", "failed", "right", "wrong") if name in counts}
-    letters = _named(counts["letters"], "right letter ")
-    dropped = _nonzero(counts["dropped"], "dropped: ")
-    kept = {name: counts[name] for name in ("kept", "rationalized") if name in counts}
-    _show(f"star {arguments.objective}", {**plain, **dropped, **kept, "pairs": counts["pairs"], **letters})
+    _show_steps(arguments.objective, counts)
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
@@ -266,6 +282,42 @@ def _prompts(arguments: argparse.Namespace) -> None:
             line = {"pair_id": pair, "swapped": swapped, "messages": messages}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"{2 * pairs.height} prompts: {arguments.out}")
+
+
+def _tables(given: Sequence[Path]) -> list[Path]:
+    """Parquet files, and those in folders: of a finished stage its judgments.parquet, else all that lie there."""
+    found = []
+    for path in given:
+        whole = path / "judgments.parquet"
+        inside = [whole] if whole.is_file() else sorted(path.glob("[!.]*.parquet"))
+        if path.is_dir() and not inside:
+            raise UserError(f"{path}: no parquet files in this folder; name the folder of a finished or running sample")
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+def _show_steps(objective: str, counts: Mapping[str, Any]) -> None:
+    """What each step kept, and what is left."""
+    shown = Table("step", "of", "given", "kept", "dropped", title=f"star {objective}")
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for name in ("sampled", "right", "wrong"):
+        shown.add_row(name, "samples", "", f"{counts[name]:,}", "")
+    for why, n in counts.get("before", {}).items():
+        shown.add_row(why, "samples", "", "", f"{n:,}")
+    shown.add_section()
+    for step in counts["steps"]:
+        lost = step["given"] - step["kept"]
+        share = f"{lost:,} ({lost / step['given']:.1%})" if lost > 0 else ""
+        shown.add_row(step["step"], step["of"], f"{step['given']:,}", f"{step['kept']:,}", share)
+    shown.add_section()
+    shown.add_row("kept", "examples", "", f"{counts['kept']:,}", "")
+    if "rationalized" in counts:
+        shown.add_row("rationalized", "examples", f"{counts['failed']:,}", f"{counts['rationalized']:,}", "")
+    shown.add_row("from", "pairs", "", f"{counts['pairs']:,}", "")
+    for letter, n in counts["letters"].items():
+        shown.add_row(f"right letter {letter}", "examples", "", f"{n:,}", "")
+    _console().print(shown)
 
 
 def _stats(arguments: argparse.Namespace) -> None:
@@ -347,9 +399,13 @@ def _write_tables(
 
 
 def _write_table(table: pl.DataFrame, file: Path, schema: pl.Schema) -> None:
+    _no_folder(file)
+    artifact.write_table(table, file, schema)
+
+
+def _no_folder(file: Path) -> None:
     if file.is_dir():
         raise UserError(f"{file}: is a folder; name a file for --out")
-    artifact.write_table(table, file, schema)
 
 
 def _at_least_one(arguments: argparse.Namespace, *names: str) -> None:

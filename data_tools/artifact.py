@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.errors import UserError
+from data_tools.errors import DiskFull, UserError, is_full, number_of
 from data_tools.schema import check, check_values
 
 MANIFEST = "manifest.json"
@@ -33,16 +33,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The data reach the disk before the name does, so after a power cut the file is the old one or the new one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
-    temporary = path.with_name(temporary_name(path.stem, path.suffix))
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays last: writers that look at it (polars, safetensors) see the real one.
+        temporary = path.with_name(temporary_name(path.stem, path.suffix))
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -53,23 +54,24 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     name stands the old folder, for an instant nothing, then the new one; never half a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, aside = (path.with_name(temporary_name(path.name)) for _ in range(2))
-    temporary.mkdir()
-    try:
-        yield temporary
-        for inner in (*temporary.rglob("*"), temporary):
-            if not inner.is_symlink():
-                _sync(inner)
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        if aside.exists() and not path.exists():
-            os.replace(aside, path)
-        _remove(aside)
-        _remove(temporary)
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, aside = (path.with_name(temporary_name(path.name)) for _ in range(2))
+        try:
+            temporary.mkdir()
+            yield temporary
+            for inner in (*temporary.rglob("*"), temporary):
+                if not inner.is_symlink():
+                    _sync(inner)
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            if aside.exists() and not path.exists():
+                os.replace(aside, path)
+            _remove(aside)
+            _remove(temporary)
 
 
 def replace_folder(temporary: Path, path: Path) -> None:
@@ -98,6 +100,29 @@ def put_back(path: str | Path) -> None:
     if not path.exists():
         with suppress(FileNotFoundError):
             os.replace(_aside(path), path)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """What a writer says of a disk without room, said in one line; other errors of the system name the folder too.
+
+    Raises:
+        DiskFull: no room in ``folder``.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_full(error):
+            raise DiskFull(
+                f"{folder}: no room left on the disk, or for files of this size; make room there and run the same "
+                "command again: what is finished stays, nothing is half-written"
+            ) from None
+        number = number_of(error)
+        if number and isinstance(error, OSError) and error.filename is None:
+            raise OSError(number, os.strerror(number), str(folder)) from error
+        raise
 
 
 def temporary_name(stem: str, suffix: str = "") -> str:
@@ -131,10 +156,12 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run the command again") from None
 
 
-def write_table(frame: pl.DataFrame, path: str | Path, schema: pl.Schema) -> None:
-    """Write a checked table as parquet, atomically."""
+def write_table(
+    frame: pl.DataFrame, path: str | Path, schema: pl.Schema, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a checked table as parquet, atomically; ``metadata`` stands in the file beside the rows."""
     with atomic_path(path) as temporary:
-        check(frame, schema, path).write_parquet(temporary)
+        check(frame, schema, path).write_parquet(temporary, metadata=metadata)
 
 
 def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
@@ -145,16 +172,39 @@ def read_table(path: str | Path, schema: pl.Schema) -> pl.DataFrame:
             names the file, the column and the row.
     """
     path = Path(path)
+    with _readable(path):
+        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    return check_values(check(frame, schema, path), schema, path)
+
+
+def scan_tables(paths: Sequence[str | Path], schema: pl.Schema) -> pl.LazyFrame:
+    """Parquet tables of one schema, checked as by :func:`read_table`, to be read as they are needed.
+
+    Args:
+        paths: files; at least one.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        with _readable(path):
+            frame = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            frame.collect_schema()
+        frame = check(frame, schema, path)
+        with _readable(path):
+            check_values(frame, schema, path)
+    return pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(list(schema))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path}: not a readable parquet file ({reason}); for raw rows run: python -m data_tools ingest"
         ) from None
-    return check_values(check(frame, schema, path), schema, path)
 
 
 def digest(path: str | Path) -> str:

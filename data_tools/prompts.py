@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from data_tools.told import Told
 
 
 def prompts(
-    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[tuple[str, bool]] | None = None
+    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[Sequence] | None = None
 ) -> Iterator[tuple[str, bool, list[dict[str, str]]]]:
     """(pair id, swapped, chat messages) of both orders of every pair, in the order of the pair ids' hashes.
 
@@ -20,7 +20,7 @@ def prompts(
         pairs: PREFERENCE.
         template: name of the judge prompt.
         told: tell the right answer (post-rationalization), or the wrong one as if it were right; never for evaluation.
-        places: (pair id, swapped) of those wanted, as pairs of any kind; None: all.
+        places: [pair id, swapped] of those wanted; None: all.
     """
     wanted = None if places is None else {(pair, swapped) for pair, swapped in places}
     for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):

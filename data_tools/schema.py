@@ -7,9 +7,13 @@ EXAMPLE     one row a training example for a judge
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import polars as pl
 
 from data_tools.errors import UserError
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
@@ -76,13 +80,13 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema):
     )
 
 
-def check(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.DataFrame:
-    """Return ``frame`` if it has exactly the schema's columns and types.
+def check(frame: Frame, schema: pl.Schema, where: object) -> Frame:
+    """Return ``frame`` if it has exactly the schema's columns and types. Works on frames and lazy frames.
 
     Raises:
         UserError: naming ``where`` (the file the frame came from), the column, and what was expected.
     """
-    found = frame.schema
+    found = frame.collect_schema()
     name = next((n for n, s in TABLES.items() if s == schema), "table")
     for column, dtype in schema.items():
         if column not in found:
@@ -114,8 +118,8 @@ _VALUES: dict[str, list[tuple[str, pl.Expr, str]]] = {
 }
 
 
-def check_values(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.DataFrame:
-    """Return ``frame`` if it holds the values that every reader of such a table relies on.
+def check_values(frame: Frame, schema: pl.Schema, where: object) -> Frame:
+    """Return ``frame`` if it holds the values that every reader of such a table relies on; a lazy one is streamed.
 
     A PREFERENCE row has a pair id, a prompt of whole turns of known roles, and two responses; a JUDGMENT row has a
     pair id and an order. Other columns may be null, and other tables are not looked at.
@@ -127,8 +131,10 @@ def check_values(frame: pl.DataFrame, schema: pl.Schema, where: object) -> pl.Da
         UserError: naming ``where``, the first bad row (from 1), its column and what is wrong.
     """
     checks = next((_VALUES.get(name, []) for name, known in TABLES.items() if known == schema), [])
-    flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _) in enumerate(checks))
-    found = [(flags[str(i)].arg_max(), i) for i in range(len(checks)) if flags[str(i)].any()]
+    rows = frame.lazy().with_row_index("_row")
+    bad_rows = [pl.col("_row").filter(bad).min().alias(str(i)) for i, (_, bad, _) in enumerate(checks)]
+    firsts = rows.select(bad_rows).collect(engine="streaming").row(0) if checks else ()
+    found = [(row, i) for i, row in enumerate(firsts) if row is not None]
     if found:
         row, i = min(found)
         column, _, message = checks[i]

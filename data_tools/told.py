@@ -9,6 +9,7 @@ behind the prompt without the hint, like any other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -16,6 +17,7 @@ import polars as pl
 from data_tools import star
 from data_tools.errors import UserError
 from data_tools.order import chosen_is_a
+from data_tools.selection import texts
 
 Told = Literal["right", "wrong"]  # the answer that a prompt tells, as if it were known
 # What is dropped, beside star.TOLD.
@@ -23,7 +25,7 @@ AGAINST = "votes against what it was told"
 ELSEWHERE = "of prompts that had not failed"
 
 _PLACE = ["pair_id", "swapped"]
-_SPEAKS = pl.col("rationale").fill_null("").map_elements(star.speaks_of_being_told, return_dtype=pl.Boolean)
+_SPEAKS = texts.told(pl.col("rationale").fill_null(""))
 
 
 def failed(judgments: pl.DataFrame) -> pl.DataFrame:
@@ -42,7 +44,7 @@ def followed(judgments: pl.DataFrame, told: Told) -> tuple[pl.DataFrame, dict[st
 
 @dataclass(frozen=True)
 class Joined:
-    """Tables of samples as one, for :func:`data_tools.star.examples`.
+    """Tables of samples as one, for :func:`data_tools.star.write_examples`.
 
     Attributes:
         judgments: JUDGMENT.
@@ -59,10 +61,11 @@ class Joined:
     def counts(self, found: dict[str, Any], examples: pl.DataFrame) -> dict[str, Any]:
         """The counts of the selection, and those of the join.
 
-        ``sampled`` counts every table, ``dropped`` what fell out before they were joined, too. Where prompts were
-        rationalized there are ``failed``, how many had failed, and ``rationalized``, the examples kept of them.
+        ``sampled`` counts every table; ``before`` is what fell out before they were joined, and ``dropped`` holds it,
+        too. Where prompts were rationalized there are ``failed``, how many had failed, and ``rationalized``, the
+        examples kept of them.
         """
-        found = found | {"sampled": self.sampled, "dropped": self.dropped | found["dropped"]}
+        found = found | {"sampled": self.sampled, "before": self.dropped, "dropped": self.dropped | found["dropped"]}
         if self.lost is not None:
             of_them = examples.select(_PLACE).join(self.lost, on=_PLACE, how="semi")
             found |= {"failed": self.lost.height, "rationalized": of_them.height}
@@ -118,19 +121,26 @@ def joined(
     return Joined(judgments, sampled, dropped, lost)
 
 
-def examples(
-    judgments: pl.DataFrame,
-    preferences: pl.DataFrame,
+def write_examples(
+    judgments: star.Table,
+    preferences: star.Table,
+    path: str | Path,
     *,
     objective: str,
-    told_wrong: pl.DataFrame | None = None,
-    rationalized: pl.DataFrame | None = None,
+    told_wrong: star.Table | None = None,
+    rationalized: star.Table | None = None,
     **options: Any,
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """:func:`data_tools.star.examples` of :func:`joined` tables, and the counts of both."""
-    together = joined(judgments, objective, told_wrong, rationalized)
-    table, counts = star.examples(together.judgments, preferences, objective=objective, **options)
-    return table, together.counts(counts, table)
+) -> dict[str, Any]:
+    """:func:`data_tools.star.write_examples` of :func:`joined` tables; the counts of both.
+
+    In bounded memory where there is but one table; several are joined in memory.
+    """
+    if told_wrong is None and rationalized is None:
+        return star.write_examples(judgments, preferences, path, objective=objective, **options)
+    tables = (None if table is None else table.lazy().collect() for table in (told_wrong, rationalized))
+    together = joined(judgments.lazy().collect(), objective, *tables)
+    counts = star.write_examples(together.judgments, preferences, path, objective=objective, **options)
+    return together.counts(counts, pl.read_parquet(path, columns=_PLACE))
 
 
 def is_right(judgments: pl.DataFrame) -> pl.Series:

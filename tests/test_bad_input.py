@@ -173,7 +173,7 @@ def test_a_tree_longer_than_max_tokens_is_found_before_sampling(tmp_path, capfd,
         ({"iterations": 0}, "iterations: 0 is not above 0"),
         ({"iterations": 3}, "iterations: 3 is more than parts (2)"),
         ({"parts": 9}, "parts=9"),
-        ({"shard": 0}, "shard: 0 is not above 0"),
+        ({"shard_size": 0}, "shard_size: 0 is not above 0"),
         ({"sampling": {"n_samples": 0}}, "sampling.n_samples: 0 is not above 0"),
         ({"data": {"embedded": {"rows": 0}}}, "rows is 0"),
     ],
@@ -183,7 +183,7 @@ def test_numbers_out_of_range(tmp_path, capfd, tiny_llama, changes, named):
     assert named in refused_star(capfd, tmp_path, tiny_llama, **changes)
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--rows", 0), ("--shard", 0), ("--sampling.n_samples", 0)])
+@pytest.mark.parametrize(("flag", "value"), [("--rows", 0), ("--shard_size", 0), ("--sampling.n_samples", 0)])
 def test_numbers_out_of_range_by_hand(tmp_path, capfd, tiny_llama, files, flag, value):
     argv = ["sample", "--judge", tiny_llama, "--pairs", files["train"], "--out", tmp_path / "out"]
     assert flag.removeprefix("--") in refused(capfd, *argv, flag, value)

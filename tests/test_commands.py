@@ -17,7 +17,7 @@ from genrm_lightning.locking import only_one
 from tests.tiny_star import write_yaml
 
 OBJECTIVES = {"sft": "STaRSFT", "dpo": "RationaleDPO", "rationalizer": "Rationalizer", "own": "OnPolicyRationalizer"}
-DRAW = ["--sampling.rationale_tokens", "6", "--dtype", "float32", "--judge_prompt", "brief", "--shard", "5"]
+DRAW = ["--sampling.rationale_tokens", "6", "--dtype", "float32", "--judge_prompt", "brief", "--shard_size", "5"]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class Made(Sampler):
 
 
 def judge(folder: Path, sampler: Made, pairs: pl.DataFrame | None = None, **changes) -> pl.DataFrame:
-    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard": 4}
+    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
     pairs = preferences(7) if pairs is None else pairs
     return judge_pairs(folder, pairs, lambda: sampler, SETTINGS, **{**options, **changes})
 
@@ -80,7 +80,7 @@ def test_a_finished_run_makes_no_sampler(tmp_path):
     def none() -> Sampler:
         raise AssertionError("nothing is left to sample")
 
-    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard": 4}
+    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
     assert_frame_equal(judge_pairs(tmp_path, preferences(7), none, SETTINGS, **options), first)
 
 
@@ -140,7 +140,7 @@ def test_a_real_judge_resumes_to_the_same_table(tiny_llama, tmp_path):
     def sampler() -> LocalSampler:
         return LocalSampler(load_judge(str(tiny_llama), torch.float32), load_renderer(str(tiny_llama)))
 
-    options = {"template": "brief", "judge": "j", "iteration": 0, "seed": 0, "purpose": "evaluate", "shard": 4}
+    options = {"template": "brief", "judge": "j", "iteration": 0, "seed": 0, "purpose": "evaluate", "shard_size": 4}
     first = judge_pairs(tmp_path, preferences(3), sampler, SETTINGS, **options)
     assert first["p_a"].is_between(0, 1, closed="none").all()
     (tmp_path / "shard-00000.parquet").unlink()

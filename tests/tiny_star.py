@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def star_config(run: Path, backbone: Path, **changes: Any) -> dict[str, Any]:
         "data": {"embedded": {"rows": 16, "test_rows": 6}},
         "sampling": {"n_samples": 4, "rationale_tokens": 6},
         "evaluation": {"n_samples": 1, "rationale_tokens": 6},
-        "shard": 4,
+        "shard_size": 4,
         "fit": star_fit(),
     }
     return config | changes
@@ -72,3 +73,23 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     events = EventAccumulator(str(folder)).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def side_by_side(folder: Path, *jobs: dict[str, Any], within: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Run the jobs of tests/forks.py; what became of each, with what it ``said``.
+
+    Args:
+        within: a command that the driver is an argument of.
+    """
+    jobs = [{"log": str(folder / f"job-{i}.log"), **job} for i, job in enumerate(jobs)]
+    for job in jobs:
+        Path(job["log"]).unlink(missing_ok=True)
+        job["argv"] = list(map(str, job["argv"]))
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [*within, sys.executable, str(ROOT / "tests/forks.py"), str(folder / "jobs.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    said = [Path(job["log"]).read_text() if Path(job["log"]).exists() else "" for job in jobs]
+    assert done.returncode == 0, (done.stderr, *said)
+    told = json.loads(done.stdout.splitlines()[-1])
+    return [{**fact, "said": text} for fact, text in zip(told, said, strict=True)]

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from data_tools.errors import UserError
-from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS
+from data_tools.errors import UserError, is_full
+from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, TERMINATED, Terminated, terminable
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
 
@@ -22,27 +22,35 @@ train and use one model (LightningCLI; --config FILE may be given several times,
 
 judge and improve by its own reasoning (STaR):
   star       sample, select, fit, evaluate, N times; a second call goes on where the first stopped
+  join       draw samples for such a run from another machine, or another process on this one
   sample     preference pairs -> judgments: rationales with their verdicts, in both orders
   score      examples -> the same with the reference policy's log-probabilities
   evaluate   a judge on held-out pairs -> accuracy with intervals
+  votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
 
 text and tables: python -m data_tools --help
 """
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "sample", "evaluate")
+_GO_ON = ("star", "join", "sample", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when done, 2 for a mistake of the user's (one line on stderr), 130 when interrupted."""
+    """Run a command.
+
+    Returns:
+        0 when done, 2 for what the user can mend (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_HELP)
         return 0
+    more = "; the same command goes on from here" if argv[0] in _GO_ON else ""
     try:
-        status = _dispatch(argv)
-        sys.stdout.flush()
+        with terminable():
+            status = _dispatch(argv)
+            sys.stdout.flush()
         return status
     except UserError as error:
         return _fail(str(error))
@@ -52,12 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has left: nobody is there to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.filename is None:  # not about a file: a traceback says more
+    except Exception as error:
+        if is_full(error):
+            where = getattr(error, "filename", None) or "a file or the output"
+            return _fail(f"{where}: no room left on the disk; make room there and run the same command again")
+        if getattr(error, "filename", None) is None or not isinstance(error, OSError):  # a traceback says more
             raise
         return _fail(f"{error.filename}: {error.strerror or error}")
+    except Terminated:
+        print(f"terminated{more}", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
-        more = "; the same command goes on from here" if argv[0] in _GO_ON else ""
         print(f"interrupted{more}", file=sys.stderr)
         return INTERRUPTED
 

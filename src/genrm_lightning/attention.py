@@ -12,7 +12,7 @@ elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,12 @@ _WHOLE = 512  # tokens of a tree that is one block: small ones lose more in call
 _QUERIES = 256  # of a block: its scores against 1,000 keys are half a MB a head in bf16, which a cache still holds
 
 
+class Step(Protocol):
+    """A forward pass that attends for itself (:mod:`~genrm_lightning.samplers.pool`)."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor: ...
+
+
 def tree_attention(
     module: nn.Module,
     query: Tensor,
@@ -35,6 +41,7 @@ def tree_attention(
     attention_mask: Tensor | None,
     scaling: float,
     trees: Sequence[TreeShape] | None = None,
+    step: Step | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention with grouped queries.
@@ -44,10 +51,13 @@ def tree_attention(
         key, value: (R, G, K, D), H a multiple of G.
         attention_mask: (R, 1, Q, K) bool, True = attend; unused where ``trees`` are given.
         trees: R is 1, and the row holds these trees one after the other.
+        step: R is 1, and this attends for it: a sampler's, which keeps keys and values itself.
 
     Returns:
         (R, Q, H, D), and None for the weights.
     """
+    if step is not None:
+        return step.attend(module.layer_idx, query, key, value, scaling), None
     if trees is not None:
         if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave float32 behind
             dtype = torch.get_autocast_dtype(query.device.type)

@@ -21,7 +21,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 from torch.utils.tensorboard import FileWriter
 
-from data_tools.artifact import atomic_path, replace_folder, sweep, temporary_name
+from data_tools.artifact import atomic_path, full_disk_told, replace_folder, sweep, temporary_name
 from data_tools.errors import UserError
 from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
 from genrm_lightning.progress import Progress
@@ -144,6 +144,12 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
+def _save(checkpoint: dict[str, Any], path: Path) -> None:
+    # Into a file of Python's: with its own, torch does not tell what the system said (a full disk).
+    with open(path, "wb") as file:
+        torch.save(checkpoint, file)
+
+
 class CheckpointFiles(TorchCheckpointIO):
     """Checkpoints that are whole or absent, whatever kills the fit, and that run no code when they are read."""
 
@@ -152,11 +158,12 @@ class CheckpointFiles(TorchCheckpointIO):
         sweep(path.parent)
         if path.is_dir():  # shards of a fit that several processes began
             temporary = path.with_name(temporary_name(path.stem, path.suffix))
-            torch.save(checkpoint, temporary)
-            replace_folder(temporary, path)
+            with full_disk_told(path.parent):
+                _save(checkpoint, temporary)
+                replace_folder(temporary, path)
             return
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            _save(checkpoint, temporary)
 
     def load_checkpoint(
         self,

@@ -36,13 +36,21 @@ from genrm_lightning.callbacks import (
 from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
-from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, OneLineErrors, mistakes_told, one_line
+from genrm_lightning.parsing import (
+    INTERRUPTED,
+    SUBCOMMANDS,
+    TERMINATED,
+    OneLineErrors,
+    Terminated,
+    mistakes_told,
+    one_line,
+)
 from genrm_lightning.quiet import no_loading_bars, quiet
 from genrm_lightning.strategy import FSDP2Strategy, check_names, is_sharded
 
 
 class Interrupted(Exception):
-    """Ctrl-C in a trainer's loop; its text says how to go on."""
+    """Ctrl-C or SIGTERM in a trainer's loop: how to go on, and the exit status."""
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -126,12 +134,14 @@ class GenRMCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except SystemExit:  # Lightning takes Ctrl-C for itself, and leaves with status 1
+        except SystemExit as left:  # Lightning takes Ctrl-C for itself, and leaves with status 1
             if not self.trainer.interrupted:
                 raise
+            terminated = isinstance(left.__context__, Terminated)
             last = last_checkpoint(self.trainer)
             more = f"; go on with the same command and --ckpt_path {last}" if subcommand == "fit" and last else ""
-            raise Interrupted(f"interrupted{more}") from None
+            said, status = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            raise Interrupted(f"{said}{more}", status) from None
 
     def fit(self, **kwargs: Any) -> None:
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
@@ -221,15 +231,16 @@ def read_fit(argv: Sequence[str]) -> tuple[Namespace, Objective, L.LightningData
 
 
 def main(argv: list[str]) -> int:
-    """Run one of SUBCOMMANDS; 0 when done, 130 when interrupted."""
+    """Run one of SUBCOMMANDS; 0 when done, 130 after Ctrl-C, 143 after SIGTERM."""
     no_loading_bars()
     try:
         _run(GenRMCLI, argv)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from None
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return INTERRUPTED
+        said, status = interrupted.args
+        print(said, file=sys.stderr)
+        return status
     return 0
 
 

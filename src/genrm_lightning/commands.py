@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, sample, score, evaluate, plan, export."""
+"""The commands beside LightningCLI's: star, join, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.told import Told
 from genrm_lightning.budget import TooLong, policy_key
+from genrm_lightning.claims import STALE, Claims
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
+from genrm_lightning.ranks import part
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star.settings import StarSettings
 
 _PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
@@ -45,9 +49,11 @@ def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
     commands: dict[str, Callable[[list[str]], None]] = {
         "star": _star,
+        "join": _join,
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
+        "votes": _votes,
         "plan": _plan,
         "export": _export,
     }
@@ -71,9 +77,26 @@ def _star(argv: list[str]) -> None:
     run(settings)
 
 
+def _join(argv: list[str]) -> None:
+    parser = _parser("join", "Draw samples for a STaR run that another process has, here or on another machine.")
+    parser.add_argument("--run", type=str, required=True, help="folder of the run, in a file system that both see")
+    parser.add_argument(
+        "--wait", type=float, default=60.0,
+        help="seconds to wait for the run to begin, or to be started again after its process has died",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    from genrm_lightning.star.joining import join
+
+    drawn = join(Path(arguments.run), arguments.wait)
+    print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
+
+
 def _sample(argv: list[str]) -> None:
     parser = _parser("sample", "Preference pairs -> judgments, in both orders.")
-    parser.add_argument("--judge", type=str, default="embedded", help="backbone or judge folder that samples")
+    parser.add_argument(
+        "--judge", type=str | None, default=None,
+        help="backbone or judge folder that samples; left out: embedded, or the served model (--sampler.kind openai)",
+    )  # fmt: skip
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
     parser.add_argument(
@@ -84,9 +107,13 @@ def _sample(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
-    arguments, sampling = _sampling(parser, argv)
-    with only_one(arguments.out):
-        table = _judged(arguments, sampling, "sample", arguments.told, arguments.iteration)
+    _stoppable(parser)
+    arguments, sampling, sampler = _sampling(parser, argv)
+    arguments.judge = _judge_name(arguments.judge, sampler, "embedded")
+    with _at_work(arguments):
+        table = _judged(arguments, sampling, sampler, "sample", arguments.told, arguments.iteration)
+    if table is None:
+        return
     print(f"{len(table)} judgments: {Path(arguments.out) / 'judgments.parquet'}")
 
 
@@ -98,14 +125,21 @@ def _evaluate(argv: list[str]) -> None:
     from genrm_lightning.evaluation.scores import set_scores
 
     parser = _parser("evaluate", "A judge on held-out pairs, both orders.")
-    parser.add_argument("--judge", type=str, required=True, help="judge folder or backbone")
+    parser.add_argument(
+        "--judge", type=str | None, default=None,
+        help="judge folder or backbone; left out only for a served model (--sampler.kind openai)",
+    )  # fmt: skip
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet and scores.json")
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings(n_samples=1))
-    arguments, sampling = _sampling(parser, argv)
-    with only_one(arguments.out):
-        table = _judged(arguments, sampling, "evaluate", None, 0)
+    _stoppable(parser)
+    arguments, sampling, sampler = _sampling(parser, argv)
+    arguments.judge = _judge_name(arguments.judge, sampler, None)
+    with _at_work(arguments):
+        table = _judged(arguments, sampling, sampler, "evaluate", None, 0)
+        if table is None:
+            return
         pairs = _pairs(arguments)
         dropped = set(pairs["pair_id"]) - set(table["pair_id"])  # said when they were
         scores = set_scores(table, pairs, dropped).as_dict()
@@ -121,6 +155,43 @@ def _evaluate(argv: list[str]) -> None:
         counts.append(scores["n_dropped"])
     shown.add_row(interval, *rest, *map(str, counts))
     Console().print(shown)
+
+
+def _votes(argv: list[str]) -> None:
+    parser = _parser("votes", "Judgments with several samples -> accuracy by K, sequential stopping, abstention.")
+    parser.add_argument("--judgments", type=str, nargs="+", required=True, help="JUDGMENT parquet, a table each")
+    parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet that was judged")
+    parser.add_argument(
+        "--prior", type=tuple[float, float] | None, default=None, help="of the simulated stopping, as stopping.prior"
+    )
+    parser.add_argument("--out", type=str, default=None, help="folder for votes.json and tables of the verdicts")
+    arguments = parser.parse_args(argv)
+
+    from rich.console import Console
+
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+    from genrm_lightning.evaluation.votes import report, show
+    from genrm_lightning.evaluation.voting import verdicts
+
+    if arguments.prior is not None:
+        StoppingSettings(prior=arguments.prior)  # refuses what is none
+    pairs = check_unique_ids(read_table(arguments.pairs, PREFERENCE), arguments.pairs)
+    tables = {file: read_table(file, JUDGMENT) for file in arguments.judgments}
+    found = {}
+    for file, table in tables.items():
+        try:
+            found[file] = report(table, pairs, arguments.prior)
+        except ValueError as error:
+            raise UserError(f"{file}: {error}") from None
+    for file in found:
+        show(found[file], file, Console())
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        for i, (file, table) in enumerate(tables.items()):
+            found[file]["verdicts"] = f"verdicts-{i}.parquet"
+            rows = verdicts(table)
+            write_table(rows, out / found[file]["verdicts"], rows.schema)
+        write_json(out / "votes.json", found)
 
 
 def _score(argv: list[str]) -> None:
@@ -207,14 +278,34 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
     parser.add_argument("--dtype", type=str, default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--shard", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
+        "--shard_size", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
     )
+    parser.add_argument(
+        "--shard", type=str | int | None, default=None, metavar="i/n",
+        help="draw only every n-th shard, from the i-th on (i from 1 to n); the process that draws the last one writes "
+        "the table, or the same command again. Under torchrun or srun their ranks say it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=bool, default=False,
+        help="divide the shards as they come with every process that runs this command on this folder, on any machine; "
+        f"one that is silent for {STALE:g} s is replaced",
+    )  # fmt: skip
     parser.add_argument(
         "--too_long", type=TooLong, default="shorten",
         help="of a judge prompt too long for the context: shorten its conversation, drop the pair, or take it as error",
     )  # fmt: skip
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
+    parser.add_class_arguments(SamplerSettings, "sampler")
+
+
+def _stoppable(parser: ArgumentParser) -> None:
+    from genrm_lightning.evaluation.stopping import StoppingSettings
+
+    parser.add_argument(
+        "--stopping", type=StoppingSettings | None, default=None,
+        help="end a pair's sampling where more would hardly change its verdict, such as --stopping.alpha 0.05",
+    )  # fmt: skip
 
 
 def _judge_prompt(judge: str, given: str | None) -> str:
@@ -237,9 +328,38 @@ def _judge_prompt(judge: str, given: str | None) -> str:
     return trained or given or _PROMPT
 
 
-def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings]:
+def _sampling(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings, SamplerSettings]:
     arguments = parser.parse_args(argv)
-    return arguments, SamplingSettings(**vars(arguments.sampling))
+    with mistakes_told():
+        made = parser.instantiate_classes(arguments)
+    if arguments.share and arguments.shard is not None:
+        raise UserError("--share: divides the shards as they come; leave --shard out, or --share")
+    arguments.part = None if arguments.share else part(arguments.shard)
+    arguments.stopping = made.stopping
+    return arguments, made.sampling, made.sampler
+
+
+def _judge_name(given: str | None, sampler: SamplerSettings, default: str | None) -> str:
+    """Who judges: the served model, else the judge that is named.
+
+    Raises:
+        UserError: none is named, or one beside a served model.
+    """
+    if sampler.served is not None and given is not None:
+        raise UserError(
+            f"--judge: {given}: the model that the server serves is the judge ('{sampler.served}'); leave the flag out"
+        )
+    name = sampler.served or given or default
+    if name is None:
+        raise UserError(
+            "--judge: none is given; name a judge folder or backbone, or a server with --sampler.kind openai"
+        )
+    return name
+
+
+def _at_work(arguments: Namespace) -> AbstractContextManager[None]:
+    """The output folder is this process' alone, or that of all who share the shards."""
+    return only_one(arguments.out, shared=arguments.share or arguments.part is not None)
 
 
 def _pairs(arguments: Namespace):
@@ -254,45 +374,75 @@ def _pairs(arguments: Namespace):
     return pairs if arguments.rows is None else sample(pairs, arguments.rows)
 
 
-def _judged(arguments: Namespace, sampling: SamplingSettings, purpose: str, told: Told | None, iteration: int):
+def _judged(
+    arguments: Namespace,
+    sampling: SamplingSettings,
+    sampler: SamplerSettings,
+    purpose: str,
+    told: Told | None,
+    iteration: int,
+):
+    """The judgments; None where shards are missing that other processes are to draw."""
     from data_tools.artifact import digest
     from data_tools.judging import prompt_named
-    from genrm_lightning.judgments import fitting, judge_pairs
+    from genrm_lightning.judgments import fitting, shards_of
     from genrm_lightning.progress import Progress
-    from genrm_lightning.star.stages import identity, local_sampler, remove_shards, run_stage
+    from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
+    from genrm_lightning.shards import Shards
+    from genrm_lightning.star.peers import shared_stage
+    from genrm_lightning.star.stages import identity, remove_shards, run_stage
 
-    arguments.judge_prompt = _judge_prompt(arguments.judge, arguments.judge_prompt)
+    served = sampler.served is not None
+    arguments.judge_prompt = _judge_prompt("embedded" if served else arguments.judge, arguments.judge_prompt)
     prompt_named(arguments.judge_prompt)
-    if arguments.shard < 1:
-        raise UserError(f"--shard: {arguments.shard} is not above 0")
+    if arguments.shard_size < 1:
+        raise UserError(f"--shard_size: {arguments.shard_size} is not above 0")
+    stopping = arguments.stopping
+    if stopping is not None:
+        check_stopping(sampling, stopping, arguments.shard_size)
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
-    names = ("judge_prompt", "dtype", "seed", "shard", "rows")
+    names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told or False, "iteration": iteration}
-    key["judge"] = identity(arguments.judge)
-    key |= policy_key(arguments.too_long)
+    key["judge"] = arguments.judge if served else identity(arguments.judge)
+    key |= policy_key(arguments.too_long) | sampler.sampler_key()
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
-    def work() -> dict[str, Any]:
-        asked = fitting(
-            pairs, arguments.judge, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
+    if stopping is not None:
+        key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
+
+    def asked() -> Shards:
+        renderer = sampler.rendered_by(arguments.judge)
+        rows = pairs if renderer is None else fitting(
+            pairs, renderer, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
             where=arguments.pairs,
         )  # fmt: skip
-        total = len(asked) * 2 * sampling.n_samples
+        return shards_of(
+            folder, rows, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
+            seed=arguments.seed, purpose=purpose, told=told, shard_size=arguments.shard_size,
+        )  # fmt: skip
+
+    def fill(shards: Shards, claims: Claims | None = None, among: range | None = None, go_on=lambda: True) -> None:
         with (
-            Progress(purpose, total, "samples") as progress,
-            local_sampler(arguments.judge, arguments.dtype) as sampler,
+            Progress(purpose, None if stopping else shards.samples(among), "samples") as progress,
+            chosen_sampler(sampler, arguments.judge, arguments.dtype) as make,
         ):
-            table = judge_pairs(
-                folder, asked, sampler, sampling, template=arguments.judge_prompt, judge=arguments.judge,
-                iteration=iteration, seed=arguments.seed, purpose=purpose, told=told, shard=arguments.shard,
-                advance=progress.advance,
-            )  # fmt: skip
+            ask = (lambda: SequentialSampler(make(), stopping)) if stopping else make
+            shards.fill(ask, claims, among, drew=progress.advance, found=progress.advance, go_on=go_on)
+
+    def finish(shards: Shards) -> dict[str, Any]:
+        while (table := shards.table()) is None:
+            fill(shards)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
         return {"rows": len(table)}
 
-    run_stage(folder, key, work)
+    if not arguments.share and arguments.part is None:
+        run_stage(folder, key, lambda: finish(asked()))
+    elif missing := shared_stage(folder, key, asked, fill, finish, arguments.part):
+        names = ", ".join(path.name for path in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")
+        return None
+    remove_shards(folder)
     return read_table(folder / "judgments.parquet", JUDGMENT)
 
 

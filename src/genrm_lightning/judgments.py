@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from data_tools.artifact import read_table, write_table
 from data_tools.prompts import prompts
-from data_tools.schema import JUDGMENT
 from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
 from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
+from genrm_lightning.claims import Claims
 from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
+from genrm_lightning.shards import Shards
 
 
 def requests(
-    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[tuple[str, bool]] | None = None
+    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[Sequence] | None = None
 ) -> list[Request]:
     """Both orders of every pair as judge prompts; arguments as of :func:`data_tools.prompts.prompts`."""
     return [Request(*prompt) for prompt in prompts(pairs, template, told, places)]
@@ -55,10 +56,9 @@ def fitting(
     return fitted.rows
 
 
-def judge_pairs(
+def shards_of(
     folder: str | Path,
     pairs: pl.DataFrame,
-    sampler: Callable[[], Sampler],
     settings: SamplingSettings,
     *,
     template: str,
@@ -67,51 +67,44 @@ def judge_pairs(
     seed: int,
     purpose: str,
     told: Told | None = None,
-    places: Collection[tuple[str, bool]] | None = None,
-    shard: int = 64,
+    places: Collection[Sequence] | None = None,
+    shard_size: int = 64,
+) -> Shards:
+    """Both orders of every pair as shards in ``folder``.
+
+    Args:
+        judge: what the rows call the one who judges.
+        purpose: part of every random number's key: "sample" or "evaluate"; so is what is told.
+        places: [pair id, swapped] of the prompts wanted; None: all.
+        shard_size: judge prompts a shard.
+    """
+    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
+    facts = {"iteration": iteration, "seed": seed, "judge": judge}
+    return Shards(Path(folder), requests(pairs, template, told, places), settings, shard_size, salt, facts)
+
+
+def judge_pairs(
+    folder: str | Path,
+    pairs: pl.DataFrame,
+    sampler: Callable[[], Sampler],
+    settings: SamplingSettings,
+    *,
+    claims: Claims | None = None,
     advance: Callable[[int, int], None] = lambda samples, tokens: None,
+    **asked: Any,
 ) -> pl.DataFrame:
     """Judge every pair in both orders; shards lie in ``folder`` and finished ones are not drawn again.
 
     Args:
         sampler: makes the sampler, called only if a shard is missing.
-        purpose: part of every random number's key: "sample" or "evaluate"; so is what is told.
-        places: (pair id, swapped) of the prompts wanted; None: all.
-        shard: judge prompts a shard; part of the draw, since batches are formed within shards.
-        advance: told how many samples and tokens each finished prompt brought (finished shards included).
+        claims: where other processes draw shards of the same folder (:meth:`Shards.complete`).
+        advance: told how many samples and tokens each finished prompt brought, finished shards' samples included.
+        asked: see :func:`shards_of`.
 
     Returns:
         The JUDGMENT rows, sorted by pair, order and sample.
 
     Raises:
-        UserError: the sampler refuses a prompt; before the first shard is drawn.
+        UserError: the sampler refuses a prompt, before the first shard is drawn; a shard there is of another draw.
     """
-    folder = Path(folder)
-    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
-    made: Sampler | None = None
-    tables = []
-    asked = requests(pairs, template, told, places)
-    for number, chunk in enumerate(_chunks(asked, shard)):
-        path = folder / f"shard-{number:05d}.parquet"
-        if path.exists():
-            table = read_table(path, JUDGMENT)
-            advance(len(table), int(table["n_tokens"].sum()))
-        else:
-            if made is None:
-                made = sampler()
-                made.check(asked, settings)  # the last shard's prompts too: nothing is drawn in vain
-            rows = []
-            for index, samples in made.sample(chunk, settings, salt):
-                request = chunk[index]
-                for sample_index, sample in enumerate(samples):
-                    own = {"pair_id": request.pair_id, "swapped": request.swapped, "sample_index": sample_index}
-                    rows.append({**vars(sample), **own, "iteration": iteration, "seed": seed, "judge": judge})
-                advance(len(samples), sum(s.n_tokens for s in samples))
-            table = pl.DataFrame(rows, schema=JUDGMENT).sort("pair_id", "swapped", "sample_index")
-            write_table(table, path, JUDGMENT)
-        tables.append(table)
-    return pl.concat([pl.DataFrame(schema=JUDGMENT), *tables]).sort("pair_id", "swapped", "sample_index")
-
-
-def _chunks(items: list[Request], size: int) -> list[list[Request]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
+    return shards_of(folder, pairs, settings, **asked).complete(sampler, claims, advance)

@@ -13,7 +13,7 @@ from data_tools.errors import UserError
 
 
 @contextmanager
-def only_one(folder: str | Path, flag: str = "--out", patience: float = 0.0) -> Iterator[None]:
+def only_one(folder: str | Path, flag: str = "--out", patience: float = 0.0, shared: bool = False) -> Iterator[None]:
     """Hold ``folder``, which is made where it is absent, and then removed again if it is left empty.
 
     The folder itself is locked, so no file tells of it, and the lock ends with the process and those that it began
@@ -22,13 +22,14 @@ def only_one(folder: str | Path, flag: str = "--out", patience: float = 0.0) -> 
 
     Args:
         patience: seconds for a killed process to let go of it.
+        shared: hold it together with others that hold it so, and with nobody else.
 
     Raises:
         UserError: another process holds it; ``flag`` is what names another one.
     """
     folder = Path(folder)
     made = absent(folder)
-    descriptor = _locked(folder, flag, time.monotonic() + patience)
+    descriptor = _locked(folder, flag, time.monotonic() + patience, shared)
     os.set_inheritable(descriptor, True)
     try:
         yield
@@ -49,12 +50,12 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _locked(folder: Path, flag: str, until: float) -> int:
+def _locked(folder: Path, flag: str, until: float, shared: bool) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             if time.monotonic() < until:

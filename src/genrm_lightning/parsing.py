@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -11,12 +13,35 @@ from typing import NoReturn
 from data_tools.errors import UserError
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+TERMINATED = 143  # after SIGTERM, which a cluster sends to a job that it takes the machine from
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 # Lines of jsonargparse's that say where it looked, not what is wrong.
 _WRAPPING = re.compile(
     r"Unable to load config .*|Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|"
     r"Given value type: .*|Given value: .*|Expected a <class 'NoneType'>"
 )
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command in the way that Ctrl-C does."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated`, once: the second one must not disturb the end that the first one began."""
+    if threading.current_thread() is not threading.main_thread():  # only there do signals have handlers
+        yield
+        return
+
+    def ends(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, ends)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class OneLineErrors:

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from data_tools import star
+from data_tools.selection import texts
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, parse, render_completion, render_prompt
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, conform
-from data_tools.words import distinct_share
 
 PAIRS = [f"pair-{i}" for i in range(8)]
 _count = itertools.count()
@@ -61,7 +61,7 @@ def ids(frame, column="completion_ids"):
 
 
 def test_doctests():
-    assert doctest.testmod(star).failed == 0
+    assert doctest.testmod(texts).failed == 0
 
 
 @pytest.mark.parametrize("objective", ["sft", "rationalizer"])
@@ -81,6 +81,8 @@ def test_imitated_are_right_samples_alone(objective, template):
         assert parse(row["completion"]) == letter
     for column in ("rejected_completion", "rejected_ids", "ref_logp", "ref_rejected_logp"):
         assert frame[column].null_count() == frame.height
+    steps = counts.pop("steps")
+    assert [step["step"] for step in steps] == list(counts["dropped"])
     assert counts == {
         "sampled": 32, "right": 16, "wrong": 16, "kept": 16, "couples": 0, "pairs": 8, "letters": {"A": 8, "B": 8},
         "dropped": dict.fromkeys([star.REPEAT, *([star.TOLD] if objective == "rationalizer" else []), star.SURPLUS], 0),
@@ -198,7 +200,6 @@ def test_dpo_never_couples_across_orders_or_pairs():
     ],
 )
 def test_rationales_that_speak_of_being_told(text):
-    assert star.speaks_of_being_told(text)
     rows = [judgment("pair-0", False, True, 0.9, text), judgment("pair-0", False, True, 0.1, "It is shorter.")]
     frame, counts = run(rows, "rationalizer")
     assert "It is shorter." in frame["completion"][0] and counts["dropped"][star.TOLD] == 1
@@ -217,7 +218,8 @@ def test_rationales_that_speak_of_being_told(text):
     ],
 )
 def test_rationales_that_do_not(text):
-    assert not star.speaks_of_being_told(text)
+    rows = [judgment("pair-0", False, True, 0.9, text)]
+    assert run(rows, "rationalizer")[1]["dropped"][star.TOLD] == 0
 
 
 def test_both_orders():
@@ -261,13 +263,6 @@ def test_no_repetition():
     assert run(rows, filters=["no_repetition: max_run=4, min_distinct=0.1"], per_prompt=3)[1]["kept"] == 3
 
 
-def test_repetition_measures():
-    # it-is-good is-good-and good-and-it and-it-is, then the same again: 4 distinct of 22
-    assert distinct_share("it is good and " * 6) == 4 / 22
-    assert distinct_share("one two") == 1.0
-    assert (star.longest_run(""), star.longest_run("a b a b"), star.longest_run("a, A. b b b")) == (0, 1, 3)
-
-
 def test_min_words():
     rows = [judgment("pair-0", False, True, 0.9, "too short"), judgment("pair-0", False, True, 0.1, "one two three")]
     frame, counts = run(rows, filters=["min_words:words=3"])
@@ -306,7 +301,7 @@ def test_another_couple_steps_in_for_one_that_a_filter_dropped():
     [
         ({"objective": "ppo"}, "objective 'ppo' is unknown; there are: sft, dpo, rationalizer, labelled, own"),
         ({"uncoupled": "maybe"}, "uncoupled 'maybe' is unknown; there are: drop, keep"),
-        ({"filters": ["both_order"]}, "filter 'both_order' is unknown; there are: no_repetition, min_words, max_leng"),
+        ({"filters": ["both_order"]}, "filter 'both_order' is unknown; there are: no_repetition, min_words, max_words"),
         ({"filters": ["min_words:n=3"]}, "filter 'min_words' has no parameter 'n'; there are: words"),
         ({"filters": ["balance:x=1"]}, "filter 'balance' has no parameter 'x'; there are: none"),
         ({"filters": ["min_words:words=few"]}, "filter 'min_words': words=few should be a whole number"),

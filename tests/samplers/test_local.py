@@ -19,7 +19,9 @@ from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers import local
 from genrm_lightning.samplers.base import Request, Sample, SamplingSettings, uniforms
-from genrm_lightning.samplers.local import LocalSampler, draw
+from genrm_lightning.samplers.drawing import draw
+from genrm_lightning.samplers.local import LocalSampler
+from genrm_lightning.samplers.verdicts import cut
 
 SETTINGS = SamplingSettings(n_samples=3, temperature=1.0, top_p=0.9, rationale_tokens=4, batch_tokens=4096)
 SALT = "sample|1|0"
@@ -139,8 +141,21 @@ def test_the_key_of_a_draw_is_pair_order_sample_and_salt(sampler):
     assert len({tuple(s.token_ids) for s in first}) == 3
 
 
+def test_requests_may_ask_for_other_samples_than_the_settings(sampler):
+    """Samples [0, 8) drawn at once are those drawn in pieces, whatever else is drawn beside them."""
+    whole = judged(sampler, requests(), replace(SETTINGS, n_samples=8))
+    pieces = [(0, 0, 5), (0, 5, 3), (1, 0, None), (2, 7, 1), (3, 0, 8), (1, 3, 4)]
+    asked = [replace(requests()[i], first=first, n_samples=n) for i, first, n in pieces]
+    for (i, first, n), found in zip(pieces, judged(sampler, asked, SETTINGS), strict=True):
+        expected = whole[i][first : first + (n or SETTINGS.n_samples)]
+        assert [s.token_ids for s in found] == [s.token_ids for s in expected]
+        assert [s.p_a for s in found] == pytest.approx([s.p_a for s in expected], abs=1e-5)
+        assert [s.logp for s in found] == pytest.approx([s.logp for s in expected], abs=1e-4)
+
+
 def test_uniforms_are_golden():
     request = Request("pair", False, [])
+    np.testing.assert_allclose(uniforms(replace(request, first=1), "s", 1, 2), GOLDEN[1:], rtol=0, atol=1e-15)
     np.testing.assert_allclose(uniforms(request, "s", 2, 2), GOLDEN, rtol=0, atol=1e-15)
     assert np.array_equal(uniforms(request, "s", 1, 50)[:, :20], uniforms(request, "s", 1, 20))
 
@@ -237,7 +252,7 @@ _PIECES = [
 ]  # fmt: skip
 
 
-def test_cuts_agree_with_the_text_tools(sampler, renderer):
+def test_cuts_agree_with_the_text_tools(renderer):
     """What is kept is the rationale that data_tools reads from the text, up to a token that lies across its end."""
     random = np.random.default_rng(0)
     exact = 0
@@ -248,9 +263,10 @@ def test_cuts_agree_with_the_text_tools(sampler, renderer):
         else:  # tokens as a model may draw them: a character each
             ids = [token for character in text for token in renderer.text(character)]
         budget = 1000 if random.random() < 0.7 else int(random.integers(1, 12))
-        n, reason, said = sampler._cut([*ids, renderer.end_id], replace(SETTINGS, rationale_tokens=budget))
+        found = cut([*ids, renderer.end_id], renderer, budget)
+        n = found.n
         kept = renderer.decode(ids[:n]).strip()
-        assert said == text
+        assert found.text == text
         assert n <= budget
         if n < len(ids) and budget >= len(ids):
             assert rationale_of(text).startswith(kept)
@@ -259,7 +275,7 @@ def test_cuts_agree_with_the_text_tools(sampler, renderer):
                 assert kept == rationale_of(text), text
                 exact += 1
         if budget >= len(ids):
-            assert reason == "stop"
+            assert found.reason == "stop"
         rendered = renderer.decode(renderer.completion(ids[:n], Verdict.B).ids)
         assert (rationale_of(rendered), parse(rendered)) == (kept, Verdict.B), text
     assert exact > 25

@@ -1,8 +1,9 @@
 """One evaluated set: a JUDGMENT table in, its accuracies, biases and the health of its rationales out.
 
-A *presentation* is one pair in one order; it is judged by K >= 1 samples. Two accuracies are kept apart everywhere:
-*accuracy* is read from p(A) at the forced verdict, where every sample has a vote; *free accuracy* parses the model's
-own text, and a text without a verdict is wrong. All shares are fractions.
+A *presentation* is one pair in one order; it is judged by K >= 1 samples, as many as the pair's other order, perhaps
+more or fewer than another pair's (:mod:`~genrm_lightning.evaluation.stopping`): every presentation weighs alike. Two
+accuracies are kept apart everywhere: *accuracy* is read from p(A) at the forced verdict, where every sample has a vote;
+*free accuracy* parses the model's own text, and a text without a verdict is wrong. All shares are fractions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class SetScores:
             other number.
         accuracy: share of presentations whose mean p(A) over the samples lies on the right side of 0.5. A mean of
             exactly 0.5 chooses nothing and counts as wrong in either order.
-        free_accuracy: share of samples whose own text names the right response; INVALID counts as wrong.
+        free_accuracy: share of a presentation's samples whose own text names the right response, in the mean over
+            presentations as all below it; INVALID counts as wrong.
         invalid_rate: share of samples whose own text names none.
         position_consistent_accuracy: share of pairs that are right in both orders.
         position_consistency: share of pairs whose two orders choose the same response, right or wrong.
@@ -79,7 +81,8 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Coll
     """Score one judge on one set.
 
     Args:
-        judgments: JUDGMENT rows of one judge on one set: both orders of every pair, the same number of samples each.
+        judgments: JUDGMENT rows of one judge on one set: both orders of every pair, the same number of samples each
+            (pairs may differ).
         preferences: the PREFERENCE rows of exactly that set; a pair without a judgment is an error, not a smaller set.
         dropped: ids of pairs of the set that were not judged because they did not fit; counted, and in no other number.
 
@@ -96,6 +99,13 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Coll
     # n_eff is capped at two trials a pair here too: further samples of the same prompt are not counted as evidence.
     free, free_low, free_high = _interval(pairs, "free_accuracy")
     rationales = judgments["rationale"].fill_null("").to_list()
+    counts = judgments.select(pl.len().over("pair_id", "swapped")).to_series()
+    weights = counts.max() / counts  # all 1 where every presentation has as many samples
+
+    def evenly(values: pl.Series) -> float:
+        """The mean of a presentation's samples, in the mean over presentations."""
+        return float((values.cast(pl.Float64) * weights).sum() / (shown.height * counts.max()))
+
     return SetScores(
         n_pairs=pairs.height,
         n_dropped=len(dropped),
@@ -107,16 +117,16 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Coll
         free_accuracy=free,
         free_accuracy_low=free_low,
         free_accuracy_high=free_high,
-        invalid_rate=_mean(judgments["verdict"] == Verdict.INVALID.value),
+        invalid_rate=evenly(judgments["verdict"] == Verdict.INVALID.value),
         position_consistent_accuracy=_mean(pairs["both_right"]),
         position_consistency=_mean(pairs["consistent"]),
         share_a=_mean((shown["p_a"] > 0.5) + 0.5 * (shown["p_a"] == 0.5)),
         tie_rate=_mean(shown["p_a"] == 0.5),
         mean_p_right=_mean(shown["p_right"]),
-        mean_n_tokens=_mean(judgments["n_tokens"]),
+        mean_n_tokens=evenly(judgments["n_tokens"]),
         distinct_3grams=corpus_distinct_share(rationales),
-        mean_repetition=sum(map(repetition, rationales)) / len(rationales),
-        length_share=_mean((judgments["finish_reason"] == "length").fill_null(False)),
+        mean_repetition=evenly(pl.Series(map(repetition, rationales))),
+        length_share=evenly((judgments["finish_reason"] == "length").fill_null(False)),
         categories=_by_category(pairs, preferences),
     )
 
@@ -173,7 +183,7 @@ def presentations(judgments: pl.DataFrame) -> pl.DataFrame:
     Raises:
         ValueError: as in :func:`set_scores`.
     """
-    _check(judgments)
+    check_judgments(judgments)
     right_is_a = pl.struct("pair_id", "swapped").map_elements(
         lambda row: chosen_is_a(row["pair_id"], row["swapped"]), return_dtype=pl.Boolean
     )
@@ -260,7 +270,7 @@ def _by_category(pairs: pl.DataFrame, preferences: pl.DataFrame) -> dict[str, di
     return result
 
 
-def _check(judgments: pl.DataFrame) -> None:
+def check_judgments(judgments: pl.DataFrame) -> None:
     if judgments.is_empty():
         raise ValueError("expected judgments of at least one pair, got an empty table")
     for name in _NEEDED:
@@ -279,16 +289,19 @@ def _check(judgments: pl.DataFrame) -> None:
             f"expected each sample once, got {dict(zip(key, twice.select(key).row(0), strict=True))} again: "
             "a table of one judge on one set is needed"
         )
-    counts = judgments.group_by("pair_id", "swapped").len().sort("pair_id", "swapped")
+    counts = judgments.group_by("pair_id", "swapped").agg(len=pl.len(), last=pl.col("sample_index").max())
+    counts = counts.sort("pair_id", "swapped")
     orders = counts.group_by("pair_id", maintain_order=True).len("orders").filter(pl.col("orders") != 2)
     if orders.height:
         raise ValueError(
             f"expected both orders of every pair, got one of {orders.height} pairs, the first '{orders['pair_id'][0]}'"
         )
-    uneven = counts.filter(pl.col("len") != counts["len"].max())
+    # Samples are numbered from 0 and both orders have as many: a row that is lacking shows, wherever it stood.
+    most = pl.max_horizontal(pl.col("len").max(), pl.col("last").max() + 1).over("pair_id")
+    uneven = counts.with_columns(expected=most).filter(pl.col("len") != pl.col("expected"))
     if uneven.height:
         raise ValueError(
-            f"expected {counts['len'].max()} samples of every pair and order, got {uneven['len'][0]} of "
+            f"expected {uneven['expected'][0]} samples of every pair and order, got {uneven['len'][0]} of "
             f"'{uneven['pair_id'][0]}' with swapped={uneven['swapped'][0]}"
         )
 

@@ -45,24 +45,40 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One judge prompt, as chat messages, in one order."""
+    """One judge prompt, as chat messages, in one order.
+
+    Attributes:
+        first: index of its first sample: [0, 4) and then [4, 8) are the same samples as [0, 8).
+        n_samples: rationales asked for; None: as many as the settings say.
+    """
 
     pair_id: str
     swapped: bool
     messages: list[dict[str, str]]
+    first: int = 0
+    n_samples: int | None = None
+
+    def indices(self, settings: SamplingSettings) -> range:
+        """Of the samples asked for."""
+        n = settings.n_samples if self.n_samples is None else self.n_samples
+        return range(self.first, self.first + n)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled rationale with its verdict: the columns of JUDGMENT that a sampler knows."""
+    """One sampled rationale with its verdict: the columns of JUDGMENT that a sampler knows.
+
+    ``token_ids``, ``logp`` and ``mean_token_prob`` are None where a server tells them not; a judgment without ids is
+    tokenised from its text.
+    """
 
     rationale: str
-    token_ids: list[int]
+    token_ids: list[int] | None
     verdict: Verdict
     vote: Verdict
     p_a: float
-    logp: float
-    mean_token_prob: float
+    logp: float | None
+    mean_token_prob: float | None
     n_tokens: int
     finish_reason: str
 
@@ -81,15 +97,22 @@ class Sampler(ABC):
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:
-        """Yield (index of the request, its K samples) in any order, as they are done.
+        """Yield (index of the request, its samples in the order of their indices) in any order, as they are done.
 
         Args:
             salt: names the draw (iteration and seed): with the request and the sample's index it fixes every
                 random number, so a rerun draws the same samples.
         """
 
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of what is not memory: connections, processes."""
+
 
 def uniforms(request: Request, salt: str, n_samples: int, n: int) -> np.ndarray:
-    """(n_samples, n) numbers in [0, 1) that depend on pair, order, sample index and salt alone."""
-    keys = [f"{request.pair_id}|{request.swapped}|{i}|{salt}" for i in range(n_samples)]
+    """(n_samples, n) numbers in [0, 1), of samples ``request.first`` and on.
+
+    They depend on pair, order, the sample's index and salt alone.
+    """
+    indices = range(request.first, request.first + n_samples)
+    keys = [f"{request.pair_id}|{request.swapped}|{i}|{salt}" for i in indices]
     return np.stack([np.random.Generator(np.random.Philox(key=hash64("sample", key))).random(n) for key in keys])

@@ -1,35 +1,40 @@
-"""The local sampler: a prompt is one row, its K samples are branches of the tree that training uses too.
+"""The local sampler: a prompt is computed once, its K samples are branches of the tree that training uses too.
 
-The prompt is computed once and its keys and values are kept once, whatever K is; each step feeds one token a
-branch. A rationale is then cut where its verdict begins, what stands behind is masked, and the verdict's frame is
-forced on all branches in one more step: the two letters' probabilities there are the judgment.
+Each step feeds one token a sample. As samples end, the next prompts join, the longest first, as far as the token budget
+has room. A rationale is cut where its verdict begins, what stands behind is forgotten, and the verdict's frame is fed
+in the next steps, as far as the model did not write the very same tokens: the two letters' probabilities behind it are
+the judgment.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from data_tools.errors import UserError
-from data_tools.judging import FRAME, Verdict, parse, rationale_of
+from data_tools.judging import Verdict
 from genrm_lightning.policy import Policy
-from genrm_lightning.prefix import tree_mask
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings, uniforms
+from genrm_lightning.samplers.drawing import Vocabulary, draw
+from genrm_lightning.samplers.pool import Pool, plan
+from genrm_lightning.samplers.verdicts import Cut, cut, frame_behind, judged
 
-# Candidates looked at: most nuclei fit the first number, nearly all the second, the rest is sorted in full.
-_NUCLEUS = (64, 2048)
+_PREFILL = 2048  # tokens of prompts computed at once, or one prompt
+_SHORTER = 0.85  # the pool is laid out anew where prompts have shrunk to this share of what it holds
 
 
 class LocalSampler(Sampler):
     """Samples with a policy in this process.
 
     Args:
-        policy: in eval mode (:func:`~genrm_lightning.backbone.load_judge`).
+        policy: in eval mode (:func:`~genrm_lightning.backbone.load_judge`); its weights stay as they are from here on.
         renderer: of the same backbone.
     """
 
@@ -48,16 +53,23 @@ class LocalSampler(Sampler):
     ) -> Iterator[tuple[int, list[Sample]]]:
         prompts = self._prompts(requests, settings)
         steps = self._steps(settings)
-        for batch in self._batches(prompts, settings.n_samples * steps, settings.batch_tokens):
-            draws = torch.from_numpy(
-                np.stack([uniforms(requests[i], salt, settings.n_samples, steps + 1) for i in batch])
-            )
-            yield from zip(
-                batch, self._judge([prompts[i] for i in batch], draws.to(self.device), settings), strict=True
-            )
+        found: dict[int, list[Sample | None]] = {}
+        for index, request in enumerate(requests):
+            found[index] = [None] * len(request.indices(settings))
+            if not found[index]:
+                yield index, []
+        run = _Run(self, prompts, [len(samples) for samples in found.values()], steps, settings)
+        while run.waiting or run.drafts:
+            for index in run.admit():
+                numbers = uniforms(requests[index], salt, len(found[index]), steps + 1)
+                run.drafts += [_Draft(index, place, row) for place, row in enumerate(numbers)]
+            for draft, sample in run.step():
+                found[draft.request][draft.place] = sample
+                if None not in found[draft.request]:
+                    yield draft.request, found.pop(draft.request)
 
     def _steps(self, settings: SamplingSettings) -> int:
-        """Tokens of a branch: room for the model's own verdict behind a rationale that fills its budget."""
+        """Tokens of a sample: room for the model's own verdict behind a rationale that fills its budget."""
         return settings.rationale_tokens + len(self.renderer.frame_ids) + 1 + len(self.renderer.close_ids)
 
     def _prompts(self, requests: Sequence[Request], settings: SamplingSettings) -> list[list[int]]:
@@ -73,232 +85,132 @@ class LocalSampler(Sampler):
                 )
         return prompts
 
-    @staticmethod
-    def _batches(prompts: list[list[int]], tail: int, budget: int) -> Iterator[list[int]]:
-        """Indices of prompts of like length, padded together within the token budget; longest first."""
-        batch: list[int] = []
-        longest = 0
-        for index in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)):
-            longest = longest or len(prompts[index])
-            if batch and (len(batch) + 1) * (longest + tail) > budget:
-                yield batch
-                batch, longest = [], len(prompts[index])
-            batch.append(index)
-        if batch:
-            yield batch
-
-    def _judge(self, prompts: list[list[int]], draws: Tensor, settings: SamplingSettings) -> list[list[Sample]]:
-        """All samples of a batch of prompts. draws: (R, K, steps + 1) uniforms, the last one for the vote."""
-        steps = draws.shape[2] - 1
-        tokens, logps, tree = self._write(prompts, draws, settings)
-        kept = [[self._cut(ids, settings) for ids in row] for row in tokens.tolist()]  # (tokens kept, why it ended)
-        letters = self._force(tree, tokens, kept, steps)  # (R, K, 2) logits of A and B
-        margin = letters[..., 0] - letters[..., 1]
-        p_a = torch.sigmoid(margin)
-        votes = draws[..., -1] < torch.sigmoid(margin / settings.verdict_temperature)
-        result = []
-        for r in range(len(prompts)):
-            row = []
-            for k in range(settings.n_samples):
-                n, reason, text = kept[r][k]
-                rationale = tokens[r, k, :n].tolist()
-                vote = Verdict.A if votes[r, k] else Verdict.B
-                logp = logps[r, k, :n]
-                row.append(
-                    Sample(
-                        rationale=self.renderer.decode(rationale).strip(),
-                        token_ids=self.renderer.completion(rationale, vote).ids,
-                        verdict=parse(text),
-                        vote=vote,
-                        p_a=float(p_a[r, k]),
-                        logp=float(logp.sum()),
-                        mean_token_prob=float(logp.exp().mean()) if n else 1.0,
-                        n_tokens=n,
-                        finish_reason=reason,
-                    )
-                )
-            result.append(row)
-        return result
-
-    def _write(
-        self, prompts: list[list[int]], draws: Tensor, settings: SamplingSettings
-    ) -> tuple[Tensor, Tensor, _Tree]:
-        """Sample every branch to its end: token ids (R, K, steps; the end token behind an end), log-probs, the tree."""
-        rows, branches, steps = draws.shape[0], draws.shape[1], draws.shape[2] - 1
-        tree = _Tree(self.policy, prompts, self.renderer.pad_id, branches, steps + len(self.renderer.frame_ids))
-        tokens = torch.full((rows * branches, steps), self.renderer.end_id, device=self.device)
-        logps = torch.zeros(rows * branches, steps, device=self.device)
-        control = torch.tensor(self.renderer.control_ids, device=self.device)
-        live = torch.arange(rows * branches, device=self.device)  # branches that are still written, row after row
-        logits = self._logits(tree.states)[live // branches]
-        for step in range(steps):
-            drawn, logp = draw(logits, draws.flatten(0, 1)[live, step], settings.temperature, settings.top_p)
-            tokens[live, step] = drawn
-            logps[live, step] = logp
-            going = ~torch.isin(drawn, control)
-            live, drawn = live[going], drawn[going]
-            if not len(live) or step == steps - 1:
-                break
-            logits = self._logits(tree.write(drawn, live // branches, live % branches, step))
-        shape = (rows, branches, steps)
-        return tokens.view(shape), logps.view(shape), tree
-
-    def _cut(self, ids: list[int], settings: SamplingSettings) -> tuple[int, str, str]:
-        """(tokens of the rationale, finish reason, the text the model wrote) of one sample's ids."""
-        controls = set(self.renderer.control_ids)
-        written = ids[: next((i for i, token in enumerate(ids) if token in controls), len(ids))]
-        text = self.renderer.decode(written)
-        lead = len(text) - len(text.lstrip())
-        n = min(len(written), settings.rationale_tokens)
-
-        def characters(n: int) -> int:
-            return len(self.renderer.decode(written[:n]).rstrip()) - lead
-
-        length = len(rationale_of(text))
-        reason = "length" if n < len(written) and characters(n) < length else "stop"
-        if n < len(written):  # the budget may end in the middle of what then looks like a verdict's frame
-            length = min(length, len(rationale_of(self.renderer.decode(written[:n]))))
-        # The verdict, and blanks before it, are not rationale. Tokens do not end where characters do: walk back.
-        while n and characters(n) > length:
-            n -= 1
-        while n and not self.renderer.decode(written[n - 1 : n]).strip():
-            n -= 1
-        return n, reason, text
-
-    def _force(self, tree: _Tree, tokens: Tensor, kept: list[list[tuple[int, str, str]]], steps: int) -> Tensor:
-        """Force the verdict's frame behind every rationale; logits of A and B there: (R, K, 2) float32."""
-        lengths = torch.tensor([[n for n, _, _ in row] for row in kept], device=self.device)  # (R, K)
-        tree.forget(lengths)
-        with_rationale, alone = self.renderer.frame_ids, self.renderer.text(FRAME.lstrip())
-        width = max(len(with_rationale), len(alone))
-        frames = [[with_rationale if n else alone for n in row] for row in lengths.tolist()]
-        # Padded on the left: the letter is predicted at the last column of each branch.
-        ids = torch.tensor(
-            [[[self.renderer.pad_id] * (width - len(f)) + f for f in row] for row in frames], device=self.device
-        )
-        blank = torch.tensor(
-            [[[True] * (width - len(f)) + [False] * len(f) for f in row] for row in frames], device=self.device
-        )
-        segments = tree.branch_segments[:, :, None].expand_as(ids).masked_fill(blank, -1)
-        start = tree.lengths[:, None] + lengths
-        positions = (start[:, :, None] + (~blank).cumsum(-1) - 1).clamp(min=0)
-        states = tree.grow(ids.flatten(1), segments.flatten(1), positions.flatten(1))
-        states = states.view(*ids.shape, -1)[:, :, -1]  # (R, K, H)
-        letters = torch.tensor([self.renderer.letter_ids[v] for v in (Verdict.A, Verdict.B)], device=self.device)
-        # In float32: bf16 logits lie an eighth apart, and the two letters' difference is the judgment.
-        return states.float() @ self.policy.base.get_output_embeddings().weight[letters].float().T
-
-    def _logits(self, states: Tensor) -> Tensor:
-        return self.policy.base.get_output_embeddings()(states).float()
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.policy.base.get_output_embeddings().weight)
 
 
-class _Tree:
-    """R prompts with K growing branches each: keys and values once a prompt, and who may see what."""
+@dataclass
+class _Draft:
+    """A sample under way.
 
-    def __init__(self, policy: Policy, prompts: list[list[int]], pad_id: int, branches: int, room: int) -> None:
-        self.decoder = policy.base.get_decoder()
-        device = next(policy.parameters()).device
-        longest = max(map(len, prompts))
-        ids = torch.tensor([p + [pad_id] * (longest - len(p)) for p in prompts], device=device)
-        self.lengths = torch.tensor([len(p) for p in prompts], device=device)
-        columns = torch.arange(longest, device=device)
-        self.segments = torch.where(columns < self.lengths[:, None], 0, -1)  # of every cached token: (R, cached)
-        self.positions = columns.expand_as(ids)
-        self.branch_segments = torch.arange(1, branches + 1, device=device).expand(len(prompts), -1)
-        capacity = longest + branches * room
-        layers = policy.base.config.num_hidden_layers
-        self.cache = Cache(layers=[_Room(capacity) for _ in range(layers)])
-        states = self._forward(ids, self.positions, tree_mask(self.segments))
-        self.states = states[torch.arange(len(prompts)), self.lengths - 1]  # (R, H), each prompt's last
-
-    def write(self, ids: Tensor, rows: Tensor, branches: Tensor, step: int) -> Tensor:
-        """Feed the next token of N branches that are sorted by row: (N,) each; returns their states (N, H)."""
-        slot = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
-        # As many columns as the row with the most branches wants: those that have ended cost nothing.
-        size = (len(self.lengths), int(slot.max()) + 1)
-        packed = ids.new_zeros(size).index_put((rows, slot), ids)
-        segments = ids.new_full(size, -1).index_put((rows, slot), branches + 1)
-        states = self.grow(packed, segments, (self.lengths[:, None] + step).expand(size))
-        return states[rows, slot]
-
-    def grow(self, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-        """Feed (R, T) tokens of the given branches (-1: ignored); returns their states (R, T, H)."""
-        self.segments = torch.cat([self.segments, segments], 1)
-        self.positions = torch.cat([self.positions, positions], 1)
-        return self._forward(ids, positions, tree_mask(segments, self.segments))
-
-    def forget(self, lengths: Tensor) -> None:
-        """Mask what stands behind the first ``lengths`` (R, K) tokens of each branch."""
-        branch = (self.segments - 1).clamp(min=0)
-        end = self.lengths[:, None] + lengths.gather(1, branch)
-        self.segments = self.segments.masked_fill((self.segments > 0) & (self.positions >= end), -1)
-
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        return self.decoder(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
-
-
-class _Room(CacheLayerMixin):
-    """One layer's keys and values with room reserved: a step writes its own columns and copies nothing."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity = capacity
-        self.length = 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        rows, heads, _, size = key_states.shape
-        self.keys = key_states.new_empty(rows, heads, self.capacity, size)
-        self.values = torch.empty_like(self.keys)
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def get_max_length(self) -> int:
-        return self.capacity
-
-
-def draw(logits: Tensor, u: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverting the nucleus' distribution function at ``u``.
-
-    Args:
-        logits: (N, V) float32.
-        u: (N,) uniforms in [0, 1).
-
-    Returns:
-        (N,) token ids, and (N,) log-probabilities under the untempered, uncut distribution, nats.
+    Attributes:
+        u: its random numbers, one a step, and one for the vote.
+        margins: logit of A less that of B behind 0, 1, … of its tokens.
+        cut: what is kept of it, once it has ended.
+        frame: what is still to be fed of the verdict's frame.
+        margin: the one behind the frame: the judgment.
     """
-    scaled = logits if temperature == 1 else logits / temperature
-    total = scaled.logsumexp(-1)
-    tokens = torch.empty_like(u, dtype=torch.long)
-    left = torch.arange(len(u), device=u.device)
-    for size in (*_NUCLEUS, logits.shape[-1]):
-        size = min(size, logits.shape[-1])
-        values, order = (scaled if len(left) == len(u) else scaled[left]).topk(size, dim=-1)
-        mass = (values.double() - total[left, None]).exp()
-        fits = (mass.sum(-1) >= top_p) if size < logits.shape[-1] else torch.ones_like(left, dtype=torch.bool)
-        inside = mass.cumsum(-1) - mass < top_p  # the token that crosses top_p is in the nucleus
-        edges = mass.where(inside, 0.0).cumsum(-1)
-        pick = torch.searchsorted(edges, (u[left].double() * edges[:, -1])[:, None], right=True)
-        pick = pick.minimum(inside.sum(-1, keepdim=True) - 1)  # where rounding made u reach the last edge
-        picked = order.gather(-1, pick).squeeze(-1)
-        tokens[left[fits]] = picked[fits]
-        left = left[~fits]
-        if not len(left):
-            break
-    logp = logits.gather(-1, tokens[:, None]).squeeze(-1) - (total if temperature == 1 else logits.logsumexp(-1))
-    return tokens, logp
+
+    request: int
+    place: int
+    u: np.ndarray
+    ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    cut: Cut | None = None
+    frame: list[int] = field(default_factory=list)
+    margin: float | None = None
+
+
+class _Run:
+    """One call of the sampler: prompts that wait, and drafts in the slots of a pool."""
+
+    def __init__(
+        self, sampler: LocalSampler, prompts: list[list[int]], counts: list[int], steps: int, settings: SamplingSettings
+    ) -> None:
+        self.renderer, self.vocabulary, self.device = sampler.renderer, sampler.vocabulary, sampler.device
+        self.prompts, self.counts, self.steps, self.settings = prompts, counts, steps, settings
+        self.controls = set(self.renderer.control_ids)
+        self.letters = tuple(self.renderer.letter_ids[letter] for letter in (Verdict.A, Verdict.B))
+        self.pool = Pool(sampler.policy)
+        self.drafts: list[_Draft] = []  # as in the pool's slots
+        self.states: Tensor | None = None  # (drafts, H): behind each one's last token
+        asked = (i for i, n in enumerate(counts) if n)
+        self.waiting = deque(sorted(asked, key=lambda i: (-len(prompts[i]), i)))  # by the data alone
+
+    def admit(self) -> list[int]:
+        """Compute the next prompts that there is room for; the caller appends their drafts."""
+        admitted: list[int] = []
+        if self.waiting:
+            self._make_room()
+        while self.waiting:
+            n = len(admitted)
+            if n and sum(len(self.prompts[i]) for i in admitted) + len(self.prompts[self.waiting[0]]) > _PREFILL:
+                break
+            if not self.pool.fits(n + 1, sum(self.counts[i] for i in [*admitted, self.waiting[0]])):
+                break
+            admitted.append(self.waiting.popleft())
+        if admitted:
+            states = self.pool.prefill([self.prompts[i] for i in admitted], [self.counts[i] for i in admitted])
+            self.states = states if self.states is None else torch.cat((self.states, states))
+        return admitted
+
+    def _make_room(self) -> None:
+        """Lay the pool out for the prompts that wait: where it is new, and where they have grown shorter."""
+        longest = max([*self.pool.prompts, len(self.prompts[self.waiting[0]])])
+        now = self.pool.capacity
+        if now.rows and longest > _SHORTER * now.longest:
+            return
+        prompts = len(self.pool.prompts) + len(self.waiting)
+        capacity = plan(self.settings.batch_tokens, longest, prompts, max(self.counts), self.steps)
+        if capacity.rows > now.rows and capacity.slots >= len(self.drafts):
+            self.pool.reserve(capacity)
+
+    def step(self) -> list[tuple[_Draft, Sample]]:
+        """Draw or force a token of every draft and feed it; the drafts that are done, with their samples."""
+        margins = self.vocabulary.margins(self.states, self.letters).tolist()
+        drawn = self._draw([slot for slot, draft in enumerate(self.drafts) if draft.cut is None])
+        for slot, draft in enumerate(self.drafts):
+            if slot in drawn:
+                token, logp = drawn[slot]
+                draft.ids.append(token)
+                draft.logps.append(logp)
+                draft.margins.append(margins[slot])
+                if token in self.controls or len(draft.ids) == self.steps:
+                    self._end(slot, draft)
+            elif not draft.frame:
+                draft.margin = margins[slot]
+        done = []
+        for slot in reversed(range(len(self.drafts))):
+            if (draft := self.drafts[slot]).margin is not None:
+                self.pool.leave(slot)
+                self.drafts[slot] = self.drafts[-1]
+                del self.drafts[-1]
+                done.append((draft, self._sample(draft)))
+        feed = [draft.frame.pop(0) if draft.cut else draft.ids[-1] for draft in self.drafts]
+        self.states = self.pool.decode(feed) if feed else None
+        return done
+
+    def _draw(self, slots: list[int]) -> dict[int, tuple[int, float]]:
+        """The next token of each slot, and its log-probability."""
+        if not slots:
+            return {}
+        u = torch.tensor([self.drafts[slot].u[len(self.drafts[slot].ids)] for slot in slots], dtype=torch.float64)
+        states = self.states if len(slots) == len(self.drafts) else self.states[slots]
+        logits = self.vocabulary.logits(states)
+        tokens, logps = draw(logits, u.to(self.device), self.settings.temperature, self.settings.top_p)
+        return dict(zip(slots, zip(tokens.tolist(), logps.tolist(), strict=True), strict=True))
+
+    def _end(self, slot: int, draft: _Draft) -> None:
+        """Nothing more is drawn: cut the rationale, and feed of the verdict's frame what the model did not write."""
+        draft.cut = cut(draft.ids, self.renderer, self.settings.rationale_tokens)
+        n = draft.cut.n
+        frame = frame_behind(n, self.renderer)
+        same = 0
+        for token, written in zip(frame, draft.ids[n:-1], strict=False):  # the last one was not fed
+            if token != written:
+                break
+            same += 1
+        if same == len(frame):
+            draft.margin = draft.margins[n + same]
+        else:
+            draft.frame = frame[same:]
+            self.pool.lengths[slot] = n + same
+
+    def _sample(self, draft: _Draft) -> Sample:
+        n = draft.cut.n
+        return judged(
+            draft.ids[:n], draft.logps[:n], draft.cut, draft.margin, float(draft.u[-1]),
+            self.settings.verdict_temperature, self.renderer,
+        )  # fmt: skip

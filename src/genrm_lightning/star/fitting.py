@@ -19,7 +19,7 @@ import yaml
 from data_tools.artifact import put_back, sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.judge_folder import judge_info
-from genrm_lightning.parsing import INTERRUPTED
+from genrm_lightning.parsing import INTERRUPTED, TERMINATED, Terminated
 from genrm_lightning.star.settings import StarSettings
 from genrm_lightning.star.variants import VARIANTS
 
@@ -141,6 +141,8 @@ def run_fit(config: Path, folder: Path) -> None:
                 file.unlink()
         if done.returncode in (-signal.SIGINT, INTERRUPTED):
             raise KeyboardInterrupt
+        if done.returncode in (-signal.SIGTERM, TERMINATED):
+            raise Terminated
         if done.returncode == 2:
             raise SystemExit(2)
         if done.returncode:

@@ -16,6 +16,7 @@ from genrm_lightning.locking import only_one
 from genrm_lightning.star import rationales, stages
 from genrm_lightning.star.fitting import WARM_START, check_config
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
+from genrm_lightning.star.sharing import under_way
 from genrm_lightning.star.stages import Artifact
 from genrm_lightning.star.variants import VARIANTS
 
@@ -34,7 +35,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
     if _complete(root) < settings.iterations:
         check_config(settings)
         rationales.check(settings)
-    with only_one(root, "--run", _PATIENCE):
+    with only_one(root, "--run", _PATIENCE), under_way(root):
         sweep(root)
         pairs = stages.data(settings, root / "data")
         judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))

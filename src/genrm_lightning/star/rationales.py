@@ -53,14 +53,16 @@ def of_iteration(
     given: Rationales | None = None,
 ) -> Rationales:
     """Draw what the iteration of that folder needs; ``given``: what :func:`of_file` has taken for it."""
-    reader = None
-    if iteration == 1 and settings.bootstrap is not None and settings.bootstrap.judge is not None:
-        reader = judge, judge_digest
-        judge = settings.bootstrap.judge
+    reader = sampler = None
+    if iteration == 1 and settings.bootstrap is not None and settings.bootstrap.file is None:
+        reader, sampler = (judge, judge_digest), settings.bootstrap.sampler
+        judge = settings.bootstrap.judge or sampler.served
         judge_digest = digest_of(stages.identity(judge))
     found = given or Rationales(
         *(
-            stages.sample_part(settings, folder / _FOLDERS[told], pairs, judge, judge_digest, iteration, told, reader)
+            stages.sample_part(
+                settings, folder / _FOLDERS[told], pairs, judge, judge_digest, iteration, told, reader, sampler
+            )
             for told in _told(settings)
         )
     )
@@ -76,7 +78,7 @@ def of_iteration(
     label = f"iteration {iteration}: rationalize"
     hinted = stages.draw(
         settings, folder / _RATIONALIZE, key, failed, judge, judge_digest, settings.sampling, iteration, label,
-        "right", reader,
+        "right", reader, sampler,
     )  # fmt: skip
     return Rationales(found.samples, found.told_wrong, hinted)
 
@@ -105,6 +107,8 @@ def check(settings: StarSettings) -> None:
         return
     if settings.bootstrap.file is not None:
         files.read(settings.bootstrap.file)
+        return
+    if settings.bootstrap.judge is None:
         return
     from genrm_lightning.backbone import context_of, judge_info, load_renderer, resolve
 

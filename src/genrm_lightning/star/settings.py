@@ -11,6 +11,7 @@ from data_tools.judging import prompt_named
 from data_tools.star import parse_filter
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings
 from genrm_lightning.star.variants import VARIANTS
 
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
@@ -87,20 +88,29 @@ class WarmStart:
 class Bootstrap:
     """Where the first iteration's rationales come from, if not from the judge (arXiv 2410.12832: bootstrapping).
 
-    One of the two. The text alone is taken over where the tokens are others.
+    One of the three. The text alone is taken over where the tokens are others.
 
     Attributes:
         file: rationales of any model: a JUDGMENT parquet, or JSON Lines of pair_id, swapped, rationale and verdict
             (data_tools.rationales). A rationale votes as its verdict says; INVALID ones are dropped.
-        judge: another backbone or judge that samples: hub id or folder.
+        judge: another backbone or judge that samples, as the run samples: hub id or folder.
+        sampler: a served model that samples (kind: openai).
     """
 
     file: str | None = None
     judge: str | None = None
+    sampler: SamplerSettings | None = None
 
     def __post_init__(self) -> None:
-        if (self.file is None) == (self.judge is None):
-            raise UserError("bootstrap: name a file of rationales or a judge that writes them: one of the two")
+        if sum(one is not None for one in (self.file, self.judge, self.sampler)) != 1:
+            raise UserError(
+                "bootstrap: name a file of rationales, a judge that writes them or a sampler: one of the three"
+            )
+        if self.sampler is not None and self.sampler.served is None:
+            raise UserError(
+                f"bootstrap.sampler.kind: {self.sampler.kind} samples a judge; name it in bootstrap.judge, or a served "
+                "model with kind: openai"
+            )
 
 
 @dataclass
@@ -119,6 +129,8 @@ class StarSettings:
         judge_prompt: name in data_tools.judging.PROMPTS.
         seed: of samples and fits.
         data: the pairs.
+        sampler: who draws them: the judge in this process (local) or in vLLM's engine (vllm). A served model cannot:
+            each iteration samples the judge that the one before has trained.
         sampling: how an iteration's rationales are drawn.
         evaluation: how rationales are drawn on the held-out pairs.
         filters: data_tools.star filters, in order.
@@ -136,7 +148,7 @@ class StarSettings:
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
             (genrm_lightning.budget).
-        shard: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
+        shard_size: judge prompts a shard of samples holds; a killed stage goes on after its last finished shard.
     """
 
     run: str = "runs/star"
@@ -151,6 +163,7 @@ class StarSettings:
     judge_prompt: str = "mt_bench"
     seed: int = 0
     data: DataSettings = field(default_factory=DataSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
@@ -162,10 +175,10 @@ class StarSettings:
     objective: dict = field(default_factory=dict)
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
-    shard: int = 64
+    shard_size: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "parts", "per_prompt", "shard"):
+        for name in ("iterations", "parts", "per_prompt", "shard_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")
         if self.iterations > self.parts:
@@ -180,6 +193,11 @@ class StarSettings:
             raise UserError(f"rationalize_failed is for star-sft and star-dpo, not for {self.variant}; leave it out")
         if self.bootstrap is not None and chosen.objective == "own":
             raise UserError(f"bootstrap: {self.variant} reads the judge's own rationales; leave it out")
+        if self.sampler.served is not None:
+            raise UserError(
+                f"sampler.kind: openai samples one model, '{self.sampler.served}', but a run samples the judge that it "
+                "has just trained; use local or vllm"
+            )
         if self.uncoupled == "keep":
             if chosen.objective != "dpo":
                 raise UserError(
@@ -203,8 +221,9 @@ class StarSettings:
             "seed": self.seed,
             "judge_prompt": self.judge_prompt,
             "dtype": self.dtype,
-            "shard": self.shard,
+            "shard_size": self.shard_size,
             **policy_key(self.too_long),
+            **self.sampler.sampler_key(),
         }
 
 

@@ -6,11 +6,10 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from data_tools.artifact import (
     is_complete,
     read_json,
     read_table,
+    scan_tables,
     sweep,
     write_json,
     write_manifest,
@@ -38,8 +38,10 @@ from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
+from genrm_lightning.star.sharing import asking
 from genrm_lightning.star.tokens import in_tokens_of
 from genrm_lightning.star.variants import VARIANTS
 
@@ -101,18 +103,26 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
 
 def _spent_before(folder: Path, key: dict[str, Any]) -> float:
     """Seconds that killed attempts at this stage have worked, 0 where there was none."""
-    started = folder / STARTED
-    if not started.exists() or _is_empty(folder):
+    if not (folder / STARTED).exists() or _is_empty(folder):
         return 0.0
+    before = began(folder, key)
+    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return before["seconds"] + max(0.0, last - before["began"])
+
+
+def began(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """What the stage's beginning wrote. Raises UserError where it was another stage's, or nothing that can be read."""
+    started = folder / STARTED
     before = read_json(started)
+    if not isinstance(before, dict) or not isinstance(before.get("key"), dict):
+        raise UserError(f"{started}: does not say with which settings the stage was begun; remove {folder}")
     for name in sorted(key.keys() | before["key"].keys()):
         if key.get(name) != before["key"].get(name):
             raise UserError(
                 f"{folder}: begun with another '{name}'; use another run folder, or remove this one to begin the "
                 "stage anew"
             )
-    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
-    return before["seconds"] + max(0.0, last - before["began"])
+    return before
 
 
 def _is_empty(folder: Path) -> bool:
@@ -166,7 +176,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
     return run_stage(folder, {"stage": "data", "source": source}, work)
 
 
-Prompts = tuple[pl.DataFrame, Collection[tuple[str, bool]] | None]  # PREFERENCE; (pair id, swapped) wanted, None: all
+Prompts = tuple[pl.DataFrame, Sequence[Sequence] | None]  # PREFERENCE; [pair id, swapped] wanted, None: all
 
 
 def part_of(settings: StarSettings, pairs: Artifact, iteration: int) -> pl.DataFrame:
@@ -183,6 +193,7 @@ def sample_part(
     iteration: int,
     told: Told | None = None,
     reader: tuple[str, str] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> Artifact:
     """Rationales of a judge on a fresh part of the data, both orders, K each; see :func:`draw`."""
     facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
@@ -190,7 +201,7 @@ def sample_part(
     key = {"stage": "sample", "data": pairs.digest, **facts}
     return draw(
         settings, folder, key, lambda: (part_of(settings, pairs, iteration), None), judge, judge_digest,
-        settings.sampling, iteration, label, told, reader,
+        settings.sampling, iteration, label, told, reader, sampler,
     )  # fmt: skip
 
 
@@ -217,6 +228,7 @@ def draw(
     label: str,
     told: Told | None = None,
     reader: tuple[str, str] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> Artifact:
     """A stage of samples: ``judgments.parquet``.
 
@@ -225,8 +237,9 @@ def draw(
         asked: the prompts; where there are none, no sampler is made.
         told: the answer that the judge is told.
         reader: (judge, its digest) of the one that is trained on this, where another one draws it.
+        sampler: another than the run's.
     """
-    key = {**key, "judge": judge_digest, **settings.sampler_key(sampling)}
+    key = {**key, "judge": judge_digest, **settings.sampler_key(sampling)} | (sampler.sampler_key() if sampler else {})
     if reader is not None:
         key["reader"] = reader[1]
 
@@ -234,14 +247,20 @@ def draw(
         rows, places = asked()
         drawn = pl.DataFrame(schema=JUDGMENT)
         if len(rows):
-            drawn = _judge(settings, folder, rows, judge, sampling, iteration, "sample", label, told, places)
-        table = drawn if reader is None else in_tokens_of(reader[0], judge, drawn, sampling.rationale_tokens)
+            drawn = _judge(
+                settings, folder, rows, judge, judge_digest, sampling, iteration, "sample", label, told, places, sampler
+            )
+        table = drawn
+        if reader is not None:
+            written = (sampler or settings.sampler).rendered_by(judge)
+            table = in_tokens_of(reader[0], written, drawn, sampling.rationale_tokens)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        remove_shards(folder)
         counts = {"pairs": drawn["pair_id"].n_unique(), "dropped": _dropped(rows, drawn), "sampled": len(drawn)}
         return counts | ({"taken": len(table)} if len(table) < len(drawn) else {})
 
-    return run_stage(folder, key, work)
+    made = run_stage(folder, key, work)
+    remove_shards(folder)  # only now: killed before the manifest, a second call needs them
+    return made
 
 
 def select(
@@ -274,14 +293,13 @@ def select_warm(settings: StarSettings, folder: Path, pairs: Artifact, samples: 
 def _select(
     folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any], more: dict[str, Artifact]
 ) -> Artifact:
-    def read(drawn: Artifact) -> pl.DataFrame:
-        return read_table(drawn.folder / "judgments.parquet", JUDGMENT)
+    def scan(drawn: Artifact) -> pl.LazyFrame:
+        return scan_tables([drawn.folder / "judgments.parquet"], JUDGMENT)
 
     def work() -> dict[str, Any]:
-        others = {name: read(drawn) for name, drawn in more.items()}
-        table, counts = selection.examples(read(samples), read_table(preferences, PREFERENCE), **options, **others)
-        write_table(table, folder / "examples.parquet", EXAMPLE)
-        return counts
+        pairs = scan_tables([preferences], PREFERENCE)
+        others = {name: scan(drawn) for name, drawn in more.items()}
+        return selection.write_examples(scan(samples), pairs, folder / "examples.parquet", **options, **others)
 
     digests = {name: drawn.digest for name, drawn in more.items()}
     return run_stage(folder, {"stage": "select", "samples": samples.digest, **options, **digests}, work)
@@ -362,8 +380,9 @@ def evaluate(
                 held_out = read_table(pairs.folder / f"{name}.parquet", PREFERENCE)
                 what = f"{label}: evaluate {name}"
                 table = _judge(
-                    settings, folder / name, held_out, judge, settings.evaluation, iteration, "evaluate", what
-                )
+                    settings, folder / name, held_out, judge, judge_digest, settings.evaluation, iteration, "evaluate",
+                    what,
+                )  # fmt: skip
                 write_table(table, file, JUDGMENT)
         dropped = {}
         for name in HELD_OUT:
@@ -380,47 +399,57 @@ def _judge(
     folder: Path,
     pairs: pl.DataFrame,
     judge: str,
+    judge_digest: str,
     sampling,
     iteration: int,
     purpose: str,
     label: str,
     told: Told | None = None,
-    places: Collection[tuple[str, bool]] | None = None,
+    places: Sequence[Sequence] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> pl.DataFrame:
-    from genrm_lightning.judgments import fitting, judge_pairs
+    """``sampler``: another than the run's, such as a served model that writes the first rationales."""
+    from genrm_lightning.judgments import fitting, shards_of
 
     sweep(folder)
-    pairs = fitting(
-        pairs, judge, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long, where=label
-    )
-    # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
-    known = str(Path(judge).relative_to(settings.run)) if Path(judge).is_relative_to(settings.run) else judge
-    known_pairs = set(pairs["pair_id"])
-    prompts = 2 * len(pairs) if places is None else sum(pair in known_pairs for pair, _ in places)
-    with (
-        Progress(label, prompts * sampling.n_samples, "samples") as progress,
-        local_sampler(judge, settings.dtype) as sampler,
-    ):
-        return judge_pairs(
-            folder, pairs, sampler, sampling, template=settings.judge_prompt, judge=known, iteration=iteration,
-            seed=settings.seed, purpose=purpose, told=told, places=places, shard=settings.shard,
-            advance=progress.advance,
+    sampler = sampler or settings.sampler
+    if (renderer := sampler.rendered_by(judge)) is not None:
+        pairs = fitting(
+            pairs, renderer, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long,
+            where=label,
         )  # fmt: skip
-
-
-@contextmanager
-def local_sampler(judge: str, dtype: str) -> Iterator[Callable]:
-    """A function that makes the local sampler of a judge; its weights are let go of at the end."""
-    import torch
-
-    from genrm_lightning.backbone import load_judge, load_renderer
-    from genrm_lightning.quiet import no_loading_bars
-    from genrm_lightning.samplers.local import LocalSampler
-
-    no_loading_bars()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    yield lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
-    gc.collect()
+    run = Path(settings.run)
+    in_run = Path(judge).is_relative_to(run)
+    draw = {
+        "template": settings.judge_prompt,
+        # A judge of this run is named within it: the tables of two runs are then equal wherever they lie.
+        "judge": sampler.served or (str(Path(judge).relative_to(run)) if in_run else judge),
+        "iteration": iteration,
+        "seed": settings.seed,
+        "purpose": purpose,
+        "told": told,
+        "places": places,
+        "shard_size": settings.shard_size,
+    }
+    shards = shards_of(folder, pairs, sampling, **draw)
+    ask = {
+        "label": label,
+        "folder": str(folder.relative_to(run)),
+        "judge": str(Path(judge).relative_to(run)) if in_run else judge,
+        "in_run": in_run,
+        "identity": judge_digest,
+        "sampling": vars(sampling),
+        "sampler": asdict(sampler),
+        "dtype": settings.dtype,
+        "draw": draw,
+        "keys": digest_of(shards.keys),
+    }
+    with (
+        Progress(label, shards.samples(), "samples") as progress,
+        chosen_sampler(sampler, judge, settings.dtype) as make,
+        asking(run, pairs, ask) as claims,
+    ):
+        return shards.complete(make, claims, progress.advance)
 
 
 def _data_args(settings: StarSettings) -> dict[str, Any]:

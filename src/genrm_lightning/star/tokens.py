@@ -9,21 +9,21 @@ import polars as pl
 from data_tools.schema import JUDGMENT
 
 
-def in_tokens_of(reader: str, writer: str, drawn: pl.DataFrame, budget: int) -> pl.DataFrame:
+def in_tokens_of(reader: str, writer: str | None, drawn: pl.DataFrame, budget: int) -> pl.DataFrame:
     """What ``writer`` drew, for ``reader``; what takes more than ``budget`` of its tokens is left out, and said.
 
     Args:
-        reader, writer: backbones or judges.
+        reader, writer: backbones or judges; ``writer`` None: nobody here knows its tokens.
         drawn: JUDGMENT.
     """
     from genrm_lightning.backbone import load_renderer
 
-    if load_renderer(reader).same_tokens(load_renderer(writer)):
+    if writer is not None and load_renderer(reader).same_tokens(load_renderer(writer)):
         return drawn
     fits = retokenised(drawn, reader, budget)
     if too_long := drawn.height - fits.height:
         print(
-            f"bootstrap.judge: {too_long} of {drawn.height} rationales have more than sampling.rationale_tokens of "
+            f"bootstrap: {too_long} of {drawn.height} rationales have more than sampling.rationale_tokens of "
             f"{budget} in the tokens of '{reader}', and are left out",
             file=sys.stderr,
             flush=True,
