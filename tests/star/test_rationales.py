@@ -147,7 +147,8 @@ def test_the_first_iteration_on_rationales_of_another_judge(tmp_path, capsys, ti
     ("changes", "said"),
     [
         ({"bootstrap": {}}, "bootstrap: name a file of rationales or a judge"),
-        ({"bootstrap": {"file": "a", "judge": "b"}}, "one of the two"),
+        ({"bootstrap": {"file": "a", "judge": "b"}}, "one of the three"),
+        ({"bootstrap": {"sampler": {"kind": "local"}}}, "bootstrap.sampler.kind: local samples a judge; name it in"),
         ({"bootstrap": {"judge": "nowhere"}}, "nowhere"),
         ({"bootstrap": {"judge": "x"}, "variant": "star-rationalizer-kl"}, "reads the judge's own rationales"),
         ({"rationalize_failed": True, "variant": "star-rationalizer"}, "is for star-sft and star-dpo, not for"),
