@@ -6,6 +6,7 @@ stage had (its key), so a second call knows what it need not do again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from data_tools.errors import DiskFull, UserError, is_full, number_of
 from data_tools.schema import check, check_values
 
 MANIFEST = "manifest.json"
+_SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}  # of a place that cannot be written
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
 
 
@@ -104,7 +106,7 @@ def put_back(path: str | Path) -> None:
 
 @contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
-    """What a writer says of a disk without room, said in one line; other errors of the system name the folder too.
+    """What a writer says of a disk without room, said in one line; of one that cannot be written, with the folder.
 
     Raises:
         DiskFull: no room in ``folder``.
@@ -120,7 +122,7 @@ def full_disk_told(folder: Path) -> Iterator[None]:
                 "command again: what is finished stays, nothing is half-written"
             ) from None
         number = number_of(error)
-        if number and isinstance(error, OSError) and error.filename is None:
+        if number in _SHUT and isinstance(error, OSError) and error.filename is None:
             raise OSError(number, os.strerror(number), str(folder)) from error
         raise
 

@@ -40,12 +40,13 @@ JUDGMENT = pl.Schema(
         "iteration": pl.Int32,
         "sample_index": pl.Int32,
         "rationale": pl.String,
-        "token_ids": pl.List(pl.Int32),  # rationale, verdict frame, voted letter, end: what training takes
+        # Rationale, verdict frame, voted letter, end: what training takes; null: tokenise the text (a server's).
+        "token_ids": pl.List(pl.Int32),
         "verdict": pl.String,  # what the model's own text says: A, B or INVALID
         "vote": pl.String,  # A or B: drawn from p_a at the forced verdict, so every sample casts one
         "p_a": pl.Float32,  # probability of A among {A, B} at the forced verdict
-        "logp": pl.Float32,  # summed over the rationale's tokens, nats
-        "mean_token_prob": pl.Float32,  # of the rationale's tokens
+        "logp": pl.Float32,  # summed over the rationale's tokens, nats; null where a server does not tell
+        "mean_token_prob": pl.Float32,  # of the rationale's tokens; null likewise
         "n_tokens": pl.Int32,  # of the rationale
         "finish_reason": pl.String,  # stop (the model ended it) or length (the budget did)
         "seed": pl.Int64,

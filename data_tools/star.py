@@ -27,19 +27,22 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.artifact import atomic_path, sweep, temporary_name, write_table
+from data_tools.artifact import atomic_path, temporary_name, write_table
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.schema import EXAMPLE
 from data_tools.selection import texts
 from data_tools.selection.filters import FILTERS, parse_filter
-from data_tools.selection.frames import LETTER, PLACE, read
-from data_tools.selection.pairings import PAIRINGS, SIDE, parse_pairing, ranked
+from data_tools.selection.frames import PLACE, read
+from data_tools.selection.pairings import PAIRINGS, parse_pairing, ranked
 from data_tools.selection.ranking import RANKINGS, best_first
 from data_tools.selection.rendering import Chosen
 from data_tools.selection.steps import Steps
 
-__all__ = ["FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS", "examples", "parse_filter"]
+__all__ = [
+    "FILTERS", "OBJECTIVES", "PAIRINGS", "RANKINGS", "RIGHT_WAYS", "UNCOUPLED_WAYS",
+    "choose", "examples", "parse_filter", "parse_pairing", "write_examples",
+]  # fmt: skip
 
 OBJECTIVES = ("sft", "dpo", "rationalizer", "labelled", "own")
 UNCOUPLED_WAYS = ("drop", "keep")
@@ -155,8 +158,8 @@ def choose(
         )
 
     preferences = preferences.lazy()
-    read_judgments = read(judgments, preferences, right)
-    samples = best_first(read_judgments, "drawn" if objective == "own" else ranking)
+    read_judgments, samples = read(judgments, preferences, right)
+    samples = best_first(read_judgments, samples, "drawn" if objective == "own" else ranking)
     is_right = pl.col("right")
     counts: dict[str, Any] = {"sampled": samples.height}
     counts |= {"right": int(samples["right"].sum()), "wrong": int((~samples["right"]).sum())}
@@ -178,12 +181,15 @@ def choose(
         kept = samples.with_columns(vote="voted", own_ids=True)
     else:
         kept = samples.filter(is_right)
+    # Millions of rows: what is not needed any more is let go of.
+    wrong = samples.filter(~is_right) if objective == "dpo" else samples.clear()
+    del samples
     kept = steps.keep(kept, "samples", REPEAT, _distinct)
     if objective == "rationalizer":
         kept = steps.keep(kept, "samples", TOLD, texts.not_told, texts=True)
     kept = ranked(apply(kept, "samples", "texts").lazy()).collect()
     if objective == "dpo":
-        wrong = ranked(_distinct(samples.lazy().filter(~is_right))).collect()
+        wrong = ranked(_distinct(wrong.lazy())).collect()
         kept = _coupled(kept, wrong, couple, uncoupled, steps, lambda couples: apply(couples, "couples"))
     kept = steps.keep(kept, "examples", SURPLUS, lambda frame: frame.filter(pl.col("rank") < per_prompt))
     kept = kept.join(read_judgments.pairs.select("pair", "draw", "category"), on="pair", maintain_order="left")
@@ -227,7 +233,9 @@ def _why_empty(objective: str, counts: dict[str, Any]) -> str:
     said = f"no {objective} example is left of {counts['sampled']} judgments "
     said += f"(right {counts['right']}, wrong {counts['wrong']}"
     said += "".join(f"; {why}: {n}" for why, n in gone.items()) + ")"
-    if not counts["right"] and objective not in ("labelled", "own"):
+    if gone.get(UNREAD) == counts["sampled"]:
+        remedy = "no text holds a verdict such as [[A]]: go by the vote (right=vote)"
+    elif not counts["right"] and objective not in ("labelled", "own"):
         remedy = "no vote was right: sample more pairs or more a prompt, or start from a better judge"
     elif objective == "dpo" and gone.get(UNCOUPLED) == counts["right"] - gone.get(REPEAT, 0):
         remedy = "no prompt has both a right and a wrong vote: sample more a prompt, at a higher temperature"

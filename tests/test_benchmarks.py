@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import machine
+from benchmarks import machine, sampling
 from benchmarks.cases import Case, rows_of
 from benchmarks.report import summary
 from benchmarks.turns import SIDES, Job, Worker
@@ -186,3 +186,36 @@ def test_a_model_that_does_not_move_is_seen():
     optimizer.step()
     found = watch.facts(optimizer, 7)
     assert found["moved"] == 1 and found["optimizer"] == 2 * 24 + 2 * 4  # two moments, and two steps
+
+
+# Sampling
+
+
+def test_sampling_smoke(embedded, tmp_path, capsys):
+    """Both samplers on the tiny Llama, two rounds each; the table follows from the raw numbers."""
+    out = tmp_path / "result.json"
+    flags = "--smoke --prompts 2 --samples 2 --tokens 3 --rounds 2 --threads 1 --batches 1,2 --caches dynamic"
+    sampling.main([*flags.split(), "--out", str(out)])
+    found = json.loads(out.read_text())
+    (case,) = found["cases"]
+    assert (case["name"], case["data"], case["generate_tried"].keys()) == (
+        "sampling-400", "embedded data", {"1 dynamic", "2 dynamic"},
+    )  # fmt: skip
+    for side in sampling.SIDES:
+        assert case[side]["samples"] == [4, 4] and len(case[side]["seconds"]) == 2
+        assert all(0 < n <= 4 * 3 for n in case[side]["tokens"])  # no more than the budget of each
+    assert case["summary"] == sampling.summary(case)
+    assert f"{case['summary']['speed']['median']:.2f}x" in capsys.readouterr().out
+
+
+def test_sampling_summary():
+    case = {
+        "ours": {"seconds": [1.0, 2.0], "cpu_seconds": [2.0, 2.0], "tokens": [40, 60], "samples": [2, 2]},
+        "generate": {"seconds": [4.0, 2.0], "cpu_seconds": [4.0, 4.0], "tokens": [40, 20], "samples": [2, 2]},
+    }
+    assert sampling.summary(case) == {
+        "tokens_per_s": {"ours": 35.0, "generate": 10.0},
+        "speed": {"median": 3.5, "least": 3.0, "most": 4.0},
+        "of_cpu": {"median": 4.0, "least": 2.0, "most": 6.0},
+        "mean_tokens": {"ours": 25.0, "generate": 15.0},
+    }

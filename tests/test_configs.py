@@ -8,13 +8,16 @@ import yaml
 
 from genrm_lightning.__main__ import main
 from genrm_lightning.cli import SUBCOMMANDS, GenRMCLI, parse
-from genrm_lightning.commands import star_settings
+from genrm_lightning.commands import compare_settings, star_settings
+from genrm_lightning.compare.methods import check
+from genrm_lightning.compare.place import places
 from genrm_lightning.star.fitting import check_config
+from genrm_lightning.star.stages import Artifact
 from tests.tiny_star import star_config, write_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-OBJECTIVES, DATA, TRAINERS, STAR = (
-    sorted((CONFIGS / kind).glob("*.yaml")) for kind in ("objective", "data", "trainer", "star")
+OBJECTIVES, DATA, TRAINERS, STAR, COMPARE = (
+    sorted((CONFIGS / kind).glob("*.yaml")) for kind in ("objective", "data", "trainer", "star", "compare")
 )
 OVER = sorted((CONFIGS / "star").glob("*/*.yaml"))  # each a second --config after the one its folder is named like
 
@@ -34,8 +37,9 @@ def merged(*files):
 
 
 def test_each_kind_is_there():
-    assert all((OBJECTIVES, DATA, TRAINERS, STAR, OVER))
-    known = {path for kind in (OBJECTIVES, DATA, TRAINERS, STAR, OVER) for path in kind}
+    kinds = (OBJECTIVES, DATA, TRAINERS, STAR, OVER, COMPARE)
+    assert all(kinds)
+    known = {path for kind in kinds for path in kind}
     assert set(CONFIGS.rglob("*.yaml")) == known, "a config that no test reads"
 
 
@@ -81,6 +85,23 @@ def test_star_with_another_variant(file):
         assert found == value or (found.items() >= value.items() and name in ("backbone", "optimizer"))
     shared = {"backbone", "optimizer", *written.get("objective", before.objective)}
     assert arguments.keys() == shared, "nothing of another variant's objective is left"
+
+
+@pytest.mark.parametrize("file", COMPARE, ids=name)
+def test_compare(file):
+    settings = compare_settings(["--config", str(file)])
+    assert list(settings.methods) == list(yaml.safe_load(file.read_text())["methods"])
+    for place in places(settings, Artifact(Path("unread"), "")):
+        check(place)
+
+
+def test_the_embedded_comparison_has_the_recipe_of_the_embedded_run():
+    star = star_settings(["--config", str(CONFIGS / "star/embedded.yaml")])
+    compared = compare_settings(["--config", str(CONFIGS / "compare/embedded.yaml")])
+    ours = compared.star_settings("star-dpo")
+    shared = "data sampling evaluation filters per_prompt uncoupled fit warm_start iterations parts start seed"
+    for part in (*shared.split(), "backbone", "dtype", "judge_prompt"):
+        assert getattr(ours, part) == getattr(star, part), part
 
 
 def test_flags_win_over_configs_and_later_configs_over_earlier_ones(tmp_path):
@@ -199,7 +220,9 @@ def test_a_misspelt_command_line(capsys, argv):
     assert argv[-2 if len(argv) > 2 and argv[1] != "--config" else -1].lstrip("-") in fails(capsys, *argv)
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["star"], ["sample"], ["score"], ["evaluate"], ["export"]])
+@pytest.mark.parametrize(
+    "command", [[], ["fit"], ["star"], ["compare"], ["sample"], ["score"], ["evaluate"], ["export"]]
+)
 def test_help(capsys, command):
     assert main([*command, "--help"]) == 0
     said = capsys.readouterr().out

@@ -23,7 +23,7 @@ def shown(file: str) -> list[list[str]]:
     return [command[command.index("-m") + 1 :] for command in words]
 
 
-FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md")
+FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md")
 COMMANDS = [(file, argv) for file in FILES for argv in shown(file)]
 
 
@@ -65,7 +65,9 @@ def parsed(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documents_show_commands():
     found = {(argv[0], argv[1]) for _, argv in COMMANDS}
-    assert {("genrm_lightning", c) for c in ("fit", "star", "sample", "score", "evaluate", "plan", "export")} <= found
+    assert {
+        ("genrm_lightning", c) for c in ("fit", "star", "join", "sample", "score", "evaluate", "plan", "export")
+    } <= found
     assert {("data_tools", c) for c in ("ingest", "stats", "star", "verifiable")} <= found
 
 
@@ -93,9 +95,11 @@ def test_a_command_reads_what_was_given_or_made_before_and_writes_where_nothing_
     for argv in shown(file):
         out = None
         for flag, value in zip(["", *argv[:-1]], argv, strict=True):
-            if flag in ("--out", "--run", "--trainer.default_root_dir"):
+            if argv[1] == "join" and flag == "--run":
+                assert value in made, f"{value}: no command above begins it"
+            elif flag in ("--out", "--run", "--trainer.default_root_dir"):
                 out = value
-            elif "/" in value and flag != "--fit":
+            elif "/" in value and flag not in ("--fit", "--shard"):
                 before = value.startswith(GIVEN) or any(value == m or value.startswith(f"{m}/") for m in made)
                 assert before, f"{value}: no command above makes it"
         assert out is None or out not in made, f"{out}: another command has written there"

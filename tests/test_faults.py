@@ -141,7 +141,7 @@ def test_a_run_that_is_told_to_end_ends_its_fit(tmp_path, tiny_llama):
     assert (run / "iteration-1/fit/checkpoints/last.ckpt").exists()
 
 
-@pytest.mark.parametrize("content", ["", '{"began": 1.5, "key": {"st', "\0\0\0\0", "3", "{}", '{"key": 4}'])
+@pytest.mark.parametrize("content", ["", '{"began": 1.5, "key": {"st', "\0\0\0\0", '{"key": 4}'])
 @pytest.mark.parametrize("name", ["started.json", "manifest.json"])
 def test_a_stage_that_a_power_cut_left_unreadable(tmp_path, capfd, sample, name, content):
     (tmp_path / "out").mkdir()
@@ -166,7 +166,7 @@ def test_a_clock_that_jumped(tmp_path, sample, jump):
     for folder in out:
         assert main(sample(folder)) == 0
     ours, theirs = (tables(folder)["judgments.parquet"] for folder in out)
-    assert ours.equals(theirs)
+    assert ours.equals(theirs) and not (out[0] / ".shared").exists()
 
 
 def test_data_reach_the_disk_before_their_name_does(tmp_path, monkeypatch):

@@ -81,7 +81,12 @@ def test_a_finished_run_makes_no_sampler(tmp_path):
         raise AssertionError("nothing is left to sample")
 
     options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
-    assert_frame_equal(judge_pairs(tmp_path, preferences(7), none, SETTINGS, **options), first)
+    told = []
+    again = judge_pairs(
+        tmp_path, preferences(7), none, SETTINGS, advance=lambda samples, tokens: told.append(samples), **options
+    )
+    assert_frame_equal(again, first)
+    assert sum(told) == first.height
 
 
 def test_iteration_and_seed_are_part_of_a_draw_and_evaluation_has_one_draw_for_all(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from data_tools.errors import UserError
-from genrm_lightning.ranks import part
+from genrm_lightning.ranks import local_rank, part
 from tests.test_judgments import Made, judge, preferences
 
 
@@ -67,6 +67,10 @@ def test_a_shard_of_another_draw_is_refused(tmp_path, whole, changes):
 )
 def test_the_part_of_a_process(given, environment, found):
     assert part(given, environment) == found
+
+
+def test_the_number_on_a_machine():
+    assert [local_rank(e) for e in ({}, {"LOCAL_RANK": "3"}, {"SLURM_LOCALID": "2"})] == [0, 3, 2]
 
 
 @pytest.mark.parametrize("given", ["64", 64, "0/2", "3/2", "1/0", "a/b", "1/2/3", "-1/2", ""])

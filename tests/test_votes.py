@@ -12,7 +12,8 @@ from data_tools.artifact import read_json, read_table
 from data_tools.schema import JUDGMENT
 from genrm_lightning.__main__ import main
 
-DRAW = ["--sampling.rationale_tokens", "4", "--dtype", "float32", "--judge_prompt", "brief", "--rows", "6"]
+SHARD = "--shard_size"
+DRAW = ["--sampling.rationale_tokens", "4", "--dtype", "float32", "--judge_prompt", "brief", "--rows", "6", SHARD, "4"]
 STOP = ["--sampling.n_samples", "8", "--stopping.alpha", "0.1", "--stopping.first", "1"]
 
 
@@ -29,7 +30,7 @@ def judged(tmp_path_factory, tiny_llama, pairs) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("judged")
     for name, flags in (("full", STOP[:2]), ("stopped", STOP), ("one", [])):
         argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(folder / name)]
-        assert main([*argv, *DRAW, "--shard_size", "4", *flags]) == 0
+        assert main([*argv, *DRAW, *flags]) == 0
     return {name: folder / name for name in ("full", "stopped", "one")}
 
 
@@ -39,18 +40,7 @@ def test_evaluate_stops_early(judged, pairs, tiny_llama, capsys):
     assert sorted(p.name for p in judged["stopped"].iterdir()) == ["judgments.parquet", "manifest.json", "scores.json"]
     scores = read_json(judged["stopped"] / "scores.json")
     assert scores["n_pairs"] == 6 and scores["n_samples"] == stopped.height
-    argv = [
-        "evaluate",
-        "--judge",
-        str(tiny_llama),
-        "--pairs",
-        str(pairs),
-        "--out",
-        str(judged["stopped"]),
-        *DRAW,
-        "--shard_size",
-        "4",
-    ]
+    argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(judged["stopped"]), *DRAW]
     capsys.readouterr()
     assert main([*argv, *STOP]) == 0  # a second call draws nothing
     assert "samples in" not in capsys.readouterr().err
@@ -76,7 +66,7 @@ def test_votes(judged, pairs, tmp_path, capsys):
     last = {row["reading"]: row["accuracy"] for row in full["curve"] if (row["k"], row["scope"]) == (8, "pair")}
     assert last == {reading: value["accuracy"] for reading, value in full["as_drawn"].items()}
     for other in (stopped, one):
-        assert other["curve"] == other["stopping"] == [] and other["fitted_prior"] is None
+        assert other["curve"] == other["stopping"] == [] and other["fitted"] is None
     assert stopped["k_mean"] < 8 == full["k_mean"]
     assert [len(other["abstention"]) for other in (stopped, one)] == [3, 2]
     rows = pl.read_parquet(tmp_path / full["verdicts"])
@@ -98,6 +88,7 @@ def test_another_prior_changes_what_stops(judged, pairs, tmp_path):
     ("flags", "message"),
     [
         (["--prior", "[0,1]"], "error: stopping.prior: (0.0, 1.0)"),
+        (["--weight", "0.5"], "error: stopping.weight: 0.5"),
         (["--judgments", "missing.parquet"], "missing.parquet: no such file"),
     ],
 )
@@ -120,7 +111,7 @@ def test_pairs_of_another_set_are_refused(judged, pairs, capsys):
     [
         (["--stopping.alpha", "0.1"], "n_samples is 1, the first look comes after 2"),
         (["--sampling.n_samples", "8", "--stopping.alpha", "2"], "stopping.alpha: 2.0 is not in [0, 1)"),
-        ([*STOP, "--shard_size", "5"], "5 judge prompts a shard cut a pair's two orders apart"),
+        ([*STOP, SHARD, "5"], "5 judge prompts a shard cut a pair's two orders apart"),
     ],
 )
 def test_mistakes_of_stopping_are_told_before_anything_is_drawn(tmp_path, tiny_llama, pairs, capsys, flags, message):

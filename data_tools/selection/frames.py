@@ -24,26 +24,33 @@ class Judgments:
 
     Attributes:
         scan: JUDGMENT with ``row``, the number of a row.
-        samples: a row a judgment, without its text: columns of :func:`_narrow`, best_first.
         pairs: a row a pair, sorted by id: pair (its number), pair_id, own_is_a (whether the preferred response is A in
             the pair's own order), draw (a hash of the id), category.
     """
 
     scan: pl.LazyFrame
-    samples: pl.DataFrame
     pairs: pl.DataFrame
 
-    def texts(self, rows: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
-        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns of the scan."""
+    def texts(self, rows: pl.LazyFrame, *columns: str, how: str = "inner") -> pl.LazyFrame:
+        """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns.
+
+        Args:
+            how: inner, or semi: the columns of the scan alone.
+        """
         wide = self.scan.select("row", *(columns or ["rationale"])).with_columns(pl.col("rationale").fill_null(""))
-        return wide.join(rows, on="row", build_side="force_right")
+        return wide.join(rows, on="row", how=how, build_side="force_right" if how == "inner" else "auto")
 
 
-def read(judgments: pl.LazyFrame | pl.DataFrame, preferences: pl.LazyFrame, read_by: str) -> Judgments:
+def read(
+    judgments: pl.LazyFrame | pl.DataFrame, preferences: pl.LazyFrame, read_by: str
+) -> tuple[Judgments, pl.DataFrame]:
     """Check judgments and preferences against each other and read everything but the texts.
 
     Args:
         read_by: the column that says what a sample judges: vote or verdict.
+
+    Returns:
+        The judgments where they lie, and a row a judgment without its text: the columns of :func:`_narrow`.
 
     Raises:
         UserError: no judgments; a judgment of an unknown pair, without id or order, or without a vote; a pair id that
@@ -51,8 +58,7 @@ def read(judgments: pl.LazyFrame | pl.DataFrame, preferences: pl.LazyFrame, read
     """
     scan = judgments.lazy().with_row_index("row")
     pairs = _pairs(judgments.lazy(), preferences)
-    samples = _narrow(scan, pairs, read_by)
-    return Judgments(scan, samples, pairs)
+    return Judgments(scan, pairs), _narrow(scan, pairs, read_by)
 
 
 def _pairs(judgments: pl.LazyFrame, preferences: pl.LazyFrame) -> pl.DataFrame:
@@ -82,12 +88,12 @@ def _narrow(scan: pl.LazyFrame, pairs: pl.DataFrame, read_by: str) -> pl.DataFra
     """A row a judgment, in the order of the scan.
 
     Columns: row; pair, swapped; letter (of the preferred response in the order shown), vote (what the sample judges,
-    null where its own text is to say and does not), verdict; right (vote is letter), own_ids (whether token_ids end in
-    vote); p_vote (probability of that letter at the forced verdict); mean_token_prob; length (tokens of the rationale;
-    characters, should any row not know its tokens); stopped (the model ended its text); iteration, sample_index, seed;
-    text (a number that equal texts share); the share of right samples: right_share of the pair, right_share_here of
-    the pair in this order, right_share_both the lower of its two orders (0 where one was not sampled); voted (by the
-    forced verdict, whatever ``vote`` is read from).
+    null where its own text is to say and does not), verdict, voted (by the forced verdict, whatever ``vote`` is read
+    from); right (vote is letter), own_ids (whether token_ids end in vote); p_vote (probability of that letter at the
+    forced verdict); mean_token_prob; length (tokens of the rationale; characters, should any row not know its tokens);
+    stopped (the model ended its text); text (a number that equal texts share); the share of right samples: right_share
+    of the pair, right_share_here of the pair in this order, right_share_both the lower of its two orders (0 where one
+    was not sampled). Until they are put in order also iteration, sample_index and seed.
     """
     pair = pl.col("own_is_a") != pl.col("swapped")
     letter = pl.when(pair).then(pl.lit("A")).otherwise(pl.lit("B")).cast(LETTER)

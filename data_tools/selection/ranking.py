@@ -49,13 +49,14 @@ RANKINGS: dict[str, Callable[[], pl.Expr]] = {
 }
 
 
-def best_first(judgments: Judgments, by: str) -> pl.DataFrame:
+def best_first(judgments: Judgments, samples: pl.DataFrame, by: str) -> pl.DataFrame:
     """The samples, best first in each place, with ``order``: their number in that sequence.
 
     It depends on the samples alone, not on their order in files: after ``by`` go iteration, sample index and text, then
     what else tells two rows apart.
     """
-    samples = _with_luck(judgments) if by == "random" else judgments.samples
+    if by == "random":
+        samples = _with_luck(judgments.pairs, samples)
     samples = samples.with_columns(_score=RANKINGS[by]().fill_nan(None))
     keys = [*PLACE, "_score", "iteration", "sample_index"]
     samples = _sorted(samples, keys)
@@ -66,21 +67,19 @@ def best_first(judgments: Judgments, by: str) -> pl.DataFrame:
         texts = judgments.texts(tied.lazy(), "rationale").select("row", tie=pl.col("rationale").rank("dense"))
         samples = samples.join(texts.collect(engine="streaming"), on="row", how="left")
         samples = _sorted(samples, [*keys, "tie", "vote", "p_vote", "length", "seed"]).drop("tie")
-    return samples.drop("_score", "seed").with_row_index("order")
+    return samples.drop("_score", "seed", "iteration", "sample_index").with_row_index("order")
 
 
 def _sorted(samples: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     return samples.sort(keys, descending=[key == "_score" for key in keys], nulls_last=True, maintain_order=True)
 
 
-def _with_luck(judgments: Judgments) -> pl.DataFrame:
+def _with_luck(pairs: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """``luck``: a hash of pair, order, iteration and sample index, made of two hashes of fewer things."""
-    samples = judgments.samples
     key = ["swapped", "iteration", "sample_index"]
     drawn = samples.select(key).unique()
     salts = [hash64("random", "|".join(map(str, row))) for row in drawn.iter_rows()]
     drawn = drawn.with_columns(pl.Series("salt", salts, dtype=pl.UInt64))
     samples = samples.join(drawn, on=key, how="left", nulls_equal=True, maintain_order="left")
-    pairs = judgments.pairs.select("pair", "draw")
-    samples = samples.join(pairs, on="pair", how="left", maintain_order="left")
+    samples = samples.join(pairs.select("pair", "draw"), on="pair", how="left", maintain_order="left")
     return samples.with_columns(luck=mixed(pl.col("draw") ^ pl.col("salt"))).drop("salt", "draw")

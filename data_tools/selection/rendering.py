@@ -18,7 +18,7 @@ PART = 50_000  # examples in memory at a time, with their texts
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a selection chose: rows of ``judgments.samples``, in the order of the examples."""
+    """What a selection chose: rows by their number in the scan, in the order of the examples."""
 
     rows: pl.DataFrame
     judgments: Judgments
@@ -49,7 +49,7 @@ class Chosen:
             yield self._rendered(part, texts.collect(), preferences)
 
     def _texts(self) -> pl.LazyFrame:
-        return self.judgments.texts(_sides(self.rows).unique().lazy(), "rationale", "token_ids")
+        return self.judgments.texts(_sides(self.rows).lazy(), "rationale", "token_ids", how="semi")
 
     def _rendered(self, rows: pl.DataFrame, texts: pl.DataFrame, preferences: pl.LazyFrame) -> pl.DataFrame:
         frame = rows.join(self.judgments.pairs.select("pair", "pair_id"), on="pair", how="left", maintain_order="left")

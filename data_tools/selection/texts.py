@@ -118,7 +118,8 @@ def near_duplicates(
             repeats = repeats.append(pairs.filter(equal >= similarity * either)["order"])
         return rows.filter(~pl.col("order").is_in(repeats.implode())).drop(bins)
 
-    return sketches(frame, BANDS * ROWS).map_batches(first_of_each)
+    schema = {name: dtype for name, dtype in frame.collect_schema().items() if name != "rationale"}
+    return sketches(frame, BANDS * ROWS).map_batches(first_of_each, schema=schema)
 
 
 def _not(word: str) -> str:

@@ -66,23 +66,24 @@ def repetition(texts: pl.Series, n: int = NGRAM) -> pl.DataFrame:
         A row a text: ``distinct_share``, as words.distinct_share; ``longest_run``, how often a word is repeated in
         immediate succession, at most (1: never, 0: no words).
     """
-    words, _ = word_codes(texts)
-    index = pl.int_range(pl.len())
-    begins = (pl.col("word") != pl.col("word").shift(1)) | (pl.col("text") != pl.col("text").shift(1))
-    run = index - pl.when(begins.fill_null(True)).then(index).forward_fill() + 1
-    code = pl.col("word").cast(pl.UInt128)
-    # 32 bits a word: equal numbers are equal n-grams.
-    gram = sum((code.shift(-i) * (1 << 32 * (n - 1 - i)) for i in range(1, n)), code * (1 << 32 * (n - 1)))
-    whole = pl.col("text") == pl.col("text").shift(1 - n)
-    measured = words.with_columns(run=run, gram=pl.when(whole.fill_null(False)).then(gram)).group_by("text").agg(
-        longest_run=pl.col("run").max(),
-        distinct=pl.col("gram").drop_nulls().n_unique(),
-        all=pl.col("gram").count(),
-    )  # fmt: skip
+    words, vocabulary = word_codes(texts)
+    text, word = pl.col("text"), pl.col("word")
+    # Packed into one number: equal numbers are equal n-grams.
+    bits = max(1, (len(vocabulary) - 1).bit_length())
+    code = word.cast(pl.UInt64 if n * bits <= 64 else pl.UInt128)
+    gram = sum((code.shift(-i) * (1 << bits * (n - 1 - i)) for i in range(1, n)), code * (1 << bits * (n - 1)))
+    grams = words.select("text", gram=gram, whole=text == text.shift(1 - n)).filter("whole")
+    grams = grams.with_columns(text.set_sorted()).group_by("text").agg(pl.col("gram").n_unique(), all=pl.len())
+    # A word like the one before it; those that follow one another keep their distance from their own number.
+    again = words.with_row_index().filter((word == word.shift(1)) & (text == text.shift(1)))
+    runs = again.group_by("text", run=pl.col("index") - pl.int_range(pl.len())).len()
+    runs = runs.group_by("text").agg(longest_run=pl.col("len").max() + 1)
     rows = pl.DataFrame({"text": _indices(len(texts))})
-    return rows.join(measured, on="text", how="left", maintain_order="left").select(
-        distinct_share=pl.when(pl.col("all") > 0).then(pl.col("distinct") / pl.col("all")).otherwise(1.0),
-        longest_run=pl.col("longest_run").fill_null(0),
+    for measured in (words.select("text", some=pl.lit(1)).unique("text"), grams, runs):
+        rows = rows.join(measured, on="text", how="left", maintain_order="left")
+    return rows.select(
+        distinct_share=(pl.col("gram") / pl.col("all")).fill_null(1.0),
+        longest_run=pl.col("longest_run").fill_null(pl.col("some")).fill_null(0),
     )
 
 

@@ -23,6 +23,7 @@ train and use one model (LightningCLI; --config FILE may be given several times,
 judge and improve by its own reasoning (STaR):
   star       sample, select, fit, evaluate, N times; a second call goes on where the first stopped
   join       draw samples for such a run from another machine, or another process on this one
+  compare    the methods of the paper on the same pairs, one table; a second call goes on, too
   sample     preference pairs -> judgments: rationales with their verdicts, in both orders
   score      examples -> the same with the reference policy's log-probabilities
   evaluate   a judge on held-out pairs -> accuracy with intervals
@@ -33,7 +34,7 @@ text and tables: python -m data_tools --help
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "join", "sample", "evaluate")
+_GO_ON = ("star", "join", "compare", "sample", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

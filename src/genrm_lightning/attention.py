@@ -4,9 +4,9 @@ Registered with transformers as ``genrm_tree``. On a CPU the trees of a batch li
 (:class:`~genrm_lightning.policy.Policy`); each prefix attends causally, each branch to its prefix and itself, queries
 in blocks against the keys that they may see. No score outlives its block: the backward pass computes it again, so
 memory grows with the tokens, not with their square. torch's fused kernel does the forward of prefixes and of small
-trees; its backward pass takes half as long again as these products, or more (docs/log.md). Decoding and other devices
-take the dense mask of :func:`~genrm_lightning.prefix.tree_mask`: grouped products on a CPU, transformers' sdpa
-elsewhere.
+trees; its backward pass takes half as long again as these products, or more (docs/log.md). Other devices
+take the dense mask of :func:`~genrm_lightning.prefix.tree_mask` and transformers' sdpa; a CPU can, in grouped products.
+The local sampler's steps attend for themselves (:mod:`~genrm_lightning.samplers.pool`).
 """
 
 from __future__ import annotations

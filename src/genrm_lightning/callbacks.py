@@ -1,6 +1,6 @@
 """What a LightningCLI run needs around the objective.
 
-Progress, checkpoints that are whole or absent, one curve whatever kills the fit, its config, predictions.
+Progress, checkpoints that are whole or absent, one curve whatever kills the fit, what it took, its config, predictions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 from torch.utils.tensorboard import FileWriter
 
-from data_tools.artifact import atomic_path, full_disk_told, replace_folder, sweep, temporary_name
+from data_tools.artifact import atomic_path, full_disk_told, replace_folder, sweep, temporary_name, write_json
 from data_tools.errors import UserError
 from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
 from genrm_lightning.progress import Progress
@@ -29,6 +29,7 @@ from genrm_lightning.progress import Progress
 PREDICTIONS = "predictions.parquet"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
+SPENT = "spent.json"
 # What every checkpoint that Lightning writes holds.
 _PARTS = ("state_dict", "loops", "global_step", "pytorch-lightning_version")
 
@@ -214,6 +215,36 @@ class OneCurve(Callback):
     def _writers(trainer: L.Trainer) -> list[FileWriter]:
         ours = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         return [logger.experiment._get_file_writer() for logger in ours if trainer.is_global_zero]
+
+
+class Spent(Callback):
+    """What a fit took, in ``<trainer.default_root_dir>/spent.json``: optimizer steps, trees and their tokens.
+
+    Counted along the way and kept in checkpoints, so that a killed and resumed fit counts nothing twice. Of several
+    processes the first one's trees and tokens, times their number: the pieces of a step are near equal.
+    """
+
+    def __init__(self) -> None:
+        self.trees = 0
+        self.tokens = torch.zeros((), dtype=torch.long)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if batch.weight:  # else it only filled up
+            self.trees += len(batch.pair_ids)
+            self.tokens = self.tokens + (batch.segments >= 0).sum()  # on its device: nobody waits for the number
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.interrupted:
+            of_all = {name: value * trainer.world_size for name, value in self.state_dict().items()}
+            write_json(Path(trainer.default_root_dir) / SPENT, {"steps": trainer.global_step, **of_all})
+
+    def state_dict(self) -> dict[str, int]:
+        return {"trees": self.trees, "tokens": int(self.tokens)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.trees, self.tokens = state_dict["trees"], torch.tensor(state_dict["tokens"])
 
 
 class ConfigFile(SaveConfigCallback):

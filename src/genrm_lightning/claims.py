@@ -83,14 +83,14 @@ class Claims:
 
     def release(self, name: str) -> None:
         """Let go of what :meth:`take` gave."""
+        path = self.folder / name
         with self._lock:
             descriptor = self._mine.pop(name)
-            ours = os.fstat(descriptor)
-            os.close(descriptor)
-        path = self.folder / name
-        with suppress(FileNotFoundError):  # it was taken over, and may be another's now
-            if os.path.samestat(ours, path.stat()):
+        with suppress(OSError):  # it was taken over, is another's now, or the folder is gone
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
                 path.unlink()
+        with suppress(OSError):
+            os.close(descriptor)
 
     def held(self, name: str) -> bool:
         """Whether somebody alive holds ``name``."""

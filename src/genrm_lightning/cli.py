@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from data_tools.artifact import put_back
+from data_tools.artifact import full_disk_told, put_back
 from data_tools.errors import UserError
 from genrm_lightning.backbone import PRECISION
 from genrm_lightning.callbacks import (
@@ -32,6 +32,7 @@ from genrm_lightning.callbacks import (
     LastCheckpoint,
     OneCurve,
     Predictions,
+    Spent,
 )
 from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
@@ -91,7 +92,7 @@ class GenRMCLI(LightningCLI):
         if given.enable_progress_bar is not False:
             wanted.append((ProgressBar, FitProgress))
         if fitting:
-            wanted.append((OneCurve, OneCurve))
+            wanted += [(OneCurve, OneCurve), (Spent, Spent)]
             if kwargs.get("logger", given.logger):
                 wanted.append((LearningRateMonitor, lambda: LearningRateMonitor("step")))
             if given.enable_checkpointing is not False:
@@ -153,7 +154,8 @@ class GenRMCLI(LightningCLI):
         )
         with alone:
             try:
-                self.trainer.fit(**kwargs)
+                with full_disk_told(root):  # whoever writes there: checkpoints, curves
+                    self.trainer.fit(**kwargs)
             except UserError:
                 if made and not self.trainer.global_step:
                     shutil.rmtree(root, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: star, join, sample, score, evaluate, votes, plan, export."""
+"""The commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, plan, export."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.told import Told
 from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.claims import STALE, Claims
+from genrm_lightning.compare.settings import CompareSettings
+from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
 from genrm_lightning.ranks import part
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
+from genrm_lightning.samplers.sequential import check_stopping, until_decided
 from genrm_lightning.star.settings import StarSettings
 
 _PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
@@ -50,6 +53,7 @@ def main(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], None]] = {
         "star": _star,
         "join": _join,
+        "compare": _compare,
         "sample": _sample,
         "score": _score,
         "evaluate": _evaluate,
@@ -89,6 +93,20 @@ def _join(argv: list[str]) -> None:
 
     drawn = join(Path(arguments.run), arguments.wait)
     print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
+
+
+def compare_settings(argv: list[str]) -> CompareSettings:
+    """The settings of a comparison from ``--config`` files and flags."""
+    parser = _parser("compare", "The methods of the paper on the same pairs: train, evaluate, one table.")
+    parser.add_class_arguments(CompareSettings, nested_key=None, as_group=False)
+    return _built(parser, argv, CompareSettings)
+
+
+def _compare(argv: list[str]) -> None:
+    settings = compare_settings(argv)
+    from genrm_lightning.compare.loop import run
+
+    run(settings)
 
 
 def _sample(argv: list[str]) -> None:
@@ -161,26 +179,24 @@ def _votes(argv: list[str]) -> None:
     parser = _parser("votes", "Judgments with several samples -> accuracy by K, sequential stopping, abstention.")
     parser.add_argument("--judgments", type=str, nargs="+", required=True, help="JUDGMENT parquet, a table each")
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet that was judged")
-    parser.add_argument(
-        "--prior", type=tuple[float, float] | None, default=None, help="of the simulated stopping, as stopping.prior"
-    )
+    for name, kind, default in (("prior", tuple[float, float] | None, None), ("weight", float, 1.0)):
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"stopping.{name} of the simulated stopping")
     parser.add_argument("--out", type=str, default=None, help="folder for votes.json and tables of the verdicts")
     arguments = parser.parse_args(argv)
 
     from rich.console import Console
 
-    from genrm_lightning.evaluation.stopping import StoppingSettings
     from genrm_lightning.evaluation.votes import report, show
     from genrm_lightning.evaluation.voting import verdicts
 
-    if arguments.prior is not None:
-        StoppingSettings(prior=arguments.prior)  # refuses what is none
+    given = {} if arguments.prior is None else {"prior": arguments.prior}
+    StoppingSettings(weight=arguments.weight, **given)  # refuses what cannot be
     pairs = check_unique_ids(read_table(arguments.pairs, PREFERENCE), arguments.pairs)
     tables = {file: read_table(file, JUDGMENT) for file in arguments.judgments}
     found = {}
     for file, table in tables.items():
         try:
-            found[file] = report(table, pairs, arguments.prior)
+            found[file] = report(table, pairs, arguments.prior, arguments.weight)
         except ValueError as error:
             raise UserError(f"{file}: {error}") from None
     for file in found:
@@ -300,8 +316,6 @@ def _common(parser: ArgumentParser, default: SamplingSettings) -> None:
 
 
 def _stoppable(parser: ArgumentParser) -> None:
-    from genrm_lightning.evaluation.stopping import StoppingSettings
-
     parser.add_argument(
         "--stopping", type=StoppingSettings | None, default=None,
         help="end a pair's sampling where more would hardly change its verdict, such as --stopping.alpha 0.05",
@@ -387,7 +401,6 @@ def _judged(
     from data_tools.judging import prompt_named
     from genrm_lightning.judgments import fitting, shards_of
     from genrm_lightning.progress import Progress
-    from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
     from genrm_lightning.shards import Shards
     from genrm_lightning.star.peers import shared_stage
     from genrm_lightning.star.stages import identity, remove_shards, run_stage
@@ -427,8 +440,9 @@ def _judged(
             Progress(purpose, None if stopping else shards.samples(among), "samples") as progress,
             chosen_sampler(sampler, arguments.judge, arguments.dtype) as make,
         ):
-            ask = (lambda: SequentialSampler(make(), stopping)) if stopping else make
-            shards.fill(ask, claims, among, drew=progress.advance, found=progress.advance, go_on=go_on)
+            shards.fill(
+                until_decided(make, stopping), claims, among, drew=progress.advance, found=progress.advance, go_on=go_on
+            )
 
     def finish(shards: Shards) -> dict[str, Any]:
         while (table := shards.table()) is None:

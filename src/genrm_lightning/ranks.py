@@ -13,6 +13,11 @@ from data_tools.errors import UserError
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
+def local_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """This process' number among those that the launcher has started on this machine; 0 without one."""
+    return int(environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID") or 0)
+
+
 def part(given: str | int | None, environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """(i, n): this process takes shard i, i + n, ... of those counted from 1; None: it takes all.
 

@@ -67,7 +67,10 @@ class Shards:
     def missing(self) -> list[int]:
         """Numbers of the shards that have no file."""
         # The folder is read anew: a look at a single name may be answered from what a network's client remembers.
-        there = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+        try:
+            there = set(os.listdir(self.folder))
+        except FileNotFoundError:
+            there = set()
         return [number for number in range(len(self)) if self.path(number).name not in there]
 
     def read(self, number: int) -> pl.DataFrame | None:
@@ -109,8 +112,12 @@ class Shards:
         advance: Callable[[int, int], None] = lambda samples, tokens: None,
     ) -> pl.DataFrame:
         """:meth:`fill`, and the :meth:`table`."""
-        while (table := self.table()) is None:
+        table = self.table()
+        if table is not None:
+            advance(self.samples(), 0)
+        while table is None:
             self.fill(sampler, claims, drew=advance, found=lambda samples: advance(samples, 0))
+            table = self.table()
         return table
 
     def fill(

@@ -240,6 +240,39 @@ def test_a_star_that_fails_writes_nothing(tmp_path, capsys, judged):
     assert not out.exists()
 
 
+def test_star_takes_files_and_folders(tmp_path, capsys, judged):
+    whole, rest = tmp_path / "whole.parquet", ["--objective", "dpo", "--pairing", "all", "--ranking", "r_star"]
+    said = runs(capsys, *judged, *rest, "--out", whole)
+    table, shards = artifact.read_table(judged[2], JUDGMENT), tmp_path / "shards"
+    for number in range(4):
+        artifact.write_table(table.slice(number * 40, 40), shards / f"shard-{number:05d}.parquet", JUDGMENT)
+    (shards / ".shard-4.01234567.tmp.parquet").write_text("half written")
+    parted = tmp_path / "parted.parquet"
+    assert runs(capsys, "star", "--judgments", shards, *judged[3:], *rest, "--out", parted) == said
+    assert artifact.read_table(parted, EXAMPLE).equals(artifact.read_table(whole, EXAMPLE))
+    # The folder of a finished stage holds its shards' sum besides.
+    artifact.write_table(table, shards / "judgments.parquet", JUDGMENT)
+    assert runs(capsys, "star", "--judgments", shards, *judged[3:], *rest, "--out", parted) == said
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = fails(capsys, "star", "--judgments", empty, *judged[3:], *rest, "--out", parted)
+    assert said.startswith(f"{empty}: no parquet files in this folder")
+
+
+def test_star_shows_what_each_step_kept(tmp_path, capsys, judged):
+    said = runs(
+        capsys, *judged, "--objective", "sft", "--out", tmp_path / "examples.parquet", "--filter", "hardest:pairs=10",
+    )  # fmt: skip
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in said.splitlines()
+        if "│" in line
+    }
+    given, kept, dropped = rows["hardest"][1:]
+    assert rows["hardest"][0] == "examples" and int(kept) == int(rows["kept"][2]) <= 20
+    assert dropped == f"{int(given) - int(kept)} ({1 - int(kept) / int(given):.1%})"
+
+
 def test_star_refuses_an_id_of_two_pairs_by_the_files(tmp_path, capsys, judged):
     argv = [*judged, judged[-1], "--objective", "sft", "--out", tmp_path / "examples.parquet"]
     said = fails(capsys, *argv)

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from data_tools import star
-from data_tools.selection import texts
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, parse, render_completion, render_prompt
 from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, conform
+from data_tools.selection import texts
 
 PAIRS = [f"pair-{i}" for i in range(8)]
 _count = itertools.count()

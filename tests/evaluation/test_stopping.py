@@ -13,7 +13,7 @@ import pytest
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, conform
 from genrm_lightning.evaluation.scores import set_scores
-from genrm_lightning.evaluation.stopping import StoppingSettings, counts, error, fit_prior, simulate, stopped, stops
+from genrm_lightning.evaluation.stopping import StoppingSettings, counts, error, fit, simulate, stopped, stops
 from genrm_lightning.evaluation.voting import SCOPES, Samples, samples, verdicts
 
 K = 32
@@ -90,6 +90,19 @@ def test_the_stated_level_holds_where_the_prior_does(scope, alpha, prior):
     assert found["tokens"] < 1 and found["samples"] == pytest.approx(found["tokens"], rel=0.05)
 
 
+@pytest.mark.parametrize("mirrored", [False, True], ids=["position alone", "content alone"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_level_holds_where_one_order_tells_the_other(scope, mirrored):
+    """The orders are taken as independent; here one's p(A) is the other's, or that of its B."""
+    prior, alpha, n = (1.8, 1.8), 0.05, 1500
+    shares = np.random.default_rng(1).beta(*prior, size=n)
+    both = np.stack([shares, 1 - shares if mirrored else shares], 1)
+    heads = np.random.default_rng(2).random((n, 2, K)) < both[..., None]
+    given = replace(thrown(n, K, (1, 1)), voted=np.where(heads, 1, -1).astype(np.int8))
+    found = simulate(given, StoppingSettings(alpha=alpha, votes="hard", scope=scope, prior=prior))
+    assert found["changed"] <= alpha and found["tokens"] < 0.95
+
+
 def test_a_higher_level_draws_less():
     given = thrown(500, K, (0.3, 0.3))
     for scope in SCOPES:
@@ -154,20 +167,36 @@ def test_no_pairs_and_no_further_samples():
 
 @pytest.mark.parametrize("prior", [(0.5, 0.5), (0.1, 0.4), (3.0, 1.0)])
 @pytest.mark.parametrize("k", [2, 16])
-def test_the_prior_is_found_again(prior, k):
-    a, b = fit_prior(counts(thrown(8000, k, prior), "hard"))
+def test_prior_and_weight_are_found_again(prior, k):
+    given = thrown(8000, k, prior)
+    (a, b), weight = fit(counts(given, "hard"))
     assert a / (a + b) == pytest.approx(prior[0] / sum(prior), abs=0.02)
     assert a + b == pytest.approx(sum(prior), rel=0.15)
+    assert weight == pytest.approx(1, abs=1e-9)
+    # A p(A) that is the mean of five votes counts for five.
+    soft = thrown(4000, 5 * k, prior).p_a.reshape(4000, 2, k, 5).mean(-1)
+    (a, b), weight = fit(soft)
+    assert a + b == pytest.approx(sum(prior), rel=0.15) and weight == pytest.approx(5, rel=0.1)
 
 
 def test_a_prior_is_found_for_judges_without_any_doubt_or_any_difference():
-    given = thrown(50, 4, (0.5, 0.5))
-    always = fit_prior(np.ones_like(given.p_a))
-    assert 0 < always[1] < 0.05 < always[0] < 1.05
-    coins = fit_prior(np.full_like(given.p_a, 0.5))
-    assert coins == (500.0, 500.0)
+    ones = np.ones((50, 2, 4))
+    always, weight = fit(ones)
+    assert 0 < always[1] < 0.05 < always[0] < 1.05 and weight == pytest.approx(1)
+    assert fit(ones / 2) == ((500.0, 500.0), 10.0)
     with pytest.raises(ValueError, match="at least 2 samples"):
-        fit_prior(given.p_a[..., :1])
+        fit(ones[..., :1])
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_level_holds_for_probabilities_of_the_stated_weight_and_they_stop_earlier(scope):
+    """Each p(A) is the mean of four votes."""
+    random = np.random.default_rng(0)
+    shares = random.beta(2.0, 1.5, size=(2000, 2))
+    given = replace(thrown(2000, K, (1, 1)), p_a=random.binomial(4, shares[..., None], size=(2000, 2, K)) / 4)
+    settings = StoppingSettings(alpha=0.05, scope=scope, prior=(2.0, 1.5))
+    careful, weighed = simulate(given, settings), simulate(given, replace(settings, weight=4.0))
+    assert careful["changed"] <= weighed["changed"] <= 0.05 and weighed["tokens"] < 0.75 * careful["tokens"]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +208,8 @@ def test_a_prior_is_found_for_judges_without_any_doubt_or_any_difference():
         ({"votes": "free"}, "stopping.votes: 'free'"),
         ({"scope": "set"}, "stopping.scope: 'set'"),
         ({"prior": (0.5, 0.0)}, "stopping.prior"),
+        ({"weight": 0.9}, "stopping.weight: 0.9"),
+        ({"weight": 2.0, "votes": "hard"}, "stopping.weight: 2.0 is for soft votes"),
     ],
 )
 def test_refuses(changes, message):

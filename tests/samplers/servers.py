@@ -111,6 +111,7 @@ class Proxy:
         self.answered: list[tuple[dict[str, Any], dict[str, Any]]] = []  # requests answered whole, and the answers
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
+        self.under_way = self.most = 0  # requests at a time
         self.port = free_port()
         self.server: ThreadingHTTPServer | None = None
 
@@ -123,7 +124,12 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                with proxy.lock:
+                    proxy.under_way += 1
+                    proxy.most = max(proxy.most, proxy.under_way)
                 proxy.handle(self)
+                with proxy.lock:
+                    proxy.under_way -= 1
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -127,7 +127,7 @@ def test_only_the_chosen_one_is_imported():
         "print([m for m in sys.modules if m in ('vllm', 'httpx2', 'torch') or m.startswith('genrm_lightning.sampl')])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(eval(said)) == {f"genrm_lightning.samplers{name}" for name in ("", ".base", ".choice")}
+    assert set(eval(said)) == {f"genrm_lightning.samplers{name}" for name in ("", ".base", ".choice", ".sequential")}
 
 
 def test_the_local_sampler_is_the_default(tiny_llama):

@@ -127,8 +127,10 @@ def test_text_of_the_data_speaks_in_no_role_of_its_own(served, tiny_llama, tmp_p
 def test_faults_change_nothing(served, pairs, calm, tmp_path, capfd):
     port, model = served
     script = {
-        6: "drop", 8: "garbage", 9: "page", 12: "cut", 14: (429, {"Retry_After": "1"}, '{"error": "slow down"}'),
+        6: "drop", 8: "garbage", 9: "page", 12: "cut",
+        14: (429, {"Retry_After": "1"}, '{"error": "slow down"}'), 16: (200, {}, "[]"),
         17: 0.5, 19: "empty", 21: (500, {}, "oops"), 22: (503, {}, ""), 25: "drop", 26: "drop", 28: "cut",
+        29: (200, {}, "[" * 100_000),
     }  # fmt: skip
     with Proxy(port, script.get) as proxy:
         began = time.monotonic()
@@ -197,6 +199,24 @@ def test_a_budget_ends_a_run_and_the_next_call_goes_on(served, pairs, calm, tmp_
         assert list(tmp_path.glob("shard-*"))
         assert main([*argv, "1000"]) == 0
     assert judgments(tmp_path).equals(calm)
+
+
+def test_requests_side_by_side_share_a_budget(served, pairs, tmp_path):
+    """What is under way may yet cost less than it might: others wait for it, and do not end the run."""
+    port, model = served
+    with Proxy(port) as proxy:
+        argv = flags(proxy.url, model, pairs, tmp_path, "--rows", 1, "--sampler.openai.budget_tokens")
+        assert main([*argv, "2400", "--sampler.openai.concurrency", "8"]) == 0
+        assert sum(answer["usage"]["total_tokens"] for _, answer in proxy.answered) <= 2400
+
+
+def test_samples_are_drawn_side_by_side(served, pairs, calm, tmp_path):
+    port, model = served
+    with Proxy(port) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, "--sampler.openai.concurrency", 3)) == 0
+    assert 2 <= proxy.most <= 3
+    key = ["pair_id", "swapped", "sample_index"]
+    assert judgments(tmp_path).select(key).equals(calm.select(key))
 
 
 def test_a_pace_is_kept(served, pairs, tmp_path):

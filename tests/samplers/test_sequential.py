@@ -20,7 +20,7 @@ from genrm_lightning.evaluation.stopping import StoppingSettings, stopped
 from genrm_lightning.judgments import judge_pairs, requests
 from genrm_lightning.samplers.base import Sample, Sampler, SamplingSettings, uniforms
 from genrm_lightning.samplers.local import LocalSampler
-from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping
+from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping, until_decided
 from tests.tiny import preferences
 
 SETTINGS = SamplingSettings(n_samples=16, rationale_tokens=3)
@@ -54,7 +54,7 @@ class Leaning(Sampler):
 def judge(folder: Path, pairs: pl.DataFrame, sampler: Sampler | None = None, stopping=STOPPING, **changes):
     inner = sampler or Leaning()
     options = {**OPTIONS, "shard_size": 8, **changes}
-    return judge_pairs(folder, pairs, lambda: SequentialSampler(inner, stopping), SETTINGS, **options)
+    return judge_pairs(folder, pairs, until_decided(lambda: inner, stopping), SETTINGS, **options)
 
 
 @pytest.mark.parametrize("scope", ["order", "pair"])
@@ -111,11 +111,14 @@ def test_a_real_judge_stops_as_its_full_table_would(tiny_llama, tmp_path):
     settings = SamplingSettings(n_samples=4, rationale_tokens=3)
     full = judge_pairs(tmp_path / "full", pairs, lambda: local, settings, **OPTIONS)
     made = SequentialSampler(local, stopping)
-    found = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, **OPTIONS)
+    found = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard_size=4, **OPTIONS)
     expected = stopped(full, stopping)
     assert 0 < found.height < full.height
     assert_frame_equal(found, expected, abs_tol=1e-4)
     assert found["token_ids"].to_list() == expected["token_ids"].to_list()
+    (tmp_path / "rounds/shard-00001.parquet").unlink()
+    again = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard_size=4, **OPTIONS)
+    assert_frame_equal(again, found)
 
 
 def test_half_a_pair_and_part_of_the_samples_are_refused():

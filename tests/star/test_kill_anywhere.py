@@ -19,7 +19,9 @@ def test_killed_at_random_moments(tmp_path, tiny_llama, kills, least, fit):
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
         "init_args": {"save_last": True, "save_top_k": 0, "every_n_train_steps": 2},
     }
-    settings = {"fit": star_fit(max_epochs=4, callbacks=[checkpoints]), "warm_start": {"pairs": 4, "fit": star_fit()}}
+    settings = {"fit": star_fit(max_epochs=4, callbacks=[checkpoints])}
+    if kills > 3:
+        settings["warm_start"] = {"pairs": 4, "fit": star_fit()}
     whole, run = tmp_path / "whole", tmp_path / "run"
     argv = [
         ["star", "--config", write_yaml(tmp_path / f"{path.name}.yaml", star_config(path, tiny_llama, **settings))]
@@ -64,6 +66,5 @@ def same_rows(run, whole):
         for path in (run, whole)
     )
     assert rows == expected
-    for name in ("warm-start", "iteration-1"):
-        weights = [(path / name / "fit/judge/model.safetensors").read_bytes() for path in (run, whole)]
-        assert weights[0] == weights[1], name
+    for judge in whole.glob("*/fit/judge/model.safetensors"):
+        assert (run / judge.relative_to(whole)).read_bytes() == judge.read_bytes(), judge

@@ -12,8 +12,12 @@ Because that holds wherever a pair stops, the mean change over pairs that the pr
 however often one looks; and so is the change of the accuracy. At ``alpha`` = 0 only what *cannot* change stops
 (curtailment), whatever the prior.
 
-Soft votes take the sum of p(A) for s. Probabilities vary less than votes of the same mean, so the votes that are
-predicted in their place make this the more careful.
+Soft votes take the sum of p(A) for s. Probabilities vary less than votes of the same mean, so votes predicted in their
+place err on the careful side. Where a judge's p(A) hardly depends on the rationale they do so by far; there each can
+count for ``weight`` votes of the same mean, which have the variance of its own (k, K and s above times the weight).
+
+The two orders are taken as independent. A judge led by position alone has the same p(A) in both: there the pair's
+verdict is next to a tie, hardly ever decided, and the level is reached rather than undercut.
 
 Others stop on the posterior that the leader leads (Aggarwal et al., Adaptive-Consistency, arXiv 2305.11860) or on a
 window of equal answers (Li et al., ESC, arXiv 2401.10480): neither is the question whether K samples would say
@@ -35,6 +39,8 @@ from data_tools.errors import UserError
 from genrm_lightning.evaluation.intervals import paired_difference
 from genrm_lightning.evaluation.voting import Floats, Samples, Scope, doubling, interval, samples
 
+MOST_VOTES = 10  # that a p(A) may count for
+
 
 @dataclass
 class StoppingSettings:
@@ -47,7 +53,10 @@ class StoppingSettings:
         votes: soft counts p(A), as the accuracy of evaluate does; hard counts votes.
         scope: order: each order's verdict is to stand, as the accuracy of evaluate reads it; pair: the one verdict
             from both orders together (a judge that contradicts itself in the other order then draws nearly all).
-        prior: a, b of the Beta prior on an order's probability of A. The command votes fits it to stored judgments.
+        prior: a, b of the Beta prior on an order's probability of A. The command votes fits it to stored judgments; a
+            judge that is often in doubt, or led by position, stops too early under the default, which expects neither.
+        weight: votes that one p(A) counts for (soft votes only), at least 1; fitted likewise. Above 1 the level holds
+            only where p(A) of all pairs varies as the fit says.
     """
 
     alpha: float = 0.05
@@ -55,6 +64,7 @@ class StoppingSettings:
     votes: Literal["soft", "hard"] = "soft"
     scope: Scope = "order"
     prior: tuple[float, float] = (0.5, 0.5)
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < 1:
@@ -66,6 +76,10 @@ class StoppingSettings:
                 raise UserError(f"stopping.{name}: '{getattr(self, name)}' is none of {', '.join(known)}")
         if len(self.prior) != 2 or not all(0 < value < math.inf for value in self.prior):
             raise UserError(f"stopping.prior: {self.prior} is not two numbers above 0")
+        if not 1 <= self.weight <= MOST_VOTES:
+            raise UserError(f"stopping.weight: {self.weight} is not in [1, {MOST_VOTES}]")
+        if self.weight != 1 and self.votes == "hard":
+            raise UserError(f"stopping.weight: {self.weight} is for soft votes; a hard vote counts for one")
 
     def looks(self, k_max: int) -> list[int]:
         """Samples of each order at each look; the last is all of them."""
@@ -81,16 +95,18 @@ def error(totals: Floats, k: int, k_max: int, settings: StoppingSettings) -> Flo
     if not len(totals):
         return np.zeros(0)
     now = _scores(totals, k, settings.scope)  # (n, 2 or 1)
-    further = np.arange(k_max - k + 1)
-    ahead = _predicted(totals, k, k_max - k, settings.prior)  # (n, 2, K-k+1)
+    votes, thrown = totals * settings.weight, k * settings.weight
+    more = math.ceil((k_max - k) * settings.weight)
+    further = np.arange(more + 1)
+    ahead = _predicted(votes, thrown, more, settings.prior)  # (n, 2, more + 1)
     if settings.scope == "order":
-        then = (np.sign(totals[..., None] + further - k_max / 2) + 1) / 2
+        then = (np.sign(votes[..., None] + further - (thrown + more) / 2) + 1) / 2
         return (ahead * np.abs(then - now[..., None])).sum(-1).mean(-1)
-    # By how much the response that is A in the first order gains on the other one: -(K-k)..K-k.
-    gain = np.zeros((len(totals), 2 * k_max - 2 * k + 1))
+    # By how much the response that is A in the first order gains on the other one: -more..more.
+    gain = np.zeros((len(totals), 2 * more + 1))
     for j in further:
-        gain[:, j : j + len(further)] += ahead[:, 0, j, None] * ahead[:, 1, ::-1]
-    lead = totals[:, :1] - totals[:, 1:] + np.arange(k - k_max, k_max - k + 1)
+        gain[:, j : j + more + 1] += ahead[:, 0, j, None] * ahead[:, 1, ::-1]
+    lead = votes[:, :1] - votes[:, 1:] + np.arange(-more, more + 1)
     return (gain * np.abs((np.sign(lead) + 1) / 2 - now)).sum(-1)
 
 
@@ -168,11 +184,13 @@ def simulate(
     }
 
 
-def fit_prior(counted: Floats) -> tuple[float, float]:
-    """The Beta(a, b) of an order's probability of A, by the moments of ``counted`` (n, 2, K >= 2).
+def fit(counted: Floats) -> tuple[tuple[float, float], float]:
+    """(prior, weight): the Beta(a, b) of an order's probability θ of A, and the votes that a sample counts for.
 
-    E[θ] from all values, E[θ²] from products of two samples of one order, without bias at any K; two orders of a coin
-    (θ = 1/2) are added, so that samples that never disagree still leave a prior. a + b is cut to [0.02, 1000].
+    By moments of ``counted`` (n, 2, K >= 2), without bias at any K: E[θ] from all values, E[θ²] from products of two
+    samples of one order. The weight is E[θ(1-θ)], the variance of a vote, over that of a sample about its θ: 1 for hard
+    votes. Two orders of coins (θ = 1/2, votes of 0 or 1) are added, so that samples that never disagree still leave a
+    prior. a + b is cut to [0.02, 1000], the weight to [1, 10].
 
     Raises:
         ValueError: one sample an order, which says nothing of how alike two are.
@@ -181,12 +199,15 @@ def fit_prior(counted: Floats) -> tuple[float, float]:
     n, k = values.shape
     if k < 2:
         raise ValueError("expected at least 2 samples an order, got 1: they tell how alike an order's samples are")
-    total = values.sum(-1)
-    mean = (values.mean() * n + 2 * 0.5) / (n + 2)
-    square = (((total**2 - (values**2).sum(-1)) / (k * (k - 1))).sum() + 2 * 0.25) / (n + 2)
-    spread = square - mean**2
-    size = 1000.0 if spread <= 0 else min(max((mean - square) / spread, 0.02), 1000.0)
-    return float(mean * size), float((1 - mean) * size)
+    squares, total = (values**2).sum(-1), values.sum(-1)
+    mean, own, other = (
+        float((found.sum() + 2 * coin) / (n + 2))
+        for found, coin in ((total / k, 0.5), (squares / k, 0.5), ((total**2 - squares) / (k * (k - 1)), 0.25))
+    )
+    spread = other - mean**2
+    size = 1000.0 if spread <= 0 else min(max((mean - other) / spread, 0.02), 1000.0)
+    weight = min(max((mean - other) / (own - other), 1.0), float(MOST_VOTES)) if own > other else float(MOST_VOTES)
+    return (mean * size, (1 - mean) * size), weight
 
 
 def _scores(totals: Floats, k: int | NDArray[np.int64], scope: Scope) -> Floats:
@@ -196,7 +217,7 @@ def _scores(totals: Floats, k: int | NDArray[np.int64], scope: Scope) -> Floats:
     return (np.sign(totals[:, :1] - totals[:, 1:]) + 1) / 2
 
 
-def _predicted(totals: Floats, k: int, further: int, prior: tuple[float, float]) -> Floats:
+def _predicted(totals: Floats, k: float, further: int, prior: tuple[float, float]) -> Floats:
     """(n, 2, further + 1) Beta-Binomial probabilities of 0, 1, ... votes for A among the further ones."""
     a, b = prior[0] + totals[..., None], prior[1] + k - totals[..., None]
     j = np.arange(further)

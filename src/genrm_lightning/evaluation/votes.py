@@ -11,7 +11,7 @@ from rich.text import Text
 
 from genrm_lightning.evaluation.abstention import aurc, selective
 from genrm_lightning.evaluation.scores import clusters
-from genrm_lightning.evaluation.stopping import StoppingSettings, counts, fit_prior, simulate
+from genrm_lightning.evaluation.stopping import StoppingSettings, counts, fit, simulate
 from genrm_lightning.evaluation.voting import READINGS, SCOPES, curve, interval, samples, verdicts
 
 ALPHAS = (0.01, 0.05, 0.1)
@@ -19,19 +19,21 @@ ALPHAS = (0.01, 0.05, 0.1)
 _UNCERTAINTIES = (("soft", "entropy", "soft votes"), ("hard", "vote_entropy", "hard votes"))
 
 
-def report(judgments: pl.DataFrame, preferences: pl.DataFrame, prior: tuple[float, float] | None) -> dict[str, Any]:
+def report(
+    judgments: pl.DataFrame, preferences: pl.DataFrame, prior: tuple[float, float] | None = None, weight: float = 1.0
+) -> dict[str, Any]:
     """All that the votes of one judge on one set tell, as plain values for JSON.
 
     Args:
         preferences: the PREFERENCE rows of the set, which say what pairs belong together; others are passed over.
-        prior: of the simulated stopping; None: the default of :class:`StoppingSettings`.
+        prior, weight: of the simulated stopping, as in :class:`StoppingSettings`; the weight for soft votes.
 
     Returns:
         n_pairs; k_min, k_mean, k_max: samples of an order; tokens: of rationales a pair; as_drawn: accuracy of the
         verdict of all samples by reading; curve (:func:`~genrm_lightning.evaluation.voting.curve`) and stopping
         (:func:`~genrm_lightning.evaluation.stopping.simulate`), empty where pairs have different numbers of samples
-        or one each; fitted_prior (or None there); abstention: for each kind of votes, with K samples and with one,
-        its aurc and selective accuracies.
+        or one each; fitted (or None there): the prior and weight that these samples have; abstention: for each kind
+        of votes, with K samples and with one, its aurc and selective accuracies.
 
     Raises:
         ValueError: a judged pair is not among the preferences, or as in
@@ -53,7 +55,7 @@ def report(judgments: pl.DataFrame, preferences: pl.DataFrame, prior: tuple[floa
         "as_drawn": {r: _accuracy(pairs[r], groups) for r in READINGS},
         "curve": [],
         "stopping": [],
-        "fitted_prior": None,
+        "fitted": None,
         "abstention": [_abstention(pairs, groups, *kind, k_max) for kind in _UNCERTAINTIES],
     }
     if k_max > 1:
@@ -62,12 +64,12 @@ def report(judgments: pl.DataFrame, preferences: pl.DataFrame, prior: tuple[floa
     if k_min == k_max > 1:
         given = samples(judgments)
         result["curve"] = curve(given, groups)
-        result["fitted_prior"] = list(fit_prior(counts(given, "soft")))
-        given_prior = {} if prior is None else {"prior": prior}
+        result["fitted"] = dict(zip(("prior", "weight"), fit(counts(given, "soft")), strict=True))
+        chosen = {} if prior is None else {"prior": prior}
         result["stopping"] = [
-            simulate(given, StoppingSettings(alpha=alpha, votes=votes, scope=scope, **given_prior), groups)
+            simulate(given, StoppingSettings(alpha, votes=votes, scope=scope, weight=own, **chosen), groups)
             for scope in reversed(SCOPES)
-            for votes in ("soft", "hard")
+            for votes, own in (("soft", weight), ("hard", 1.0))
             for alpha in ALPHAS
         ]
     return result
@@ -115,8 +117,8 @@ def _show_stopping(found: dict[str, Any], console: Console) -> None:
             f"{row['changed']:.1%}",
         )
     console.print(table)
-    a, b = found["fitted_prior"]
-    console.print(f"prior that fits these samples: Beta({a:.3g}, {b:.3g})", highlight=False)
+    (a, b), weight = found["fitted"]["prior"], found["fitted"]["weight"]
+    console.print(Text(f"of p(A) in these samples: stopping.prior [{a:.3g},{b:.3g}], stopping.weight {weight:.3g}"))
 
 
 def _show_abstention(rows: list[dict[str, Any]], console: Console) -> None:

@@ -2,7 +2,8 @@
 
 K counts samples of *an order*: a pair judged at K has 2K samples. Its verdict is read in one of three ways (reading):
 
-- **hard**: the response with more votes (JUDGMENT.vote): self-consistency, maj@K (Wang et al., arXiv 2203.11171);
+- **hard**: the response with more votes (JUDGMENT.vote, drawn at the sampling's verdict temperature): self-consistency,
+  maj@K (Wang et al., arXiv 2203.11171);
 - **soft**: the response with the higher mean probability at the forced verdict (Generative Verifiers, arXiv
   2408.15240);
 - **free**: the response that more of the model's own texts name; INVALID names none, and a verdict that no text names

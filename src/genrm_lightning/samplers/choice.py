@@ -21,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from data_tools.errors import UserError
+from genrm_lightning.ranks import local_rank
 from genrm_lightning.samplers.base import Sampler
 
 # Fields of a request that the sampler sets itself.
@@ -248,7 +249,8 @@ def _local(settings: SamplerSettings, judge: str, dtype: str) -> Callable[[], Sa
     from genrm_lightning.samplers.local import LocalSampler
 
     no_loading_bars()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A launcher's processes on one machine take a GPU each.
+    device = f"cuda:{local_rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     return lambda: LocalSampler(load_judge(judge, getattr(torch, dtype)).to(device), load_renderer(judge))
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx2
-
 from data_tools.errors import UserError
 from data_tools.visible import visible
 from genrm_lightning.samplers.replies import Garbage, Usage, usage
+from genrm_lightning.samplers.spending import Budget, Pace
 
 if TYPE_CHECKING:
+    import httpx2
+
     from genrm_lightning.samplers.choice import OpenAISettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries; they double
@@ -30,7 +30,6 @@ _DENIED = (401, 402, 403, 407)
 _BUSY = (408, 409, 425)
 _AWAY = (502, 503, 504)  # a gateway's words for a server that is not there
 _NEVER = (501, 505)
-_PER = 1e6  # tokens that a price is for
 
 T = TypeVar("T")
 
@@ -47,62 +46,6 @@ class _Fault(Exception):
         self.kind, self.wait, self.billed = kind, wait, billed
 
 
-class Budget:
-    """Tokens spent and under way, against the caps of the settings."""
-
-    def __init__(self, settings: OpenAISettings) -> None:
-        self.settings = settings
-        self.spent, self.reserved = (0, 0), (0, 0)
-        self.requests = 0
-
-    def reserve(self, cost: tuple[int, int]) -> None:
-        """Take up to ``cost`` tokens of prompt and completion; raises UserError where they might pass a cap."""
-        total = tuple(map(sum, zip(self.spent, self.reserved, cost, strict=True)))
-        tokens, money = self.settings.budget_tokens, self.settings.budget_money
-        for name, cap, whole in (("budget_tokens", tokens, sum(total)), ("budget_money", money, self.money(total))):
-            if cap is not None and whole > cap:
-                raise UserError(
-                    f"sampler.openai.{name}: stopped before {cap:,g} could be passed ({self}); finished shards are "
-                    "kept: to go on run the same command again, with the same cap or a higher one (each call may "
-                    "spend it)"
-                )
-        self.reserved = (self.reserved[0] + cost[0], self.reserved[1] + cost[1])
-
-    def settle(self, cost: tuple[int, int], used: Usage | None) -> None:
-        """Give ``cost`` back and count what was used; None: nothing. What the server does not count costs ``cost``."""
-        self.reserved = (self.reserved[0] - cost[0], self.reserved[1] - cost[1])
-        if used is not None:
-            own = [cost[i] if n is None else n for i, n in enumerate((used.prompt, used.completion))]
-            self.spent = (self.spent[0] + own[0], self.spent[1] + own[1])
-            self.requests += 1
-
-    def money(self, tokens: tuple[int, ...]) -> float:
-        prices = (self.settings.price_prompt or 0.0, self.settings.price_completion or 0.0)
-        return sum(n * price / _PER for n, price in zip(tokens, prices, strict=True))
-
-    def __str__(self) -> str:
-        said = f"{self.requests:,} requests, {self.spent[0]:,} tokens of prompts, {self.spent[1]:,} of completions"
-        return f"{said}, {self.money(self.spent):,.4g} in money" if self.settings.price_prompt is not None else said
-
-
-class _Pace:
-    """So much a minute, evenly: a request waits until what went before is paid off."""
-
-    def __init__(self, a_minute: float | None) -> None:
-        self.seconds = 60 / a_minute if a_minute else 0.0  # for one
-        self.free = 0.0
-
-    def take(self, n: float) -> float:
-        """Seconds to wait for ``n`` more."""
-        start = max(time.monotonic(), self.free)
-        self.free = start + n * self.seconds
-        return start - time.monotonic()
-
-    def correct(self, n: float) -> None:
-        """``n`` more (or fewer) were taken than was thought."""
-        self.free += n * self.seconds
-
-
 class Client:
     """Asks one server; used from one event loop.
 
@@ -112,17 +55,18 @@ class Client:
         say: takes lines about what happens.
     """
 
-    def __init__(self, settings: OpenAISettings, key: str | None, say: Callable[[str], None] | None = None) -> None:
-        self.settings = settings
-        self.key = key
-        self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    def __init__(self, settings: OpenAISettings, key: str | None, say: Callable[[str], None]) -> None:
+        import httpx2  # of the extra: reading the settings needs none of it
+
+        self.settings, self.key, self.say = settings, key, say
         self.budget = Budget(settings)
         self.again: Counter[str] = Counter()  # tries that failed, by kind
-        self._requests, self._tokens = _Pace(settings.requests_per_minute), _Pace(settings.tokens_per_minute)
+        self._requests, self._tokens = Pace(settings.requests_per_minute), Pace(settings.tokens_per_minute)
         self._answered = 0.0  # when the server last did what was asked
         self._held = 0.0  # no request before this time: the server asked to wait
         self._said: dict[str, float] = {}
         self._down: float | None = None  # since when
+        self._faults = (httpx2.HTTPError, httpx2.StreamError, OSError)
         limits = httpx2.Limits(max_connections=settings.concurrency)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # A proxy of the environment is for the world outside.
@@ -146,7 +90,7 @@ class Client:
         """
         faults, first = Counter(), 0.0
         while True:
-            self.budget.reserve(cost)
+            await self.budget.reserve(cost)
             used: Usage | None = None
             try:
                 await self._turn(sum(cost))
@@ -210,24 +154,25 @@ class Client:
 
     async def _send(self, path: str, body: dict[str, Any]) -> Any:
         """The answer's JSON. Raises _Fault, Refusal or UserError."""
+        begun = False  # an answer that breaks off was worked on
         try:
             async with (
                 asyncio.timeout(self.settings.timeout),
                 self._http.stream("POST", f"{self.settings.base}{path}", json=body) as response,
             ):
-                data = bytearray()
+                begun, data = True, bytearray()
                 async for piece in response.aiter_bytes():
                     data += piece
                     if len(data) > _MOST_BYTES:
                         raise _Fault("garbage", f"an answer of more than {_MOST_BYTES >> 20} MiB", billed=True)
         except TimeoutError:
             raise _Fault("connection", f"no answer within {self.settings.timeout:g} s", billed=True) from None
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            raise _Fault("connection", self._shown(str(error).strip() or type(error).__name__)) from None
+        except self._faults as error:
+            raise _Fault("connection", self._shown(str(error).strip() or type(error).__name__), billed=begun) from None
         self._check(response, bytes(data))
         try:
             return json.loads(data)
-        except ValueError:  # cut off, an HTML page, bytes that are no text
+        except (ValueError, RecursionError):  # cut off, an HTML page, bytes that are no text
             raise _Fault("garbage", "the server's answer is not JSON, or cut off", billed=True) from None
 
     def _check(self, response: httpx2.Response, data: bytes) -> None:
@@ -259,7 +204,7 @@ class Client:
         """The server's own message, in one harmless line."""
         try:
             found = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return ""  # a page of a proxy
         for name in ("error", "message", "detail"):
             while isinstance(found, dict) and name in found:

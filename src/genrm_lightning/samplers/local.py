@@ -135,10 +135,9 @@ class _Run:
         if self.waiting:
             self._make_room()
         while self.waiting:
-            n = len(admitted)
-            if n and sum(len(self.prompts[i]) for i in admitted) + len(self.prompts[self.waiting[0]]) > _PREFILL:
-                break
-            if not self.pool.fits(n + 1, sum(self.counts[i] for i in [*admitted, self.waiting[0]])):
+            more = [*admitted, self.waiting[0]]
+            long = len(more) > 1 and sum(len(self.prompts[i]) for i in more) > _PREFILL
+            if long or not self.pool.fits(len(more), sum(self.counts[i] for i in more)):
                 break
             admitted.append(self.waiting.popleft())
         if admitted:
@@ -178,7 +177,7 @@ class _Run:
                 self.drafts[slot] = self.drafts[-1]
                 del self.drafts[-1]
                 done.append((draft, self._sample(draft)))
-        feed = [draft.frame.pop(0) if draft.cut else draft.ids[-1] for draft in self.drafts]
+        feed = [draft.frame.pop(0) if draft.cut is not None else draft.ids[-1] for draft in self.drafts]
         self.states = self.pool.decode(feed) if feed else None
         return done
 

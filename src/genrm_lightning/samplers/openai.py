@@ -3,6 +3,8 @@
 A sample is two requests: a rationale, cut where the local sampler cuts it, and the verdict behind it
 (:mod:`~genrm_lightning.samplers.dialect` has the ways). Servers return text, so a sample has no token ids and is
 tokenised from its text where it is trained on; log-probabilities are the server's where it tells them, else null.
+Where it tells none, its tokens are not known either, and a rationale may pass its budget by the few tokens that are
+asked for beyond.
 
 Each sample's seed is a hash of (pair, order, sample index, iteration, seed), so a server that honours seeds draws a
 sample the same in any company; few do so to the bit.

@@ -60,9 +60,9 @@ class Rationale:
     finish_reason: str
 
 
-def usage(body: dict[str, Any]) -> Usage:
-    """The counts of an answer."""
-    found = body.get("usage")
+def usage(body: Any) -> Usage:
+    """The counts of an answer, whatever it is."""
+    found = body.get("usage") if isinstance(body, dict) else None
     found = found if isinstance(found, dict) else {}
     counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
     return Usage(*(n if isinstance(n, int) and n >= 0 else None for n in counts))

@@ -8,7 +8,7 @@ with all of them. A call is a shard, so shards that resume or are shared need to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +69,11 @@ class SequentialSampler(Sampler):
     def _counted(self, sample: Sample) -> float:
         """What a sample counts for A; p(A) as a table holds it."""
         return float(np.float32(sample.p_a)) if self.stopping.votes == "soft" else float(sample.vote == Verdict.A)
+
+
+def until_decided(sampler: Callable[[], Sampler], stopping: StoppingSettings | None) -> Callable[[], Sampler]:
+    """Makes the same sampler, which stops early; as it is where nothing says when."""
+    return sampler if stopping is None else lambda: SequentialSampler(sampler(), stopping)
 
 
 def check_stopping(settings: SamplingSettings, stopping: StoppingSettings, shard: int) -> None:

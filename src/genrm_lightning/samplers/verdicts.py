@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from data_tools.judging import FRAME, Verdict, parse, rationale_of
+from data_tools.judging import FRAME, Verdict, parse
 from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers.base import Sample
+from genrm_lightning.samplers.cutting import kept
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,13 @@ def cut(ids: list[int], renderer: Renderer, rationale_tokens: int) -> Cut:
     controls = set(renderer.control_ids)
     written = ids[: next((i for i, token in enumerate(ids) if token in controls), len(ids))]
     text = renderer.decode(written)
-    lead = len(text) - len(text.lstrip())
-    n = min(len(written), rationale_tokens)
-
-    def characters(n: int) -> int:
-        return len(renderer.decode(written[:n]).rstrip()) - lead
-
-    length = len(rationale_of(text))
-    reason = "length" if n < len(written) and characters(n) < length else "stop"
-    if n < len(written):  # the budget may end in the middle of what then looks like a verdict's frame
-        length = min(length, len(rationale_of(renderer.decode(written[:n]))))
-    # The verdict, and blanks before it, are not rationale. Tokens do not end where characters do: walk back.
-    while n and characters(n) > length:
-        n -= 1
-    while n and not renderer.decode(written[n - 1 : n]).strip():
-        n -= 1
-    return Cut(n, reason, text)
+    n, ended = kept(
+        len(written),
+        lambda n: renderer.decode(written[:n]),
+        lambda i: not renderer.decode(written[i : i + 1]).strip(),
+        rationale_tokens,
+    )
+    return Cut(n, "length" if ended else "stop", text)
 
 
 def frame_behind(n: int, renderer: Renderer) -> list[int]:

@@ -11,20 +11,19 @@ run it on. Tests run what surrounds the engine, against a stand-in that keeps to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools.artifact import read_json
 from data_tools.errors import UserError
-from data_tools.judging import FRAME, Verdict, parse
+from data_tools.judging import Verdict
 from data_tools.order import hash64, unit
 from genrm_lightning.backbone import context_of, load_renderer, resolve
 from genrm_lightning.budget import REMEDY
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings
-from genrm_lightning.samplers.cutting import kept
+from genrm_lightning.samplers.verdicts import cut, frame_behind, judged
 
 if TYPE_CHECKING:
     from genrm_lightning.samplers.choice import VLLMSettings
@@ -70,39 +69,19 @@ class VLLMSampler(Sampler):
         places = [(place, i) for place, request in enumerate(requests) for i in request.indices(settings)]
         draws = [self._draw(requests[place], i, settings, salt) for place, i in places]
         written = self._generate([prompts[place] for place, _ in places], draws)
-        texts, cuts = [], []
-        for output in written:
-            ids = self._until_control(list(output.token_ids))
-            n, ended = kept(
-                len(ids),
-                lambda n, ids=ids: self.renderer.decode(ids[:n]),
-                lambda i, ids=ids: not self.renderer.decode(ids[i : i + 1]).strip(),
-                settings.rationale_tokens,
-            )
-            texts.append(self.renderer.decode(ids))
-            cuts.append((ids[:n], ended))
-        frames = [self.renderer.frame_ids if ids else self.renderer.text(FRAME.lstrip()) for ids, _ in cuts]
-        forced = [[*prompts[p], *ids, *f] for (p, _), (ids, _), f in zip(places, cuts, frames, strict=True)]
+        cuts = [cut(list(output.token_ids), self.renderer, settings.rationale_tokens) for output in written]
+        rationales = [list(output.token_ids[: found.n]) for output, found in zip(written, cuts, strict=True)]
+        forced = [
+            [*prompts[place], *ids, *frame_behind(len(ids), self.renderer)]
+            for (place, _), ids in zip(places, rationales, strict=True)
+        ]
         letters = self._generate(forced, [self._letter()] * len(forced))
         result: list[list[Sample]] = [[] for _ in requests]
-        for (place, i), output, text, (ids, ended), letter in zip(places, written, texts, cuts, letters, strict=True):
-            margin = self._margin(letter)
-            u = unit("vote", _key(requests[place], i, salt))
-            vote = Verdict.A if u < _sigmoid(margin / settings.verdict_temperature) else Verdict.B
+        for (place, i), ids, output, found, letter in zip(places, rationales, written, cuts, letters, strict=True):
             logps = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=False)]
-            result[place].append(
-                Sample(
-                    rationale=self.renderer.decode(ids).strip(),
-                    token_ids=self.renderer.completion(ids, vote).ids,
-                    verdict=parse(text),
-                    vote=vote,
-                    p_a=_sigmoid(margin),
-                    logp=math.fsum(logps),
-                    mean_token_prob=sum(map(math.exp, logps)) / len(logps) if logps else 1.0,
-                    n_tokens=len(ids),
-                    finish_reason="length" if ended else "stop",
-                )
-            )
+            u = unit("vote", _key(requests[place], i, salt))
+            margin = self._margin(letter)
+            result[place].append(judged(ids, logps, found, margin, u, settings.verdict_temperature, self.renderer))
         yield from enumerate(result)
 
     def close(self) -> None:
@@ -143,10 +122,6 @@ class VLLMSampler(Sampler):
             "detokenize": False,
         }
 
-    def _until_control(self, ids: list[int]) -> list[int]:
-        controls = set(self.renderer.control_ids)
-        return ids[: next((i for i, token in enumerate(ids) if token in controls), len(ids))]
-
     def _margin(self, output: Any) -> float:
         """Log-odds of A against B."""
         a, b = (output.logprobs[0][self.renderer.letter_ids[v]].logprob for v in (Verdict.A, Verdict.B))
@@ -184,7 +159,3 @@ def engine(settings: VLLMSettings, judge: str, dtype: str) -> tuple[dict[str, An
 
 def _key(request: Request, index: int, salt: str) -> str:
     return f"{request.pair_id}|{request.swapped}|{index}|{salt}"
-
-
-def _sigmoid(margin: float) -> float:
-    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0

@@ -59,7 +59,10 @@ def _await(run: Path, claims: Claims, patience: float, otherwise: str) -> None:
 
 
 def _asked(folder: Path) -> dict[str, Any] | None:
-    return read_json(folder / ASKED) if (folder / ASKED).exists() else None
+    try:
+        return read_json(folder / ASKED)
+    except UserError:  # nothing is asked for just now
+        return None
 
 
 def _help(run: Path, ask: dict[str, Any], claims: Claims) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, sweep
+from data_tools.artifact import MANIFEST, digest_of, full_disk_told, read_json, read_table, sweep
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
 from genrm_lightning.evaluation.scores import set_scores, without
@@ -161,7 +161,8 @@ def _report(
             for name in HELD_OUT
         ]  # fmt: skip
         # The dashboard first: a summary on disk means that everything is shown.
-        write_dashboard(root / LOGDIR, rows, samples)
+        with full_disk_told(root / LOGDIR):
+            write_dashboard(root / LOGDIR, rows, samples)
         report.write_summary(path, summary)
     return summary
 

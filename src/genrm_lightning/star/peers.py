@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,7 +64,6 @@ def shared_stage(
         except UserError:
             _forget(folder)
             raise
-    shutil.rmtree(shared, ignore_errors=True)
     return []
 
 
@@ -76,8 +74,12 @@ def _begin(folder: Path, key: dict[str, Any]) -> bool:
         # Exactly one of them writes it, and it is whole from the first moment: no other key can slip in.
         own = folder / temporary_name(started.stem, started.suffix)
         write_json(own, {"key": key, "began": time.time(), "seconds": 0.0})
-        with suppress(FileExistsError, FileNotFoundError):
+        try:
             os.link(own, started)
+        except (FileExistsError, FileNotFoundError):  # another was quicker; all is done, and left-overs are swept
+            pass
+        except OSError:  # a file system without links: the last one wins
+            os.replace(own, started)
         own.unlink(missing_ok=True)
     try:
         began(folder, key)

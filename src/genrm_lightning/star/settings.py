@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from data_tools.star import parse_filter
+from data_tools.star import parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
@@ -121,6 +121,7 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
+        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation).
         variant: what the samples train: star-sft, star-dpo, star-rationalizer, star-rationalizer-kl or
             star-ipo-rationalizer.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
@@ -141,6 +142,9 @@ class StarSettings:
         uncoupled: star-dpo: whether right samples that find no wrong one are trained on too, without a preference
             (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
             alone unlearns the rest (docs/log.md).
+        right: what says that a sample is right: its vote at the forced verdict, or the verdict in its own text.
+        ranking: which samples of a prompt are best (data_tools.selection.ranking); r_star is ReasonGRM's.
+        pairing: star-dpo: which right sample goes with which wrong one (data_tools.selection.pairings).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
         objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
             --config that names another variant sets this and leaves ``fit`` as it is (configs/star/embedded).
@@ -154,6 +158,7 @@ class StarSettings:
     run: str = "runs/star"
     iterations: int = 3
     parts: int = 3
+    fresh: bool = True
     variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl", "star-ipo-rationalizer"] = (
         "star-dpo"
     )
@@ -171,6 +176,9 @@ class StarSettings:
     rationalize_failed: bool = False
     bootstrap: Bootstrap | None = None
     uncoupled: Literal["drop", "keep"] = "drop"
+    right: Literal["vote", "verdict"] = "vote"
+    ranking: Literal["mean_token_prob", "r_star", "confidence", "shortest", "random", "drawn"] = "mean_token_prob"
+    pairing: str = "rank"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
     objective: dict = field(default_factory=dict)
     warm_start: WarmStart | None = None
@@ -212,6 +220,7 @@ class StarSettings:
         prompt_named(self.judge_prompt)
         for spec in self.filters:
             parse_filter(spec)
+        parse_pairing(self.pairing)
 
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
         """What decides a draw: batch size is left out, it changes no sample."""

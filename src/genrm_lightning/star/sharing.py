@@ -30,8 +30,8 @@ def under_way(run: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OWNER).unlink(missing_ok=True)  # of a killed one: the lock is ours
     with Claims(folder) as claims:
-        claims.take(OWNER)
         try:
+            claims.take(OWNER)
             yield
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,8 @@ what it reads, so a change anywhere upstream shows. A killed stage is taken up a
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,7 +43,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
-from genrm_lightning.star.sharing import asking
+from genrm_lightning.star.sharing import SHARED, asking
 from genrm_lightning.star.tokens import in_tokens_of
 from genrm_lightning.star.variants import VARIANTS
 
@@ -181,7 +183,8 @@ Prompts = tuple[pl.DataFrame, Sequence[Sequence] | None]  # PREFERENCE; [pair id
 
 def part_of(settings: StarSettings, pairs: Artifact, iteration: int) -> pl.DataFrame:
     """The pairs that an iteration samples."""
-    return part(read_table(pairs.folder / "train.parquet", PREFERENCE), iteration - 1, settings.parts)
+    index = iteration - 1 if settings.fresh else 0
+    return part(read_table(pairs.folder / "train.parquet", PREFERENCE), index, settings.parts)
 
 
 def sample_part(
@@ -197,6 +200,7 @@ def sample_part(
 ) -> Artifact:
     """Rationales of a judge on a fresh part of the data, both orders, K each; see :func:`draw`."""
     facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
+    facts |= {} if settings.fresh else {"fresh": False}  # so a run begun before there was this setting goes on
     label = f"iteration {iteration}: sample" + (", told the wrong answer" if told == "wrong" else "")
     key = {"stage": "sample", "data": pairs.digest, **facts}
     return draw(
@@ -279,6 +283,9 @@ def select(
         "template": settings.judge_prompt,
         "uncoupled": settings.uncoupled,
     }
+    # Runs that began before there was a choice go on.
+    choices = {name: getattr(settings, name) for name in ("right", "ranking", "pairing")}
+    options |= {name: value for name, value in choices.items() if value != getattr(StarSettings, name)}
     more = {"told_wrong": told_wrong, "rationalized": rationalized}
     given = {name: table for name, table in more.items() if table is not None}
     return _select(folder, pairs.folder / "train.parquet", samples, options, given)
@@ -434,7 +441,7 @@ def _judge(
     shards = shards_of(folder, pairs, sampling, **draw)
     ask = {
         "label": label,
-        "folder": str(folder.relative_to(run)),
+        "folder": os.path.relpath(folder, run),
         "judge": str(Path(judge).relative_to(run)) if in_run else judge,
         "in_run": in_run,
         "identity": judge_digest,
@@ -466,8 +473,9 @@ def _trainer_args(settings: StarSettings) -> dict[str, Any]:
 
 
 def remove_shards(folder: Path) -> None:
-    """Their rows stand in the stage's table now."""
+    """Their rows stand in the stage's table now; what several processes shared for them goes, too."""
     sweep(folder)
+    shutil.rmtree(folder / SHARED, ignore_errors=True)
     for shard in folder.glob("shard-*.parquet"):
         shard.unlink()
     if folder.exists() and not any(folder.iterdir()):

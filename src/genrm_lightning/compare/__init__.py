@@ -1,0 +1,1 @@
+"""The methods of the paper, trained and evaluated on the same pairs: settings, methods, reading, table, loop."""

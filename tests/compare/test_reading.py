@@ -1,0 +1,84 @@
+"""What a judge says without a rationale, against what its objective says of the same pairs."""
+
+import polars as pl
+import pytest
+import torch
+
+from data_tools.artifact import read_table
+from data_tools.order import chosen_is_a
+from data_tools.schema import JUDGMENT
+from genrm_lightning import objectives
+from genrm_lightning.backbone import BackboneSettings
+from genrm_lightning.compare.reading import read_pairs, reader
+from genrm_lightning.evaluation.scores import pair_scores, presentations
+from genrm_lightning.prefix import collate
+from tests.tiny import preferences
+
+PAIRS = 5
+
+
+def trained(kind, backbone, folder, **options):
+    """An untrained judge of that objective, saved, and the objective itself."""
+    torch.manual_seed(1)
+    objective = kind(backbone=BackboneSettings(str(backbone), lora=None), **options)
+    objective.configure_model()
+    objective.save(folder)
+    return objective
+
+
+def read(kind, judge, pairs, batch_size=8, dtype=torch.float32):
+    objective = reader(kind, str(judge), "brief")
+    return read_pairs(
+        objective, pairs, dtype=dtype, too_long="shorten", where="test", judge="x", seed=3,
+        batch_size=batch_size,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [objectives.BradleyTerry, objectives.PairRM, objectives.GenRM])
+def test_p_a_is_what_the_objective_says(tmp_path, tiny_llama, kind):
+    options = {"judge_prompt": "brief"} if kind is objectives.GenRM else {}
+    objective = trained(kind, tiny_llama, tmp_path / "judge", **options)
+    pairs = preferences(PAIRS)
+    found = read(kind, tmp_path / "judge", pairs)
+    trees = list(objective.trees(pairs, objective.renderer))
+    batch = collate(trees, objective.renderer.pad_id, tuple(objective.renderer.letter_ids.values()))
+    with torch.no_grad():
+        margins = objective.loss(batch, objective(batch))[1]["accuracy"].tolist()
+    of_pair = {}
+    for tree, margin in zip(trees, margins, strict=True):
+        of_pair.setdefault(tree.pair_id, []).append(margin)
+    for row in found.iter_rows(named=True):
+        margin = of_pair[row["pair_id"]][row["swapped"] if len(of_pair[row["pair_id"]]) == 2 else 0]
+        p_right = row["p_a"] if chosen_is_a(row["pair_id"], row["swapped"]) else 1 - row["p_a"]
+        assert p_right == pytest.approx(1 / (1 + 2.718281828459045**-margin), abs=1e-5)
+        assert row["verdict"] == row["vote"] == ("A" if row["p_a"] > 0.5 else "B")
+    assert found.schema == JUDGMENT and found.height == 2 * PAIRS and set(found["seed"]) == {3}
+    pairs_right = pair_scores(presentations(found))
+    if kind is not objectives.GenRM:
+        assert pairs_right["consistent"].all(), "scores know no order"
+
+
+def test_batches_and_stored_tables_change_nothing(tmp_path, tiny_llama):
+    trained(objectives.PairRM, tiny_llama, tmp_path / "judge")
+    one, all_at_once = (read(objectives.PairRM, tmp_path / "judge", preferences(PAIRS), n) for n in (1, 8))
+    assert (one["p_a"] - all_at_once["p_a"]).abs().max() < 1e-5
+    one.write_parquet(tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet", JUDGMENT).equals(one)
+
+
+def test_weights_in_bfloat16_say_about_the_same(tmp_path, tiny_llama):
+    for kind in (objectives.BradleyTerry, objectives.GenRM):
+        trained(kind, tiny_llama, tmp_path / kind.__name__)
+        judge, pairs = tmp_path / kind.__name__, preferences(PAIRS)
+        exact, rounded = (read(kind, judge, pairs, dtype=dtype)["p_a"] for dtype in (torch.float32, torch.bfloat16))
+        assert (exact - rounded).abs().max() < 0.1 and not exact.equals(rounded)
+
+
+def test_what_does_not_fit_is_left_out(tmp_path, tiny_llama, capsys):
+    trained(objectives.BradleyTerry, tiny_llama, tmp_path / "judge")
+    pairs = preferences(3).with_columns(
+        chosen=pl.when(pl.col("pair_id") == "pair-1").then(pl.lit("many words " * 900)).otherwise("chosen")
+    )
+    found = read(objectives.BradleyTerry, tmp_path / "judge", pairs)
+    assert sorted(set(found["pair_id"])) == ["pair-0", "pair-2"]
+    assert "1 dropped" in capsys.readouterr().err
