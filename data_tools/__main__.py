@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 from rich.console import Console
@@ -15,10 +16,11 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from data_tools import artifact, sources, star
+from data_tools import artifact, sources, star, told
 from data_tools.clean import clean
 from data_tools.errors import UserError
-from data_tools.judging import PROMPTS
+from data_tools.judging import PROMPTS, prompt_named
+from data_tools.prompts import prompts
 from data_tools.schema import JUDGMENT, PREFERENCE, SPLITS, check_unique_ids
 from data_tools.split import conflicting_prompts, sample, split
 from data_tools.stats import TOTAL, stats
@@ -115,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--preferences", required=True, nargs="+", type=Path, metavar="FILE", help="PREFERENCE parquet, one or several"
     )
+    for name, what in (
+        ("told-wrong", "dpo: drawn with the wrong answer told, --judgments with the right one"),
+        ("rationalized", "sft, dpo: drawn with the answer told where --judgments failed"),
+    ):
+        added.add_argument(f"--{name}", nargs="+", type=Path, metavar="FILE", help=f"JUDGMENT parquet; {what}")
     added.add_argument("--objective", required=True, help=f"one of: {', '.join(star.OBJECTIVES)}")
     added.add_argument("--out", required=True, type=Path, metavar="FILE", help="EXAMPLE parquet to write")
     added.add_argument(
@@ -140,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
         "--pairing", default="rank", metavar="NAME[:PARAMETER=VALUE,…]",
         help=f"dpo: which right sample goes with which wrong one: {', '.join(star.PAIRINGS)} (default rank)",
     )  # fmt: skip
+    added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
+
+    added = command(_prompts, "judge prompts of a table, for any model to answer")
+    added.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
+    added.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON Lines to write")
+    added.add_argument("--told", choices=get_args(told.Told), help="tell the right answer, or the wrong one as right")
     added.add_argument("--template", default="mt_bench", help=f"judge prompt: {', '.join(PROMPTS)} (default mt_bench)")
 
     added = command(_stats, "tables or raw files in numbers, by source")
@@ -235,11 +248,17 @@ def _star(arguments: argparse.Namespace) -> None:
     preferences = artifact.scan_tables(arguments.preferences, PREFERENCE)
     check_unique_ids(preferences.select("pair_id").collect(engine="streaming"), _names(arguments.preferences))
     _no_folder(arguments.out)
-    counts = star.write_examples(
+    others = {
+        name: artifact.scan_tables(_tables(files), JUDGMENT)
+        for name, files in (("told_wrong", arguments.told_wrong), ("rationalized", arguments.rationalized))
+        if files
+    }
+    counts = told.write_examples(
         judgments,
         preferences,
         arguments.out,
         objective=arguments.objective,
+        **others,
         filters=arguments.filters,
         per_prompt=arguments.per_prompt,
         template=arguments.template,
@@ -249,6 +268,20 @@ def _star(arguments: argparse.Namespace) -> None:
         pairing=arguments.pairing,
     )
     _show_steps(arguments.objective, counts)
+
+
+def _prompts(arguments: argparse.Namespace) -> None:
+    """A line for either order of a pair: pair_id, swapped, messages. The answers, lines of pair_id, swapped, rationale
+    and verdict, are what `bootstrap.file` of a STaR run takes."""
+    prompt_named(arguments.template)
+    pairs = check_unique_ids(artifact.read_table(arguments.file, PREFERENCE), arguments.file)
+    if arguments.out.is_dir():
+        raise UserError(f"{arguments.out}: is a folder; name a file for --out")
+    with artifact.atomic_path(arguments.out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for pair, swapped, messages in prompts(pairs, arguments.template, arguments.told):
+            line = {"pair_id": pair, "swapped": swapped, "messages": messages}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print(f"{2 * pairs.height} prompts: {arguments.out}")
 
 
 def _tables(given: Sequence[Path]) -> list[Path]:
@@ -270,6 +303,8 @@ def _show_steps(objective: str, counts: Mapping[str, Any]) -> None:
         column.justify = "right"
     for name in ("sampled", "right", "wrong"):
         shown.add_row(name, "samples", "", f"{counts[name]:,}", "")
+    for why, n in counts.get("before", {}).items():
+        shown.add_row(why, "samples", "", "", f"{n:,}")
     shown.add_section()
     for step in counts["steps"]:
         lost = step["given"] - step["kept"]
@@ -277,6 +312,8 @@ def _show_steps(objective: str, counts: Mapping[str, Any]) -> None:
         shown.add_row(step["step"], step["of"], f"{step['given']:,}", f"{step['kept']:,}", share)
     shown.add_section()
     shown.add_row("kept", "examples", "", f"{counts['kept']:,}", "")
+    if "rationalized" in counts:
+        shown.add_row("rationalized", "examples", f"{counts['failed']:,}", f"{counts['rationalized']:,}", "")
     shown.add_row("from", "pairs", "", f"{counts['pairs']:,}", "")
     for letter, n in counts["letters"].items():
         shown.add_row(f"right letter {letter}", "examples", "", f"{n:,}", "")

@@ -42,7 +42,7 @@ def selected(folder, pairs, objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_from_pairs_to_a_judge(tmp_path, capfd, tiny_llama, pairs, objective):
-    told = ["--told", "true"] if objective == "rationalizer" else []
+    told = ["--told", "right"] if objective == "rationalizer" else []
     table = sampled(tmp_path / "sample", tiny_llama, pairs, *told)
     assert table.height == 12 * 2 * 4 and set(table["judge"]) == {str(tiny_llama)}
     examples = selected(tmp_path / "sample", pairs, objective)

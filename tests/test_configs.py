@@ -19,6 +19,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OBJECTIVES, DATA, TRAINERS, STAR, COMPARE = (
     sorted((CONFIGS / kind).glob("*.yaml")) for kind in ("objective", "data", "trainer", "star", "compare")
 )
+OVER = sorted((CONFIGS / "star").glob("*/*.yaml"))  # each a second --config after the one its folder is named like
 
 
 def name(path):
@@ -36,7 +37,7 @@ def merged(*files):
 
 
 def test_each_kind_is_there():
-    kinds = (OBJECTIVES, DATA, TRAINERS, STAR, COMPARE)
+    kinds = (OBJECTIVES, DATA, TRAINERS, STAR, OVER, COMPARE)
     assert all(kinds)
     known = {path for kind in kinds for path in kind}
     assert set(CONFIGS.rglob("*.yaml")) == known, "a config that no test reads"
@@ -63,6 +64,27 @@ def test_star(file):
     check_config(settings)
     assert settings.iterations <= settings.parts
     assert settings.filters == yaml.safe_load(file.read_text()).get("filters", [])
+
+
+@pytest.mark.parametrize("file", OVER, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_star_with_another_variant(file):
+    """One more --config: another variant in a run folder of its own, all else as it was."""
+    base = ["--config", str(file.parent.with_suffix(".yaml"))]
+    before, settings = star_settings(base), star_settings([*base, "--config", str(file)])
+    check_config(settings)
+    written = yaml.safe_load(file.read_text())
+    for part in ("data", "sampling", "evaluation", "warm_start", "filters", "judge_prompt", "iterations", "parts"):
+        assert getattr(settings, part) == getattr(before, part)
+    assert settings.run == written["run"] != before.run and settings.variant == written.get("variant", before.variant)
+    fit, common = settings.fit, before.fit
+    if "fit" not in written:
+        assert (fit["data"], fit["trainer"]) == (common["data"], common["trainer"])
+    arguments = fit["model"]["init_args"]
+    for name, value in written.get("objective", {}).items():
+        found = arguments[name]
+        assert found == value or (found.items() >= value.items() and name in ("backbone", "optimizer"))
+    shared = {"backbone", "optimizer", *written.get("objective", before.objective)}
+    assert arguments.keys() == shared, "nothing of another variant's objective is left"
 
 
 @pytest.mark.parametrize("file", COMPARE, ids=name)
@@ -131,6 +153,8 @@ def deep(config, path, value):
         ("data.init_args.rowz", 3, "rowz"),
         ("data.class_path", "genrm_lightning.data.Nothing", "Nothing"),
         ("trainer.max_epoch", 1, "max_epoch"),
+        ("trainer.strategy", "dpp", "dpp"),
+        ("trainer.accelerator", "gpus", "gpus"),
         ("traner.max_epochs", 1, "traner"),
         ("seed_evrything", 1, "seed_evrything"),
     ],
@@ -157,6 +181,9 @@ def test_a_misspelt_key_of_a_fit(tmp_path, capsys, path, value, named):
         ("evaluation.temprature", 1, "temprature"),
         ("fit.traner.max_epochs", 1, "traner"),
         ("fit.trainer.max_epoch", 1, "max_epoch"),
+        ("fit.trainer.strategy", "fsdpp", "trainer.strategy: 'fsdpp' is unknown"),
+        ("objective.bta", 1, "bta"),
+        ("bootstrap", {"fil": "x"}, "fil"),
         ("fit.model.init_args.bta", 1, "bta"),
         ("fit.model.init_args.backbone.lor", None, "lor"),
         ("fit.data.init_args.batch", 1, "batch"),

@@ -117,15 +117,24 @@ def test_requests_show_each_response_once_as_a():
         assert f"[Response B]\n{b}" in text
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("told", [None, "right", "wrong"])
 def test_the_answer_stands_in_a_prompt_only_where_it_is_told(told):
     for request in requests(preferences(5), "brief", told):
         number = request.pair_id.removeprefix("pair-")
         *_, right = responses(request.pair_id, request.swapped, f"a red fox {number}", f"the blue sky {number}")
         wrong = "B" if right == "A" else "A"
         text = request.messages[-1]["content"]
-        assert (hint("brief", Verdict(right)) in text) == told
-        assert hint("brief", Verdict(wrong)) not in text
+        assert (hint("brief", Verdict(right)) in text) == (told == "right")
+        assert (hint("brief", Verdict(wrong)) in text) == (told == "wrong")
+
+
+def test_some_prompts_alone():
+    pairs = preferences(5)
+    every = requests(pairs, "brief")
+    wanted = [["pair-3", True], ["pair-0", False]]  # as JSON would have them
+    found = requests(pairs, "brief", places=wanted)
+    assert found == [request for request in every if [request.pair_id, request.swapped] in wanted] and len(found) == 2
+    assert requests(pairs, "brief", places=[]) == []
 
 
 def test_a_real_judge_resumes_to_the_same_table(tiny_llama, tmp_path):

@@ -156,10 +156,10 @@ def test_genrm_is_sft_of_the_verdict(tiny_llama, tmp_path, format_weight):
 # STaR-DPO
 
 
-def dpo(folder, table: pl.DataFrame, **options) -> tuple[float, dict[str, Tensor], list[dict]]:
+def dpo(folder, table: pl.DataFrame, kind: str = "dpo", **options) -> tuple[float, dict[str, Tensor], list[dict]]:
     """Ours, and the rows for TRL with the same reference."""
     plain = {"beta": BETA, "nll_weight": 0.0}
-    loss, gradients, trees = ours("dpo", folder, table, **{**plain, **options})
+    loss, gradients, trees = ours(kind, folder, table, **{**plain, **options})
     rows = []
     for tree in trees:
         chosen, rejected = tree.extras["ref_logp"]
@@ -219,6 +219,13 @@ def test_ipo(tiny_llama, tmp_path, couples):
         other, _ = trl_dpo(tiny_llama, [row], tmp_path, loss_type=["ipo"])
         per_token = chosen[number] / len(row["chosen_ids"]) - rejected[number] / len(row["rejected_ids"])
         assert other == pytest.approx((per_token - 1 / (2 * BETA)) ** 2, rel=1e-4, abs=1e-4)
+
+    # The STaR-IPO Rationalizer is this loss on other couples, at the paper's β.
+    (rationalizer, _, _), (plain, _, _) = (
+        dpo(tiny_llama, couples, kind, beta=0.4, **more)
+        for kind, more in (("ipo_rationalizer", {}), ("dpo", {"variant": "ipo"}))
+    )
+    assert rationalizer == plain
 
     even = couples.with_columns(rejected_completion=pl.col("completion").map_elements(_other_letter, pl.String))
     for number in range(len(even)):

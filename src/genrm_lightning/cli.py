@@ -47,7 +47,7 @@ from genrm_lightning.parsing import (
     one_line,
 )
 from genrm_lightning.quiet import no_loading_bars, quiet
-from genrm_lightning.strategy import FSDP2Strategy, is_sharded
+from genrm_lightning.strategy import FSDP2Strategy, check_names, is_sharded
 
 
 class Interrupted(Exception):
@@ -183,6 +183,7 @@ class _ReadOnlyCLI(GenRMCLI):
     def before_instantiate_classes(self) -> None:
         # The objective and the data module say what is out of range; neither loads anything yet.
         given = self.config[self.config.subcommand]
+        check_names(given.trainer)
         wanted = Namespace({key: given[key] for key in ("model", "data")})
         raise _Parsed(self.config, self._parser(self.config.subcommand).instantiate_classes(wanted))
 

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from data_tools.artifact import digest, read_json, read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
+from data_tools.told import Told
 from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.claims import STALE, Claims
 from genrm_lightning.compare.settings import CompareSettings
@@ -117,7 +118,11 @@ def _sample(argv: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--pairs", type=str, required=True, help="PREFERENCE parquet")
     parser.add_argument("--out", type=str, required=True, help="folder for judgments.parquet")
-    parser.add_argument("--told", type=bool, default=False, help="tell the answer (for the Rationalizer)")
+    parser.add_argument(
+        "--told", type=Told | None, default=None,
+        help="tell the right answer (for the Rationalizer), or the wrong one as if it were right (its IPO variant's "
+        "rejected side)",
+    )  # fmt: skip
     parser.add_argument("--rows", type=int, default=None, help="at most this many pairs, drawn by hash")
     _common(parser, SamplingSettings())
     parser.add_argument("--iteration", type=int, default=1)
@@ -151,7 +156,7 @@ def _evaluate(argv: list[str]) -> None:
     arguments, sampling, sampler = _sampling(parser, argv)
     arguments.judge = _judge_name(arguments.judge, sampler, None)
     with _at_work(arguments):
-        table = _judged(arguments, sampling, sampler, "evaluate", False, 0)
+        table = _judged(arguments, sampling, sampler, "evaluate", None, 0)
         if table is None:
             return
         pairs = _pairs(arguments)
@@ -440,7 +445,7 @@ def _judged(
     sampling: SamplingSettings,
     sampler: SamplerSettings,
     purpose: str,
-    told: bool,
+    told: Told | None,
     iteration: int,
 ):
     """The judgments; None where shards are missing that other processes are to draw."""
@@ -462,7 +467,7 @@ def _judged(
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")
-    key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told, "iteration": iteration}
+    key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told or False, "iteration": iteration}
     key["judge"] = arguments.judge if served else identity(arguments.judge)
     key |= policy_key(arguments.too_long) | sampler.sampler_key()
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}

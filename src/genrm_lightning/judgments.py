@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from data_tools.judging import Verdict, render_prompt
-from data_tools.order import hash64, responses
+from data_tools.prompts import prompts
+from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
 from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
 from genrm_lightning.claims import Claims
@@ -17,19 +17,11 @@ from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
 from genrm_lightning.shards import Shards
 
 
-def requests(pairs: pl.DataFrame, template: str, told: bool = False) -> list[Request]:
-    """Both orders of every pair as judge prompts, in the order of the pair ids' hashes.
-
-    Args:
-        told: tell the answer (post-rationalization; never for evaluation).
-    """
-    result = []
-    for row in sorted(pairs.iter_rows(named=True), key=lambda row: (hash64("shard", row["pair_id"]), row["pair_id"])):
-        for swapped in (False, True):
-            a, b, right = responses(row["pair_id"], swapped, row["chosen"], row["rejected"])
-            messages = render_prompt(row["prompt"], a, b, template, Verdict(right) if told else None)
-            result.append(Request(row["pair_id"], swapped, messages))
-    return result
+def requests(
+    pairs: pl.DataFrame, template: str, told: Told | None = None, places: Collection[Sequence] | None = None
+) -> list[Request]:
+    """Both orders of every pair as judge prompts; arguments as of :func:`data_tools.prompts.prompts`."""
+    return [Request(*prompt) for prompt in prompts(pairs, template, told, places)]
 
 
 def fitting(
@@ -38,7 +30,7 @@ def fitting(
     settings: SamplingSettings,
     *,
     template: str,
-    told: bool,
+    told: Told | None,
     too_long: TooLong,
     where: str,
 ) -> pl.DataFrame:
@@ -74,19 +66,21 @@ def shards_of(
     iteration: int,
     seed: int,
     purpose: str,
-    told: bool = False,
+    told: Told | None = None,
+    places: Collection[Sequence] | None = None,
     shard_size: int = 64,
 ) -> Shards:
     """Both orders of every pair as shards in ``folder``.
 
     Args:
         judge: what the rows call the one who judges.
-        purpose: part of every random number's key: "sample" or "evaluate".
+        purpose: part of every random number's key: "sample" or "evaluate"; so is what is told.
+        places: [pair id, swapped] of the prompts wanted; None: all.
         shard_size: judge prompts a shard.
     """
-    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}"
+    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
     facts = {"iteration": iteration, "seed": seed, "judge": judge}
-    return Shards(Path(folder), requests(pairs, template, told), settings, shard_size, salt, facts)
+    return Shards(Path(folder), requests(pairs, template, told, places), settings, shard_size, salt, facts)
 
 
 def judge_pairs(

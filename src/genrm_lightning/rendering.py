@@ -107,6 +107,11 @@ class Renderer:
         """The chat template, its clock stopped: transformers gives templates no functions but its own."""
         return _CLOCK.sub(_stopped, self.tokenizer.get_chat_template())
 
+    def same_tokens(self, other: Renderer) -> bool:
+        """Whether ids of the other renderer's judgments mean the same here."""
+        mine, theirs = (renderer.tokenizer.get_vocab() for renderer in (self, other))
+        return self.template_hash == other.template_hash and mine == theirs
+
     def text(self, text: str) -> list[int]:
         """Ids of plain text: no special token is read out of it, none is added."""
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -64,6 +65,25 @@ def trained_whole(policy: Policy, keep: bool) -> dict[str, Tensor]:
             if keep:
                 found[name] = whole.cpu()
     return found
+
+
+def check_names(trainer: Any) -> None:
+    """Refuse a trainer's names that Lightning would refuse once it is built: a STaR run builds it hours later.
+
+    Args:
+        trainer: the ``trainer`` section of a config as it was read.
+
+    Raises:
+        UserError: names the key and what there is.
+    """
+    known = {
+        "strategy": StrategyRegistry.available_strategies(),
+        "accelerator": ["gpu", *AcceleratorRegistry.available_accelerators()],
+    }
+    for key, names in known.items():
+        name = trainer.get(key)
+        if isinstance(name, str) and name not in ("auto", *names):
+            raise UserError(f"trainer.{key}: '{name}' is unknown; there are: auto, {', '.join(sorted(names))}")
 
 
 class FSDP2Strategy(ModelParallelStrategy):

@@ -13,6 +13,7 @@ from genrm_lightning.data import Tables
 from genrm_lightning.objectives import (
     BradleyTerry,
     GenRM,
+    IPORationalizer,
     Objective,
     OnPolicyRationalizer,
     OptimizerSettings,
@@ -44,6 +45,7 @@ KINDS = {
         {"judge_prompt": "brief", "beta": 0.1, "nll_weight": 0.1, "choice_weight": 1.0, "direct_weight": 1.0},
         0.1,
     ),
+    "ipo_rationalizer": (IPORationalizer, {"judge_prompt": "brief"}, 0.3),
     "star_sft, direct": (STaRSFT, {"judge_prompt": "brief", "choice_weight": 1.0, "direct_weight": 1.0}, 0.1),
     "rationalizer": (Rationalizer, {"judge_prompt": "brief"}, 0.1),
     "rationalizer, told": (Rationalizer, {"judge_prompt": "brief", "told_weight": 0.5, "direct_weight": 0.5}, 0.2),

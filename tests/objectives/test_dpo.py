@@ -10,12 +10,10 @@ import torch
 
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
+from data_tools.judging import Verdict, tell
 from data_tools.schema import EXAMPLE
 from genrm_lightning.backbone import BackboneSettings, load_renderer
-from genrm_lightning.objectives import (
-    OptimizerSettings,
-    RationaleDPO,
-)
+from genrm_lightning.objectives import IPORationalizer, OptimizerSettings, RationaleDPO
 from genrm_lightning.prefix import Role, collate
 from genrm_lightning.scoring import score_examples
 from tests.objectives.common import WAYS, fit, fit_config, make
@@ -36,6 +34,20 @@ def test_dpo_starts_at_ln_2(tiny_llama, tmp_path, way, dtype):
     steps, _ = fit(objective, str(tmp_path / "scored.parquet"), tmp_path)
     # Batches of other rows round differently in bf16.
     assert steps.losses[0] == pytest.approx(math.log(2), abs=1e-4 if dtype == "float32" else 0.1)
+
+
+def test_the_ipo_rationalizer_starts_at_its_target_squared(tiny_llama, tmp_path):
+    """(0 − 1/(2β))² where policy and reference are one; a prompt that tells the answer is refused."""
+    table = score_examples(examples(4), str(tiny_llama), fit_config(lora=None))
+    write_table(table, tmp_path / "scored.parquet", EXAMPLE)
+    settings = BackboneSettings(str(tiny_llama), lora=None)
+    objective = IPORationalizer(settings, OptimizerSettings(1e-3), "brief")
+    steps, _ = fit(objective, str(tmp_path / "scored.parquet"), tmp_path)
+    assert steps.losses[0] == pytest.approx((1 / (2 * 0.4)) ** 2, abs=1e-4)
+    prompts = [tell(prompt, "brief", Verdict.A) for prompt in table["prompt"]]
+    told = table.with_columns(pl.Series("prompt", prompts, dtype=EXAMPLE["prompt"]))
+    with pytest.raises(UserError, match="the prompt of pair pair-0 tells the answer"):
+        list(objective.trees(told, objective.renderer))
 
 
 def test_scores_are_the_summed_log_probabilities(tiny_llama):

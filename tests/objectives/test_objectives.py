@@ -41,7 +41,7 @@ def test_eight_rows_are_learned_by_heart(tiny_llama, tmp_path, files, kind):
     assert len(steps.seen) == 50
     assert steps.losses[-1] < min(KINDS[kind][2], steps.losses[0] / 4)
     # DPO may tell right from wrong by the rationales alone.
-    assert metrics["train/reward_accuracy" if kind == "dpo" else "train/accuracy"] == 1
+    assert metrics["train/reward_accuracy" if kind in ("dpo", "ipo_rationalizer") else "train/accuracy"] == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
+import polars as pl
 import pytest
 
 from data_tools.errors import UserError
@@ -11,9 +14,11 @@ from genrm_lightning.backbone import load_renderer
 from genrm_lightning.objectives.rationalizer import with_told
 from genrm_lightning.prefix import Tree
 from genrm_lightning.star import checks
+from genrm_lightning.star.fitting import check_config
 from genrm_lightning.star.settings import StarSettings
 from tests.tiny import preferences
 
+FIT = {"data": {"init_args": {}}, "trainer": {"accelerator": "cpu"}}
 WORDS = 30  # tokens of a rationale
 
 
@@ -47,3 +52,63 @@ def test_a_tree_with_a_told_prompt_fits(tiny_llama, variant, arguments):
 
     assert not any(promised(longest - less) for less in (1, 20)), "too long to train on"
     assert promised(longest + 100), "not far from what is needed"
+
+
+@pytest.mark.parametrize(
+    ("variant", "arguments", "trainer", "said"),
+    [
+        (
+            "star-dpo",
+            {"reference": "live"},
+            {},
+            "init_args.reference: live needs adapters, .* reference: stored",
+        ),
+        ("star-ipo-rationalizer", {"reference": "live"}, {}, "reference: live needs adapters"),
+        ("star-rationalizer-kl", {}, {}, "init_args.teacher: reference needs adapters, .* teacher: current"),
+        (
+            "star-dpo",
+            {},
+            {"strategy": "dpp"},
+            "trainer.strategy: 'dpp' is unknown; there are: auto, ddp, ",
+        ),
+        ("star-dpo", {}, {"accelerator": "gpus"}, "trainer.accelerator: 'gpus' is unknown; there are: auto, cpu, "),
+    ],
+)
+def test_a_fit_that_could_not_begin(tiny_llama, variant, arguments, trainer, said):
+    """Refused before anything is sampled, in one line; with adapters it is read."""
+
+    def settings(lora, trainer) -> StarSettings:
+        fit = {**FIT, "model": {"init_args": {"backbone": {"lora": lora}, **arguments}}}
+        return StarSettings(variant=variant, backbone=str(tiny_llama), fit=fit | {"trainer": FIT["trainer"] | trainer})
+
+    with pytest.raises(UserError, match=said) as refused:
+        check_config(settings(None, trainer))
+    assert "\n" not in str(refused.value)
+    if arguments:
+        check_config(settings({"rank": 2}, {}))
+
+
+def test_a_judge_with_adapters_has_a_reference(tiny_llama, tmp_path):
+    """Its adapters are gone on with, whatever ``backbone.lora`` says."""
+    (tmp_path / "genrm.json").write_text(f'{{"adapter": true, "base": "{tiny_llama}"}}')
+    fit = {**FIT, "model": {"init_args": {"backbone": {"lora": None}, "reference": "live"}}}
+    check_config(StarSettings(backbone=str(tmp_path), fit=fit))
+
+
+@pytest.mark.parametrize("told", [{"rationalize_failed": True}, {"variant": "star-ipo-rationalizer"}])
+def test_a_prompt_that_tells_the_answer_fits(tiny_llama, told):
+    """The sampler will show it: a prompt that leaves room only as long as it tells nothing is refused."""
+    pairs = preferences(2)
+
+    def refused(more: int, **options) -> bool:
+        settings = StarSettings(backbone=str(tiny_llama), judge_prompt="brief", too_long="error", **options)
+        settings.fit = {"data": {"init_args": {"max_tokens": 100_000}}}
+        try:
+            checks.lengths(settings, {"train": pairs.with_columns(chosen=pl.lit("x " * more))})
+        except UserError:
+            return True
+        return False
+
+    longest = bisect_left(range(2048), True, key=refused) - 1
+    assert longest > 0 and not refused(longest) and refused(longest + 1)
+    assert refused(longest, **told)

@@ -27,6 +27,7 @@ POINTS = [
     "iteration-1/sample/shard-00002.parquet",
     "iteration-1/sample/judgments.parquet",
     "iteration-1/sample/manifest.json",
+    "iteration-1/rationalize/judgments.parquet",
     "iteration-1/select/examples.parquet",
     "iteration-1/select/manifest.json",
     "iteration-1/score/examples.parquet",
@@ -49,7 +50,8 @@ def config(folder, backbone):
     fit["data"]["init_args"]["batch_size"] = 1
     warm = {"pairs": 4, "fit": star_fit()}
     return write_yaml(
-        folder / "star.yaml", star_config(folder / "run", backbone, fit=fit, per_prompt=2, warm_start=warm)
+        folder / "star.yaml",
+        star_config(folder / "run", backbone, fit=fit, per_prompt=2, warm_start=warm, rationalize_failed=True),
     )
 
 
@@ -111,7 +113,7 @@ def test_the_fit_really_goes_on_in_mid_epoch(tmp_path, tiny_llama, whole):
 
 def same_end(run, whole):
     ours, theirs = tables(run), tables(whole)
-    assert ours.keys() == theirs.keys() and len(ours) == 15
+    assert ours.keys() == theirs.keys() and len(ours) == 16
     for name, table in ours.items():
         assert table.equals(theirs[name]), name
     without = [

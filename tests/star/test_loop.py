@@ -1,49 +1,26 @@
 """The loop in one process: variants, starts, raising N; the fit runs here too, instead of in a process of its own."""
 
-import contextlib
 import json
 import os
 import shutil
-import sys
 import time
 
 import polars as pl
 import pytest
 
 from data_tools import verifiable
-from data_tools.artifact import read_json, write_table
+from data_tools.artifact import write_table
 from data_tools.errors import UserError
-from data_tools.judging import Verdict, hint, render_completion
+from data_tools.judging import Verdict, render_completion
 from data_tools.order import chosen_is_a
 from data_tools.schema import PREFERENCE
-from genrm_lightning import cli
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
 from genrm_lightning.commands import star_settings
 from genrm_lightning.locking import only_one
 from genrm_lightning.star import fitting, loop, stages
+from tests.star.common import fit_here, star  # noqa: F401
 from tests.tiny_star import leftovers, scalars, star_config, star_fit, tables, write_yaml
-
-
-@pytest.fixture(autouse=True)
-def fit_here(monkeypatch):
-    """``run_fit`` without the seconds of a new process; the process itself is tested in test_kill_resume.py."""
-
-    def run_fit(config, folder):
-        with contextlib.redirect_stdout(sys.stderr):  # as run_fit has it
-            assert cli.main(["fit", "--config", str(config)]) == 0
-        fitting.shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-    monkeypatch.setattr(fitting, "run_fit", run_fit)
-
-
-def star(capsys, folder, backbone, *flags, **changes):
-    """Run it; (stdout, the summary)."""
-    file = write_yaml(folder / "star.yaml", star_config(folder / "run", backbone, **changes))
-    status = main(["star", "--config", str(file), *map(str, flags)])
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    return said.out, read_json(folder / "run" / "summary.json")
 
 
 def stamps(run):
@@ -73,26 +50,6 @@ def test_a_second_call_does_nothing_and_a_third_goes_on(tmp_path, capsys, tiny_l
     # A smaller N takes nothing away.
     said, fourth = star(capsys, tmp_path, tiny_llama, "--iterations", 1)
     assert "nothing to do: 2 of 2" in said and fourth == third
-
-
-@pytest.mark.parametrize(
-    ("variant", "objective"),
-    [("star-sft", "STaRSFT"), ("star-dpo", "RationaleDPO"), ("star-rationalizer", "Rationalizer")],
-)
-def test_variants_and_the_base_start(tmp_path, capsys, tiny_llama, variant, objective):
-    _, summary = star(capsys, tmp_path, tiny_llama, "--iterations", 2, variant=variant, start="base")
-    run = tmp_path / "run"
-    for iteration in (1, 2):
-        judge = judge_info(run / f"iteration-{iteration}/fit/judge")
-        assert judge["objective"] == objective and judge["backbone"]["name"] == str(tiny_llama)
-        examples = pl.read_parquet(run / f"iteration-{iteration}/select/examples.parquet")
-        assert examples["rejected_completion"].is_null().all() == (variant != "star-dpo")
-        shown = [turn["content"] for prompt in examples["prompt"] for turn in prompt]
-        assert not any(hint("brief", told) in text for told in (Verdict.A, Verdict.B) for text in shown)
-        assert (run / f"iteration-{iteration}/score").exists() == (variant == "star-dpo")
-        assert summary["rows"][iteration]["kept"] == examples.height > 0
-    judges = [set(table["judge"]) for name, table in tables(run).items() if "iteration-2/sample" in name]
-    assert judges == [{"iteration-1/fit/judge"}], "the newest judge samples, whatever the fit starts from"
 
 
 def test_the_told_judge_teaches_the_untold_one(tmp_path, capsys, tiny_llama):
@@ -205,7 +162,7 @@ def test_right_samples_alone_are_trained_on_where_asked_for(tmp_path, capsys, ti
     ("changes", "said"),
     [
         ({}, "uncoupled: keep trains on right samples without a preference; give fit.model.init_args nll_weight"),
-        ({"variant": "star-sft"}, "uncoupled: keep is for star-dpo, not for star-sft"),
+        ({"variant": "star-sft"}, "uncoupled: keep is for star-dpo and star-ipo-rationalizer, not for star-sft"),
     ],
 )
 def test_right_samples_alone_need_a_loss(tmp_path, capsys, tiny_llama, changes, said):

@@ -4,6 +4,7 @@ from genrm_lightning.objectives.base import Objective, OptimizerSettings
 from genrm_lightning.objectives.bradley_terry import BradleyTerry
 from genrm_lightning.objectives.dpo import RationaleDPO
 from genrm_lightning.objectives.genrm import GenRM, STaRSFT
+from genrm_lightning.objectives.ipo_rationalizer import IPORationalizer
 from genrm_lightning.objectives.on_policy import OnPolicyRationalizer
 from genrm_lightning.objectives.pairrm import PairRM
 from genrm_lightning.objectives.rationalizer import Rationalizer
@@ -11,6 +12,7 @@ from genrm_lightning.objectives.rationalizer import Rationalizer
 __all__ = [
     "BradleyTerry",
     "GenRM",
+    "IPORationalizer",
     "Objective",
     "OnPolicyRationalizer",
     "OptimizerSettings",

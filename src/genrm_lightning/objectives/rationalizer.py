@@ -21,7 +21,7 @@ class Rationalizer(STaRSFT):
     """The STaR-SFT loss (arXiv 2410.12832 eq. 8) on rationales of a post-rationalization model.
 
     What differs is where the rationales come from: the sampler was told the answer (``star.variant:
-    star-rationalizer``, or ``sample --told true``) and ``data_tools star --objective rationalizer`` drops those that
+    star-rationalizer``, or ``sample --told right``) and ``data_tools star --objective rationalizer`` drops those that
     speak of it. The prompts in the rows hold no hint; one that does is a mistake upstream and refused here.
 
     Args:

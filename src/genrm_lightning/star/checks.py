@@ -12,7 +12,8 @@ from data_tools.judging import Verdict, hint, render_prompt
 from data_tools.order import responses
 from data_tools.split import normalised_prompt
 from genrm_lightning.budget import REMEDY, judgment_tokens, least, of_fit
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
+from genrm_lightning.star.variants import VARIANTS
 
 
 def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | None]) -> None:
@@ -45,12 +46,13 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     context = context_of(settings.backbone) or sys.maxsize  # a config that does not say has no limit
     frame = judgment_tokens(renderer, 0)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
-    objective, _, told = VARIANTS[settings.variant]
+    objective, _, told_answers = VARIANTS[settings.variant]
+    told = bool(told_answers or settings.rationalize_failed)
     # Beside its prompt a tree holds: a verdict, and a right and a wrong judgment, or one behind either prompt's end.
     branches = dict.fromkeys(("train", "warm"), judgment + frame)
     if objective == "dpo":
         branches["train"] += judgment
-    if objective == "own" or (model_args(settings).get("told_weight") and told):
+    if objective == "own" or model_args(settings).get("told_weight"):
         ends = [{"role": "user", "content": hint(settings.judge_prompt, letter)} for letter in (Verdict.A, Verdict.B)]
         branches["train"] += judgment + max(len(renderer.prompt([end])) for end in ends)
         told = True
@@ -65,9 +67,10 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
             limits[name] = min(limits[name], (most - branches[name], f"{section}.data.init_args.max_tokens of {most}"))
 
     def tokens(name: str, row: dict[str, Any], conversation: list[dict[str, str]]) -> int:
-        a, b, right = responses(row["pair_id"], False, row["chosen"], row["rejected"])
-        answer = Verdict(right) if told and name == "train" else None
-        return len(renderer.prompt(render_prompt(conversation, a, b, settings.judge_prompt, answer)))
+        a, b, _ = responses(row["pair_id"], False, row["chosen"], row["rejected"])
+        answers = (Verdict.A, Verdict.B) if told and name == "train" else (None,)
+        shown = (render_prompt(conversation, a, b, settings.judge_prompt, answer) for answer in answers)
+        return max(len(renderer.prompt(messages)) for messages in shown)
 
     for name, table in tables.items():
         room, limit = limits[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import signal
@@ -19,7 +20,8 @@ from data_tools.artifact import put_back, sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.parsing import INTERRUPTED, TERMINATED, Terminated
-from genrm_lightning.star.settings import VARIANTS, StarSettings
+from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.variants import VARIANTS
 
 CONFIG = "fit.yaml"
 WARM_START = "warm-start"
@@ -43,7 +45,7 @@ def fit_config(
     trainer = _section(config, "trainer", section)
     variant = "star-sft" if name == WARM_START else settings.variant
     for holder, where, key, value in (
-        (model, "model", "class_path", VARIANTS[variant][1]),
+        (model, "model", "class_path", VARIANTS[variant].fit),
         (arguments, "model.init_args", "judge_prompt", settings.judge_prompt),
         (_section(arguments, "backbone", section), "model.init_args.backbone", "name", start),
         (data, "data", "class_path", "genrm_lightning.data.Tables"),
@@ -131,6 +133,7 @@ def run_fit(config: Path, folder: Path) -> None:
         put_back(checkpoints / "last.ckpt")
         if (checkpoints / "last.ckpt").exists():
             command += ["--ckpt_path", str(checkpoints / "last.ckpt")]
+        _let_go_of_gpu()
         # Its stdout goes to our stderr: our stdout holds the table alone. It inherits the run folder's lock.
         done = subprocess.run(command, stdout=2, close_fds=False, preexec_fn=_die_with(os.getpid()), check=False)
         if done.returncode and not checkpoints.exists():  # nothing to go on from: other settings may be tried
@@ -149,6 +152,14 @@ def run_fit(config: Path, folder: Path) -> None:
             )
     shutil.rmtree(checkpoints, ignore_errors=True)
     sweep(folder)
+
+
+def _let_go_of_gpu() -> None:
+    """What a sampler had of the GPU's memory stays with this process' allocator, and the fit wants it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _die_with(parent: int) -> Callable[[], None]:

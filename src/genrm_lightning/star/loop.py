@@ -13,11 +13,12 @@ from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.evaluation import report
 from genrm_lightning.evaluation.scores import set_scores, without
 from genrm_lightning.locking import only_one
-from genrm_lightning.star import early_stop, quality, stages
+from genrm_lightning.star import early_stop, quality, rationales, stages
 from genrm_lightning.star.fitting import WARM_START, check_config
-from genrm_lightning.star.settings import HELD_OUT, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
 from genrm_lightning.star.sharing import under_way
 from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.variants import VARIANTS
 
 SUMMARY = "summary.json"
 LOGDIR = "tensorboard"
@@ -33,11 +34,13 @@ def run(settings: StarSettings) -> dict[str, Any]:
     root = Path(settings.run)
     if _complete(root) < settings.iterations:
         check_config(settings)
+        rationales.check(settings)
     with only_one(root, "--run", _PATIENCE), under_way(root):
         sweep(root)
         pairs = stages.data(settings, root / "data")
         judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))
         base = (judge, judge_digest)
+        given = rationales.of_file(settings, root / "iteration-1", pairs, *base)  # a mistake there shows at once
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]
         own = list(evaluated)
         if settings.warm_start is None:  # else the warm-started judge is where the iterations begin
@@ -61,15 +64,22 @@ def run(settings: StarSettings) -> dict[str, Any]:
         for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
             name, label = f"iteration-{iteration}", f"iteration {iteration}"
             folder = root / name
-            samples = stages.sample_part(settings, folder / "sample", pairs, judge, judge_digest, iteration)
-            examples = kept = stages.select(settings, folder / "select", pairs, samples)
+            drawn = rationales.of_iteration(
+                settings, folder, pairs, judge, judge_digest, iteration, given if iteration == 1 else None
+            )
+            examples = kept = stages.select(
+                settings, folder / "select", pairs, drawn.samples, drawn.told_wrong, drawn.rationalized
+            )
+            if kept.made and "rationalized" in kept.facts:
+                counts = "{rationalized} of {kept} examples are rationalized, of {failed} prompts that failed"
+                note(f"{label}: {counts.format(**kept.facts)}")
             start = base if settings.start == "base" else (judge, judge_digest)
-            if VARIANTS[settings.variant][0] == "dpo" and model_args(settings).get("reference") != "live":
+            if VARIANTS[settings.variant].objective == "dpo" and model_args(settings).get("reference") != "live":
                 examples = stages.score(settings, folder / "score", kept, *start, label)
             fitted = stages.fit(settings, folder / "fit", examples, *start, root / LOGDIR, name)
             judge, judge_digest = str(fitted.folder / "judge"), fitted.digest
             scores = stages.evaluate(settings, folder / "evaluate", pairs, judge, judge_digest, iteration, label)
-            own = [samples, kept, *([examples] if examples is not kept else []), fitted, scores]
+            own = [*drawn.all, kept, *([examples] if examples is not kept else []), fitted, scores]
             own += quality.faithful(settings, folder / "quality", pairs, scores, judge, base, label)
             done += own
             evaluated.append(scores)
@@ -106,17 +116,19 @@ def _row(
         )
         for name in HELD_OUT
     }  # fmt: skip
+    coupled = VARIANTS[settings.variant].objective == "dpo"
     row = report.row(
         kind,
         iteration,
         scores,
         kept=counts and counts["kept"],
-        couples=counts.get("couples") if counts and VARIANTS[settings.variant][0] == "dpo" else None,
+        couples=counts.get("couples") if counts and coupled else None,
         sampled=counts and counts["sampled"],
         seconds=round(sum(stage.facts["seconds"] for stage in done), 1),
     )
     row |= quality.numbers(settings, pairs, evaluated, done, counts)
     row |= early_stop.numbers(settings, pairs, evaluated)
+    row |= {name: counts[name] for name in ("failed", "rationalized") if counts and name in counts}
     if evaluated.made:
         accuracies = ", ".join(f"{report.percent(row[f'accuracy_{name}'])} % {name.upper()}" for name in HELD_OUT)
         note(f"{row['label']}: accuracy {accuracies}")

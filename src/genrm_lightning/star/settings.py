@@ -12,14 +12,8 @@ from data_tools.star import parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
+from genrm_lightning.star.variants import VARIANTS
 
-# variant -> (objective of data_tools.star, class of the fit, whether the sampler is told the answer)
-VARIANTS = {
-    "star-sft": ("sft", "genrm_lightning.objectives.STaRSFT", False),
-    "star-dpo": ("dpo", "genrm_lightning.objectives.RationaleDPO", False),
-    "star-rationalizer": ("rationalizer", "genrm_lightning.objectives.Rationalizer", True),
-    "star-rationalizer-kl": ("own", "genrm_lightning.objectives.OnPolicyRationalizer", False),
-}
 HELD_OUT = ("id", "ood")  # the sets every judge of a run is evaluated on
 VALIDATION = "validation"  # and this one where there is one: for early_stop, no result
 
@@ -97,6 +91,35 @@ class WarmStart:
 
 
 @dataclass
+class Bootstrap:
+    """Where the first iteration's rationales come from, if not from the judge (arXiv 2410.12832: bootstrapping).
+
+    One of the three. The text alone is taken over where the tokens are others.
+
+    Attributes:
+        file: rationales of any model: a JUDGMENT parquet, or JSON Lines of pair_id, swapped, rationale and verdict
+            (data_tools.rationales). A rationale votes as its verdict says; INVALID ones are dropped.
+        judge: another backbone or judge that samples, as the run samples: hub id or folder.
+        sampler: a served model that samples (kind: openai).
+    """
+
+    file: str | None = None
+    judge: str | None = None
+    sampler: SamplerSettings | None = None
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.file, self.judge, self.sampler)) != 1:
+            raise UserError(
+                "bootstrap: name a file of rationales, a judge that writes them or a sampler: one of the three"
+            )
+        if self.sampler is not None and self.sampler.served is None:
+            raise UserError(
+                f"bootstrap.sampler.kind: {self.sampler.kind} samples a judge; name it in bootstrap.judge, or a served "
+                "model with kind: openai"
+            )
+
+
+@dataclass
 class StarSettings:
     """A STaR run (arXiv 2410.12832 section 3).
 
@@ -105,7 +128,8 @@ class StarSettings:
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
         fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation).
-        variant: what the samples train: star-sft, star-dpo, star-rationalizer or star-rationalizer-kl.
+        variant: what the samples train: star-sft, star-dpo, star-rationalizer, star-rationalizer-kl or
+            star-ipo-rationalizer.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
         backbone: hub id, folder or "embedded".
         dtype: of the weights that sample and evaluate.
@@ -118,6 +142,9 @@ class StarSettings:
         evaluation: how rationales are drawn on the held-out pairs.
         filters: data_tools.star filters, in order.
         per_prompt: most examples a judge prompt gives.
+        rationalize_failed: star-sft and star-dpo: sample the prompts that no sample got right once more with the answer
+            told, K each, and let what is right join the samples (Zelikman et al. 2022).
+        bootstrap: where the first iteration's rationales come from, if not from the judge.
         uncoupled: star-dpo: whether right samples that find no wrong one are trained on too, without a preference
             (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
             alone unlearns the rest (docs/log.md).
@@ -125,6 +152,8 @@ class StarSettings:
         ranking: which samples of a prompt are best (data_tools.selection.ranking); r_star is ReasonGRM's.
         pairing: star-dpo: which right sample goes with which wrong one (data_tools.selection.pairings).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
+        objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
+            --config that names another variant sets this and leaves ``fit`` as it is (configs/star/embedded).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
         too_long: what becomes of a pair that does not fit the model's context or fit.data.init_args.max_tokens, in
             samples, fits and evaluations alike: shorten its conversation, drop it, or take it for an error
@@ -140,7 +169,9 @@ class StarSettings:
     iterations: int = 3
     parts: int = 3
     fresh: bool = True
-    variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl"] = "star-dpo"
+    variant: Literal["star-sft", "star-dpo", "star-rationalizer", "star-rationalizer-kl", "star-ipo-rationalizer"] = (
+        "star-dpo"
+    )
     start: Literal["previous", "base"] = "previous"
     backbone: str = "embedded"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -152,11 +183,14 @@ class StarSettings:
     evaluation: SamplingSettings = field(default_factory=lambda: SamplingSettings(n_samples=1))
     filters: list[str] = field(default_factory=list)
     per_prompt: int = 1
+    rationalize_failed: bool = False
+    bootstrap: Bootstrap | None = None
     uncoupled: Literal["drop", "keep"] = "drop"
     right: Literal["vote", "verdict"] = "vote"
     ranking: Literal["mean_token_prob", "r_star", "confidence", "shortest", "random", "drawn"] = "mean_token_prob"
     pairing: str = "rank"
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
+    objective: dict = field(default_factory=dict)
     warm_start: WarmStart | None = None
     too_long: TooLong = "shorten"
     shard_size: int = 64
@@ -178,14 +212,23 @@ class StarSettings:
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
+        if self.objective:
+            self.fit = _laid_over(self.fit, {"model": {"init_args": self.objective}})
+        chosen = VARIANTS[self.variant]
+        if self.rationalize_failed and (chosen.told or chosen.objective not in ("sft", "dpo")):
+            raise UserError(f"rationalize_failed is for star-sft and star-dpo, not for {self.variant}; leave it out")
+        if self.bootstrap is not None and chosen.objective == "own":
+            raise UserError(f"bootstrap: {self.variant} reads the judge's own rationales; leave it out")
         if self.sampler.served is not None:
             raise UserError(
                 f"sampler.kind: openai samples one model, '{self.sampler.served}', but a run samples the judge that it "
                 "has just trained; use local or vllm"
             )
         if self.uncoupled == "keep":
-            if self.variant != "star-dpo":
-                raise UserError(f"uncoupled: keep is for star-dpo, not for {self.variant}; leave it out")
+            if chosen.objective != "dpo":
+                raise UserError(
+                    f"uncoupled: keep is for star-dpo and star-ipo-rationalizer, not for {self.variant}; leave it out"
+                )
             if not any(model_args(self).get(f"{name}_weight") for name in ("nll", "choice", "direct")):
                 raise UserError(
                     "uncoupled: keep trains on right samples without a preference; give "
@@ -214,3 +257,10 @@ class StarSettings:
 def model_args(settings: StarSettings) -> dict[str, Any]:
     """What the ``fit`` section gives the objective."""
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _laid_over(under: Any, over: Any) -> Any:
+    """``over`` where it says something, ``under`` elsewhere; mappings are gone through."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return under | {key: _laid_over(under.get(key), value) for key, value in over.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from data_tools import star as selection
+from data_tools import told as selection
 from data_tools import verifiable
 from data_tools.artifact import (
     MANIFEST,
@@ -35,14 +35,17 @@ from data_tools.artifact import (
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
+from data_tools.told import Told
 from genrm_lightning.budget import policy_key
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.star import checks, fitting
-from genrm_lightning.star.settings import HELD_OUT, VALIDATION, VARIANTS, StarSettings, model_args
+from genrm_lightning.star.settings import HELD_OUT, VALIDATION, StarSettings, model_args
 from genrm_lightning.star.sharing import SHARED, asking
+from genrm_lightning.star.tokens import in_tokens_of
+from genrm_lightning.star.variants import VARIANTS
 
 STARTED = "started.json"  # the key of a stage that is under way: a resume with other settings must not mix with it
 
@@ -182,61 +185,106 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
     return run_stage(folder, {"stage": "data", "source": source}, work)
 
 
+Prompts = tuple[pl.DataFrame, Sequence[Sequence] | None]  # PREFERENCE; [pair id, swapped] wanted, None: all
+
+
+def part_of(settings: StarSettings, pairs: Artifact, iteration: int) -> pl.DataFrame:
+    """The pairs that an iteration samples."""
+    index = iteration - 1 if settings.fresh else 0
+    return part(read_table(pairs.folder / "train.parquet", PREFERENCE), index, settings.parts)
+
+
 def sample_part(
-    settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str, iteration: int
+    settings: StarSettings,
+    folder: Path,
+    pairs: Artifact,
+    judge: str,
+    judge_digest: str,
+    iteration: int,
+    told: Told | None = None,
+    reader: tuple[str, str] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> Artifact:
-    """Rationales of the newest judge on a fresh part of the data, both orders, K each."""
-
-    def fresh() -> pl.DataFrame:
-        index = iteration - 1 if settings.fresh else 0
-        return part(read_table(pairs.folder / "train.parquet", PREFERENCE), index, settings.parts)
-
-    facts = {"iteration": iteration, "parts": settings.parts, "told": VARIANTS[settings.variant][2]}
+    """Rationales of a judge on a fresh part of the data, both orders, K each; see :func:`draw`."""
+    facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
     facts |= {} if settings.fresh else {"fresh": False}  # so a run begun before there was this setting goes on
-    label = f"iteration {iteration}: sample"
-    return _sample(settings, folder, pairs, fresh, judge, judge_digest, settings.sampling, facts, label)
+    label = f"iteration {iteration}: sample" + (", told the wrong answer" if told == "wrong" else "")
+    key = {"stage": "sample", "data": pairs.digest, **facts}
+    return draw(
+        settings, folder, key, lambda: (part_of(settings, pairs, iteration), None), judge, judge_digest,
+        settings.sampling, iteration, label, told, reader, sampler,
+    )  # fmt: skip
 
 
 def sample_warm(settings: StarSettings, folder: Path, pairs: Artifact, judge: str, judge_digest: str) -> Artifact:
     """One rationale of the backbone for each prompt of the warm start, both orders."""
     facts = {"iteration": 0, "parts": 1, "told": False}
+    key = {"stage": "sample", "data": pairs.digest, **facts}
     once = replace(settings.sampling, n_samples=1)
-    return _sample(
-        settings, folder, pairs, lambda: read_table(pairs.folder / "warm.parquet", PREFERENCE), judge, judge_digest,
-        once, facts, "warm start: sample",
+    return draw(
+        settings, folder, key, lambda: (read_table(pairs.folder / "warm.parquet", PREFERENCE), None), judge,
+        judge_digest, once, 0, "warm start: sample",
     )  # fmt: skip
 
 
-def _sample(
+def draw(
     settings: StarSettings,
     folder: Path,
-    pairs: Artifact,
-    rows: Callable[[], pl.DataFrame],
+    key: dict[str, Any],
+    asked: Callable[[], Prompts],
     judge: str,
     judge_digest: str,
     sampling: SamplingSettings,
-    facts: dict[str, Any],
+    iteration: int,
     label: str,
+    told: Told | None = None,
+    reader: tuple[str, str] | None = None,
+    sampler: SamplerSettings | None = None,
 ) -> Artifact:
-    key = {"stage": "sample", "data": pairs.digest, "judge": judge_digest, **facts, **settings.sampler_key(sampling)}
+    """A stage of samples: ``judgments.parquet``.
+
+    Args:
+        key: completed here with what else decides a draw.
+        asked: the prompts; where there are none, no sampler is made.
+        told: the answer that the judge is told.
+        reader: (judge, its digest) of the one that is trained on this, where another one draws it.
+        sampler: another than the run's.
+    """
+    key = {**key, "judge": judge_digest, **settings.sampler_key(sampling)} | (sampler.sampler_key() if sampler else {})
+    if reader is not None:
+        key["reader"] = reader[1]
 
     def work() -> dict[str, Any]:
-        asked = rows()
-        table = _judge(
-            settings, folder, asked, judge, judge_digest, sampling, facts["iteration"], "sample", label, facts["told"]
-        )
+        rows, places = asked()
+        drawn = pl.DataFrame(schema=JUDGMENT)
+        if len(rows):
+            drawn = _judge(
+                settings, folder, rows, judge, judge_digest, sampling, iteration, "sample", label, told, places, sampler
+            )
+        table = drawn
+        if reader is not None:
+            written = (sampler or settings.sampler).rendered_by(judge)
+            table = in_tokens_of(reader[0], written, drawn, sampling.rationale_tokens)
         write_table(table, folder / "judgments.parquet", JUDGMENT)
-        return {"pairs": table["pair_id"].n_unique(), "dropped": _dropped(asked, table), "sampled": len(table)}
+        counts = {"pairs": drawn["pair_id"].n_unique(), "dropped": _dropped(rows, drawn), "sampled": len(drawn)}
+        return counts | ({"taken": len(table)} if len(table) < len(drawn) else {})
 
     made = run_stage(folder, key, work)
     remove_shards(folder)  # only now: killed before the manifest, a second call needs them
     return made
 
 
-def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
+def select(
+    settings: StarSettings,
+    folder: Path,
+    pairs: Artifact,
+    samples: Artifact,
+    told_wrong: Artifact | None = None,
+    rationalized: Artifact | None = None,
+) -> Artifact:
     """Keep by verdict: judgments -> training examples."""
     options = {
-        "objective": VARIANTS[settings.variant][0],
+        "objective": VARIANTS[settings.variant].objective,
         "filters": settings.filters,
         "per_prompt": settings.per_prompt,
         "template": settings.judge_prompt,
@@ -245,22 +293,30 @@ def select(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artif
     # Runs that began before there was a choice go on.
     choices = {name: getattr(settings, name) for name in ("right", "ranking", "pairing")}
     options |= {name: value for name, value in choices.items() if value != getattr(StarSettings, name)}
-    return _select(folder, pairs.folder / "train.parquet", samples, options)
+    more = {"told_wrong": told_wrong, "rationalized": rationalized}
+    given = {name: table for name, table in more.items() if table is not None}
+    return _select(folder, pairs.folder / "train.parquet", samples, options, given)
 
 
 def select_warm(settings: StarSettings, folder: Path, pairs: Artifact, samples: Artifact) -> Artifact:
     """Every rationale with the label's verdict."""
     options = {"objective": "labelled", "template": settings.judge_prompt}
-    return _select(folder, pairs.folder / "warm.parquet", samples, options)
+    return _select(folder, pairs.folder / "warm.parquet", samples, options, {})
 
 
-def _select(folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any]) -> Artifact:
+def _select(
+    folder: Path, preferences: Path, samples: Artifact, options: dict[str, Any], more: dict[str, Artifact]
+) -> Artifact:
+    def scan(drawn: Artifact) -> pl.LazyFrame:
+        return scan_tables([drawn.folder / "judgments.parquet"], JUDGMENT)
+
     def work() -> dict[str, Any]:
-        judgments = scan_tables([samples.folder / "judgments.parquet"], JUDGMENT)
         pairs = scan_tables([preferences], PREFERENCE)
-        return selection.write_examples(judgments, pairs, folder / "examples.parquet", **options)
+        others = {name: scan(drawn) for name, drawn in more.items()}
+        return selection.write_examples(scan(samples), pairs, folder / "examples.parquet", **options, **others)
 
-    return run_stage(folder, {"stage": "select", "samples": samples.digest, **options}, work)
+    digests = {name: drawn.digest for name, drawn in more.items()}
+    return run_stage(folder, {"stage": "select", "samples": samples.digest, **options, **digests}, work)
 
 
 def score(
@@ -364,7 +420,8 @@ def _judge(
     iteration: int,
     purpose: str,
     label: str,
-    told=False,
+    told: Told | None = None,
+    places: Sequence[Sequence] | None = None,
     sampler: SamplerSettings | None = None,
 ) -> pl.DataFrame:
     """``sampler``: another than the run's, such as a served model that writes the first rationales."""
@@ -387,6 +444,7 @@ def _judge(
         "seed": settings.seed,
         "purpose": purpose,
         "told": told,
+        "places": places,
         "shard_size": settings.shard_size,
     }
     shards = shards_of(folder, pairs, sampling, **draw)

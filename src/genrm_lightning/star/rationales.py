@@ -1,0 +1,179 @@
+"""Where an iteration's rationales come from: the newest judge, told an answer or not; for the first one another model.
+
+The STaR-IPO Rationalizer draws two tables, the right and the wrong answer told. ``rationalize_failed`` adds one
+of the prompts that no sample got right, with the answer told. ``bootstrap`` takes those of the first iteration from a
+file, or from another judge.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data_tools import rationales as files
+from data_tools import told as telling
+from data_tools.artifact import digest, digest_of, read_table, write_table
+from data_tools.errors import UserError
+from data_tools.schema import JUDGMENT
+from data_tools.told import Told
+from genrm_lightning.star import stages
+from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.tokens import retokenised
+from genrm_lightning.star.variants import VARIANTS
+
+_FOLDERS = {None: "sample", "right": "sample", "wrong": "sample-told-wrong"}  # by what is told
+_RATIONALIZE = "rationalize"
+
+
+@dataclass(frozen=True)
+class Rationales:
+    """The JUDGMENT tables of an iteration; the second and the third where the settings ask for them."""
+
+    samples: Artifact
+    told_wrong: Artifact | None = None
+    rationalized: Artifact | None = None
+
+    @property
+    def all(self) -> list[Artifact]:
+        return [table for table in (self.samples, self.told_wrong, self.rationalized) if table is not None]
+
+
+def of_iteration(
+    settings: StarSettings,
+    folder: Path,
+    pairs: Artifact,
+    judge: str,
+    judge_digest: str,
+    iteration: int,
+    given: Rationales | None = None,
+) -> Rationales:
+    """Draw what the iteration of that folder needs; ``given``: what :func:`of_file` has taken for it."""
+    reader = sampler = None
+    if iteration == 1 and settings.bootstrap is not None and settings.bootstrap.file is None:
+        reader, sampler = (judge, judge_digest), settings.bootstrap.sampler
+        judge = settings.bootstrap.judge or sampler.served
+        judge_digest = digest_of(stages.identity(judge))
+    found = given or Rationales(
+        *(
+            stages.sample_part(
+                settings, folder / _FOLDERS[told], pairs, judge, judge_digest, iteration, told, reader, sampler
+            )
+            for told in _told(settings)
+        )
+    )
+    if not settings.rationalize_failed:
+        return found
+    key = {"stage": _RATIONALIZE, "samples": found.samples.digest, "iteration": iteration}
+
+    def failed() -> stages.Prompts:
+        prompts = telling.failed(read_table(found.samples.folder / "judgments.parquet", JUDGMENT))
+        rows = stages.part_of(settings, pairs, iteration).join(prompts, on="pair_id", how="semi")
+        return rows, prompts.rows()
+
+    label = f"iteration {iteration}: rationalize"
+    hinted = stages.draw(
+        settings, folder / _RATIONALIZE, key, failed, judge, judge_digest, settings.sampling, iteration, label,
+        "right", reader, sampler,
+    )  # fmt: skip
+    return Rationales(found.samples, found.told_wrong, hinted)
+
+
+def of_file(
+    settings: StarSettings, folder: Path, pairs: Artifact, backbone: str, backbone_digest: str
+) -> Rationales | None:
+    """The first iteration's rationales from ``bootstrap.file``; None where there is none."""
+    if settings.bootstrap is None or settings.bootstrap.file is None:
+        return None
+    return Rationales(
+        *(
+            _from_file(settings, folder / _FOLDERS[told], pairs, backbone, backbone_digest, told)
+            for told in _told(settings)
+        )
+    )
+
+
+def check(settings: StarSettings) -> None:
+    """Read what ``bootstrap`` names, before anything is sampled.
+
+    Raises:
+        UserError: no such file or judge, or one that cannot write this run's rationales.
+    """
+    if settings.bootstrap is None:
+        return
+    if settings.bootstrap.file is not None:
+        files.read(settings.bootstrap.file)
+        return
+    if settings.bootstrap.judge is None:
+        return
+    from genrm_lightning.backbone import context_of, judge_info, load_renderer, resolve
+
+    judge = settings.bootstrap.judge
+    info = judge_info(resolve(judge))
+    if info.get("objective") in ("BradleyTerry", "PairRM"):
+        raise UserError(f"bootstrap.judge: '{judge}' is a reward model ({info['objective']}), it writes no rationales")
+    if info.get("judge_prompt") not in (None, settings.judge_prompt):
+        raise UserError(
+            f"bootstrap.judge: '{judge}' was trained with judge prompt '{info['judge_prompt']}', the run has "
+            f"'{settings.judge_prompt}'; take another judge, or its judge_prompt"
+        )
+    context_of(judge)
+    load_renderer(judge)
+
+
+def _told(settings: StarSettings) -> tuple[Told | None, ...]:
+    return VARIANTS[settings.variant].told or (None,)
+
+
+def _from_file(
+    settings: StarSettings, folder: Path, pairs: Artifact, backbone: str, backbone_digest: str, told: Told | None
+) -> Artifact:
+    """A stage: the file's rationales for the first part; where two answers are told, those that vote like the one."""
+    file = Path(settings.bootstrap.file)
+    budget = settings.sampling.rationale_tokens
+    both = len(_told(settings)) > 1
+    key = {
+        "stage": "bootstrap",
+        "data": pairs.digest,
+        "parts": settings.parts,
+        "file": digest(file),
+        "tokens": backbone_digest,
+        "rationale_tokens": budget,
+        "told": both and told,
+    }
+
+    def work() -> dict[str, Any]:
+        table, invalid = files.read(file)
+        ids = stages.part_of(settings, pairs, 1).select("pair_id")
+        ours = table.join(ids, on="pair_id", how="semi")
+        fits = retokenised(ours, backbone, budget)
+        counts = {
+            "rows": table.height + invalid,
+            "taken": fits.height,
+            "pairs": fits["pair_id"].n_unique(),
+            "pairs_without": ids.height - fits["pair_id"].n_unique(),
+            "other_pairs": table.height - ours.height,
+            "invalid": invalid,
+            "too_long": ours.height - fits.height,
+        }
+        said = (
+            f"bootstrap.file: {file}: {counts['taken']} of {counts['rows']} rationales are taken, for "
+            f"{counts['pairs']} pairs of the first part ({counts['pairs_without']} have none); left out: "
+            f"{counts['other_pairs']} of other pairs, {counts['invalid']} without a verdict, {counts['too_long']} "
+            f"longer than sampling.rationale_tokens of {budget}"
+        )
+        if fits.is_empty():
+            raise UserError(f"{said}; give rationales of this run's training pairs")
+        if told != "wrong":
+            print(said, file=sys.stderr, flush=True)
+        if both:
+            fits = fits.filter(telling.is_right(fits) == (told == "right"))
+        named = fits.with_columns(iteration=pl.lit(1, pl.Int32), judge=pl.col("judge").fill_null(file.name))
+        write_table(named.sort("pair_id", "swapped", "sample_index"), folder / "judgments.parquet", JUDGMENT)
+        return counts
+
+    return stages.run_stage(folder, key, work)
