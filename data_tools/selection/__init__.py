@@ -1,0 +1,1 @@
+"""Which judgments become training examples: filters, rankings, pairings (data_tools.star puts them together)."""
