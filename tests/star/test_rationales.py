@@ -146,7 +146,7 @@ def test_the_first_iteration_on_rationales_of_another_judge(tmp_path, capsys, ti
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bootstrap": {}}, "bootstrap: name a file of rationales or a judge"),
+        ({"bootstrap": {}}, "bootstrap: name a file of rationales, a judge"),
         ({"bootstrap": {"file": "a", "judge": "b"}}, "one of the three"),
         ({"bootstrap": {"sampler": {"kind": "local"}}}, "bootstrap.sampler.kind: local samples a judge; name it in"),
         ({"bootstrap": {"judge": "nowhere"}}, "nowhere"),
