@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_tools import quality_filters
 from data_tools.selection import balances, texts
 from data_tools.selection.named import named
 
@@ -103,6 +104,16 @@ register(texts.min_words, "texts")
 register(texts.max_words, "texts")
 register(texts.distinct_rationales, "texts")
 register(texts.near_duplicates, "texts")
+for _function in (
+    quality_filters.finished,
+    quality_filters.min_own_words,
+    quality_filters.names_response,
+    quality_filters.no_contradiction,
+    quality_filters.only_text,
+    quality_filters.max_corpus_share,
+    quality_filters.max_opening_share,
+):
+    register(_function, "texts")
 register(right_in_both, "samples")
 register(consistency_band, "samples")
 register(both_letters, "samples")
