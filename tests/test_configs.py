@@ -99,7 +99,7 @@ def test_the_embedded_comparison_has_the_recipe_of_the_embedded_run():
     star = star_settings(["--config", str(CONFIGS / "star/embedded.yaml")])
     compared = compare_settings(["--config", str(CONFIGS / "compare/embedded.yaml")])
     ours = compared.star_settings("star-dpo")
-    shared = "data sampling evaluation filters per_prompt uncoupled fit warm_start iterations parts start seed"
+    shared = "data sampling evaluation filters ranking per_prompt uncoupled fit warm_start iterations parts start seed"
     for part in (*shared.split(), "backbone", "dtype", "judge_prompt"):
         assert getattr(ours, part) == getattr(star, part), part
 

@@ -16,7 +16,10 @@ ZERO_SHOT = "zero-shot"  # where a star run evaluates its backbone
 # What a star run takes before its first iteration, and the last manifest in there.
 _BEFORE = {ZERO_SHOT: MANIFEST, WARM_START: f"evaluate/{MANIFEST}"}
 # Settings that change nothing before the first iteration; all others must be equal for that to be shared.
-_LATER = ("run", "iterations", "parts", "fresh", "variant", "start", "filters", "per_prompt", "uncoupled", "fit")
+_LATER = (
+    "run", "iterations", "parts", "fresh", "variant", "start", "filters", "right", "ranking", "pairing", "per_prompt",
+    "uncoupled", "rationalize_failed", "bootstrap", "fit", "objective", "quality_pairs", "early_stop",
+)  # fmt: skip
 
 
 def adopt(place: Place, others: Sequence[Place]) -> None:
