@@ -24,10 +24,10 @@ SUITABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3
 MOVED := $(if $(wildcard $(STAMP)),$(shell [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || echo moved))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup star-iter test test-all bench lint format tensorboard clean distclean moved
+.PHONY: help setup star-iter compare test test-all bench bench-sampling bench-selection lint format tensorboard clean distclean moved
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Settings, with what they are if you do not give them:"
 	@echo "  make star-iter N=3 CONFIG=$(CONFIG) ARGS=''"
@@ -63,6 +63,9 @@ $(STAMP): pyproject.toml constraints.txt $(MOVED)
 star-iter: $(STAMP) ## N iterations of STaR on the embedded model and data; again: continues where it stopped
 	@$(PY) -m genrm_lightning star --config '$(CONFIG)' --iterations '$(N)' $(ARGS)
 
+compare: $(STAMP) ## the paper's methods side by side on the embedded model and data; again: continues
+	@$(PY) -m genrm_lightning compare --config configs/compare/embedded.yaml $(ARGS)
+
 # JOBS processes of one thread each (tests/conftest.py): the tests' tensors are too small to share between cores.
 # loadscope keeps a file's tests in one process, so that what they share is computed once.
 test: $(STAMP) ## the fast tests
@@ -76,6 +79,12 @@ test-all: test ## the slow tests too; up to an hour, needs the network
 # make bench ARGS="--cases 'star-dpo-*' --train lora"
 bench: $(STAMP) ## train in turns with TRL, compare speed and memory; half an hour
 	@$(PY) -m benchmarks $(ARGS)
+
+bench-sampling: $(STAMP) ## draw rationales in turns with transformers' generate
+	@$(PY) -m benchmarks.sampling $(ARGS)
+
+bench-selection: $(STAMP) ## select from 100k to 10M judgments beside pandas and datasets; needs 10 GB of disk
+	@$(PY) -m benchmarks.selection $(ARGS)
 
 lint: $(STAMP) ## style and likely bugs; changes nothing
 	@$(PY) -m ruff check .
