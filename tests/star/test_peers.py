@@ -2,12 +2,12 @@
 
 import pytest
 
-from data_tools.artifact import is_complete
+from data_tools.artifact import is_complete, write_json
 from data_tools.errors import UserError
 from genrm_lightning.claims import Claims
 from genrm_lightning.star.peers import shared_stage
 from genrm_lightning.star.sharing import SHARED
-from genrm_lightning.star.stages import STARTED
+from genrm_lightning.star.stages import STARTED, run_stage
 
 KEY = {"stage": "sample"}
 
@@ -44,3 +44,10 @@ def test_the_last_one_to_give_up_leaves_no_trace(tmp_path):
     with pytest.raises(UserError, match="no"):
         shared_stage(tmp_path, KEY, refused, None, None, None)
     assert list(tmp_path.iterdir()) == [] and not (tmp_path / SHARED).exists()
+
+
+def test_what_is_left_of_one_that_was_killed_before_it_drew_anything(tmp_path):
+    (tmp_path / SHARED).mkdir()
+    (tmp_path / SHARED / "process-1").write_text("")
+    write_json(tmp_path / STARTED, {"key": KEY, "began": 0.0, "seconds": 0.0})
+    assert run_stage(tmp_path, KEY | {"seed": 1}, dict).made
