@@ -64,7 +64,7 @@ def test_parts_by_number_and_by_rank(tmp_path, capfd, monkeypatch, sample, whole
     )
     assert [path.name for path in sorted(out.glob("shard-*"))] == [f"shard-0000{i}.parquet" for i in (1, 4, 7)]
     # Other settings cannot mix with it, whichever way they come.
-    for flags in (["--shard", "1/3", "--seed", 1], ["--share", "true", "--told", "true"], ["--seed", 1]):
+    for flags in (["--shard", "1/3", "--seed", 1], ["--share", "true", "--told", "right"], ["--seed", 1]):
         assert main(sample(out, *flags)) == 2
         assert "begun with another '" in capfd.readouterr().err
     monkeypatch.setenv("RANK", "0")

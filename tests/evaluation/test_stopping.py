@@ -103,6 +103,12 @@ def test_the_level_holds_where_one_order_tells_the_other(scope, mirrored):
     assert found["changed"] <= alpha and found["tokens"] < 0.95
 
 
+def test_verdicts_without_rationales_have_a_share_too():
+    given = thrown(50, 8, (0.3, 0.3))
+    found = simulate(replace(given, n_tokens=given.n_tokens * 0), StoppingSettings(0.05))
+    assert 0 < found["tokens"] == found["samples"] < 1
+
+
 def test_a_higher_level_draws_less():
     given = thrown(500, K, (0.3, 0.3))
     for scope in SCOPES:

@@ -141,7 +141,7 @@ def test_half_a_surrogate_pair_is_no_text():
     [
         None, [], "x", {}, {"choices": []}, {"choices": None}, {"choices": ["a"]}, {"choices": [{}]},
         {"choices": [{"message": "x"}]}, {"choices": [{"message": {"content": 3}}]}, {"choices": [{"text": None}]},
-        chat("a", [("a", "much", {})]), chat("a", [("a", math.nan, {})]),
+        chat("a", [("a", "much", {})]), chat("a", [("a", math.nan, {})]), chat("a", [("a", 10**400, {})]),
         {"choices": [{"text": "a", "logprobs": {"tokens": ["a", "b"], "token_logprobs": [0.0]}}]},
         {"choices": [{"text": "a", "logprobs": "none"}]}, {"error": {"message": "later"}},
     ],
@@ -149,6 +149,11 @@ def test_half_a_surrogate_pair_is_no_text():
 def test_what_is_no_answer(body):
     with pytest.raises(Garbage):
         replies(body)
+
+
+def test_no_log_probability_is_above_zero():
+    (reply,) = replies(chat("A", [("A", 1000.0, {"A": math.inf, "B": -math.inf})]))
+    assert reply.tokens[0].logprob == reply.tokens[0].top["A"] == 0 and p_of_a(reply) == 1
 
 
 def test_counts():

@@ -2,8 +2,11 @@
 
 import signal
 
+from data_tools.artifact import write_json
 from genrm_lightning.__main__ import main
-from genrm_lightning.star.sharing import SHARED
+from genrm_lightning.claims import Claims
+from genrm_lightning.star import joining
+from genrm_lightning.star.sharing import ASKED, OWNER, SHARED, under_way
 from tests.tiny_star import leftovers, side_by_side, star_config, tables, write_yaml
 
 
@@ -62,3 +65,36 @@ def test_no_run_to_join(tmp_path, capfd):
         f"error: {tmp_path / 'none'}: no run is under way there; begin it with: star --run {tmp_path / 'none'}\n"
     )
     assert not (tmp_path / "none").exists()
+
+
+def test_what_is_asked_again_is_drawn_again(tmp_path, monkeypatch):
+    """By a run that was killed and started anew while this helper drew a shard."""
+    asked = tmp_path / SHARED / ASKED
+    steps = []
+
+    def helps(run, ask, claims):
+        steps.append("drawn")
+        if len(steps) == 1:
+            asked.unlink()
+        return 1
+
+    with under_way(tmp_path):
+        write_json(asked, {"label": "a"})
+
+        def wait(self):
+            steps.append("waited")
+            if asked.exists():  # all of it is drawn
+                (tmp_path / SHARED / OWNER).unlink()
+            else:
+                write_json(asked, {"label": "a"})
+
+        monkeypatch.setattr(joining, "_help", helps)
+        monkeypatch.setattr(Claims, "wait", wait)
+        assert joining.join(tmp_path, 0) == 2
+    assert steps == ["drawn", "waited", "drawn", "waited"]
+
+
+def test_nothing_is_asked_for_before_the_run_asks(tmp_path):
+    write_json(tmp_path / SHARED / ASKED, {"label": "of a killed one"})
+    with under_way(tmp_path):
+        assert not (tmp_path / SHARED / ASKED).exists()

@@ -170,6 +170,7 @@ def simulate(
     full = scores(counted.sum(-1), given.k)
     pairs, all_pairs = early.mean(1), full.mean(1)
     names = ("accuracy", "low", "high")
+    share, all_tokens = float(drawn.mean()), given.n_tokens.sum()  # a judge may write verdicts alone
     return {
         "alpha": settings.alpha,
         "votes": settings.votes,
@@ -178,8 +179,8 @@ def simulate(
         **dict(zip((f"full_{name}" for name in names), interval(all_pairs, groups), strict=True)),
         **dict(zip(("diff", "diff_low", "diff_high"), paired_difference(all_pairs, pairs, groups), strict=True)),
         "changed": float(np.abs(early - full).mean()),
-        "tokens": float((given.n_tokens * drawn[:, None]).sum() / given.n_tokens.sum()),
-        "samples": float(drawn.mean()),
+        "tokens": float((given.n_tokens * drawn[:, None]).sum() / all_tokens) if all_tokens else share,
+        "samples": share,
         "rounds": float(1 + sum((ends > k).mean() for k in settings.looks(given.k)[:-1])),
     }
 

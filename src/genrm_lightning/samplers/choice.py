@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from data_tools.errors import UserError
@@ -76,7 +76,7 @@ class OpenAISettings:
         patience: seconds without any answer after which to give up.
         requests_per_minute: at most; null for no limit of ours.
         tokens_per_minute: likewise, prompts and completions together.
-        budget_tokens: most tokens one call of a command may spend; null for no cap.
+        budget_tokens: most tokens one call of a command may spend, all its stages together; null for no cap.
         budget_money: most money it may spend, in the unit of the prices; needs both.
         price_prompt: of a million tokens of prompts.
         price_completion: of a million tokens of completions.
@@ -100,6 +100,8 @@ class OpenAISettings:
     price_prompt: float | None = None
     price_completion: float | None = None
     extra: dict = field(default_factory=dict)
+
+    spent: ClassVar[tuple[int, int]] = (0, 0)  # tokens of prompts and completions, by samplers of this object
 
     def __post_init__(self) -> None:
         limits = ("requests_per_minute", "tokens_per_minute", "budget_tokens", "budget_money")

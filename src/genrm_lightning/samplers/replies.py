@@ -83,7 +83,7 @@ def replies(body: Any) -> list[Reply]:
         return [
             Reply(_text(c), _tokens(c.get("logprobs")), c.get("finish_reason") != "length", counted) for c in choices
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise Garbage(f"an answer of another shape ({type(error).__name__})") from None
 
 
@@ -125,7 +125,7 @@ def _finite(number: Any) -> float:
     number = float(number)
     if math.isnan(number):
         raise ValueError
-    return max(number, -1e4)  # some write -9999 or -inf for "below all that are listed"
+    return min(max(number, -1e4), 0.0)  # some write -9999 or -inf for "below all that are listed"
 
 
 def _tops(found: Any) -> dict[str, float]:

@@ -20,6 +20,7 @@ class Budget:
 
     def __init__(self, settings: OpenAISettings) -> None:
         self.settings = settings
+        self.before = settings.spent  # by samplers that this call of a command had for its earlier stages
         self.spent, self.reserved = (0, 0), (0, 0)
         self.requests = 0
         self._changed = asyncio.Event()
@@ -30,8 +31,8 @@ class Budget:
         Raises:
             UserError: they might pass a cap, whatever becomes of the rest.
         """
-        while self._beyond(self.spent, self.reserved, cost):
-            if name := self._beyond(self.spent, cost):
+        while self._beyond(self.before, self.spent, self.reserved, cost):
+            if name := self._beyond(self.before, self.spent, cost):
                 cap = getattr(self.settings, name)
                 raise UserError(
                     f"sampler.openai.{name}: stopped before {cap:,g} could be passed ({self}); finished shards are "
@@ -55,6 +56,7 @@ class Budget:
         if used is not None:
             own = [cost[i] if n is None else n for i, n in enumerate((used.prompt, used.completion))]
             self.spent = (self.spent[0] + own[0], self.spent[1] + own[1])
+            self.settings.spent = (self.before[0] + self.spent[0], self.before[1] + self.spent[1])
             self.requests += 1
         self._changed.set()
 

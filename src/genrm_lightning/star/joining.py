@@ -47,7 +47,8 @@ def join(run: Path, patience: float) -> int:
                 claims.wait()
                 continue
             drawn += _help(run, ask, claims)
-            done = ask
+            # Where it is asked for no more its end was not seen: the run may be started again and ask the same.
+            done = ask if _asked(folder) == ask and claims.held(OWNER) else None
 
 
 def _await(run: Path, claims: Claims, patience: float, otherwise: str) -> None:

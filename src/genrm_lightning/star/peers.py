@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -46,25 +47,35 @@ def shared_stage(
     def done() -> bool:
         return is_complete(folder, key)
 
-    if not done() and _begin(folder, key):
-        shared.mkdir(exist_ok=True)
-        try:
+    if done():
+        return []
+    try:
+        with Claims(shared) as claims:
+            _show_up(claims)
+            if not _begin(folder, key):
+                return []
             shards = asked()
-            with Claims(shared) as claims:
-                if part is None:
-                    fill(shards, claims, None, lambda: not done())
-                else:
-                    fill(shards, None, range(part[0] - 1, len(shards), part[1]), lambda: not done())
-                missing = shards.missing()
-                if missing and not done():
-                    return [shards.path(number) for number in missing]
-                with claims.once(_TABLE, done) as ours:
-                    if ours:
-                        run_stage(folder, key, lambda: finish(shards))
-        except UserError:
-            _forget(folder)
-            raise
+            if part is None:
+                fill(shards, claims, None, lambda: not done())
+            else:
+                fill(shards, None, range(part[0] - 1, len(shards), part[1]), lambda: not done())
+            missing = shards.missing()
+            if missing and not done():
+                return [shards.path(number) for number in missing]
+            with claims.once(_TABLE, done) as ours:
+                if ours:
+                    run_stage(folder, key, lambda: finish(shards))
+    except UserError:
+        _forget(folder)
+        raise
     return []
+
+
+def _show_up(claims: Claims) -> None:
+    """Claim a name of our own: whoever gives up then leaves the folder of the claims where it is."""
+    own = f"process-{uuid.uuid4().hex}"
+    while not claims.take(own):
+        claims.folder.mkdir(exist_ok=True)
 
 
 def _begin(folder: Path, key: dict[str, Any]) -> bool:

@@ -28,7 +28,8 @@ def under_way(run: Path) -> Iterator[None]:
     """Show that ``run`` is this process' work, which must hold the folder's lock."""
     folder = run / SHARED
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / OWNER).unlink(missing_ok=True)  # of a killed one: the lock is ours
+    for left in (ASKED, OWNER):  # of a killed one: the lock is ours
+        (folder / left).unlink(missing_ok=True)
     with Claims(folder) as claims:
         try:
             claims.take(OWNER)

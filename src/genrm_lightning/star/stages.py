@@ -129,7 +129,8 @@ def began(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
 
 def _is_empty(folder: Path) -> bool:
     """Whether a begun stage left nothing that a resume could use."""
-    return not any(path.is_file() and path.name != STARTED and ".tmp" not in path.name for path in folder.rglob("*"))
+    left = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder / SHARED)  # claims are none
+    return not any(path.name != STARTED and ".tmp" not in path.name for path in left)
 
 
 def data(settings: StarSettings, folder: Path) -> Artifact:
