@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from data_tools.star import parse_filter, parse_pairing
+from data_tools.star import FILTERS, parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
@@ -212,6 +212,9 @@ class StarSettings:
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
+        _mappings(self.fit, "fit")
+        if self.warm_start is not None:
+            _mappings(self.warm_start.fit, "warm_start.fit")
         if self.objective:
             self.fit = _laid_over(self.fit, {"model": {"init_args": self.objective}})
         chosen = VARIANTS[self.variant]
@@ -237,7 +240,11 @@ class StarSettings:
         check_too_long(self.too_long, "too_long")
         prompt_named(self.judge_prompt)
         for spec in self.filters:
-            parse_filter(spec)
+            name, _ = parse_filter(spec)
+            if FILTERS[name].needs_couples and chosen.objective != "dpo":
+                raise UserError(
+                    f"filters: '{name}' compares the two samples of a couple, {self.variant} has none; leave it out"
+                )
         parse_pairing(self.pairing)
 
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
@@ -257,6 +264,16 @@ class StarSettings:
 def model_args(settings: StarSettings) -> dict[str, Any]:
     """What the ``fit`` section gives the objective."""
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _mappings(fit: dict[str, Any], section: str) -> None:
+    """Refuse what is no mapping where a fit's config has one: what reads it here would fall over it."""
+    for name in ("model", "data", "trainer"):
+        part = fit.get(name)
+        inner = part.get("init_args") if isinstance(part, dict) and name != "trainer" else None
+        for where, value in ((name, part), (f"{name}.init_args", inner)):
+            if value is not None and not isinstance(value, dict):
+                raise UserError(f"the star config's '{section}' section: '{where}' is {value!r}; it must be a mapping")
 
 
 def _laid_over(under: Any, over: Any) -> Any:
