@@ -127,7 +127,8 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
-        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation).
+        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation), and
+            N may be any.
         variant: what the samples train: star-sft, star-dpo, star-rationalizer, star-rationalizer-kl or
             star-ipo-rationalizer.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
@@ -207,7 +208,7 @@ class StarSettings:
         for name in ("iterations", "parts", "per_prompt", "shard_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")
-        if self.iterations > self.parts:
+        if self.fresh and self.iterations > self.parts:
             raise UserError(
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
@@ -246,6 +247,11 @@ class StarSettings:
                     f"filters: '{name}' compares the two samples of a couple, {self.variant} has none; leave it out"
                 )
         parse_pairing(self.pairing)
+        if self.pairing != StarSettings.pairing and chosen.objective != "dpo":
+            raise UserError(
+                f"pairing: {self.pairing} is for star-dpo and star-ipo-rationalizer, not for {self.variant}; leave it "
+                "out"
+            )
 
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
         """What decides a draw: batch size is left out, it changes no sample."""
