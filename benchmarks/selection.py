@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,16 +91,19 @@ def measure(side: str, case: str, folder: Path, given: argparse.Namespace) -> di
             cwd=Path(__file__).parents[1],
         )  # fmt: skip
         peak, failed = 0, None
-        while process.poll() is None:
-            peak = max(peak, _held(process.pid))
-            if peak > given.memory * _GIB:
-                failed = f"over {given.memory:g} GiB"
-            elif time.perf_counter() - start > given.seconds:
-                failed = f"over {given.seconds:g} s"
-            if failed:
-                os.killpg(process.pid, 9)
+        try:
+            while failed is None and process.poll() is None:
+                peak = max(peak, _held(process.pid))
+                if peak > given.memory * _GIB:
+                    failed = f"over {given.memory:g} GiB"
+                elif time.perf_counter() - start > given.seconds:
+                    failed = f"over {given.seconds:g} s"
+                else:
+                    time.sleep(0.1)
+        finally:  # of a session of its own: Ctrl-C does not reach it
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            time.sleep(0.1)
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if failed is None and process.returncode:

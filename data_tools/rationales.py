@@ -21,6 +21,7 @@ from data_tools.artifact import read_table
 from data_tools.errors import UserError
 from data_tools.judging import rationale_of
 from data_tools.schema import JUDGMENT, conform
+from data_tools.sources import _jsonl
 
 _KEYS = {"pair_id": str, "swapped": bool, "rationale": str, "verdict": str}
 _KIND = {str: "text", bool: "true or false"}
@@ -59,7 +60,7 @@ def _lines(path: Path) -> pl.DataFrame:
         try:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    row = _row(line, f"{path}: line {number}")
+                    row = _row(path, number, line)
                     for key, values in columns.items():
                         values.append(row[key])
         except UnicodeDecodeError as error:
@@ -67,15 +68,12 @@ def _lines(path: Path) -> pl.DataFrame:
     return conform(pl.DataFrame(columns, schema={key: JUDGMENT[key] for key in _KEYS}), JUDGMENT)
 
 
-def _row(line: str, where: str) -> dict:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error.msg}); a line is an object with {', '.join(_KEYS)}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: not an object; it needs {', '.join(_KEYS)}")
+def _row(path: Path, number: int, line: str) -> dict:
+    row = _jsonl.parse(path, number, line)
+    if _jsonl.has_surrogate([row.get(key) for key in _KEYS]):
+        raise _jsonl.half_a_character(path, number)
     for key, kind in _KEYS.items():
         if type(row.get(key)) is not kind:
             found = "missing" if key not in row else json.dumps(row[key], ensure_ascii=False)[:40]
-            raise UserError(f"{where}: '{key}' is {found}; it should be {_KIND[kind]}")
+            raise UserError(f"{path}: line {number}: '{key}' is {found}; it should be {_KIND[kind]}")
     return row

@@ -2,8 +2,8 @@
 
 A judge that is told the right answer writes a reason for it (post-rationalization, arXiv 2410.12832; for the prompts
 that it failed alone: Zelikman et al. 2022); one that is told the wrong answer writes what a mistaken judge would. A
-sample is of use if its vote follows what it was told and its text does not speak of being told. It is trained on
-behind the prompt without the hint, like any other.
+sample is of use if it chooses what it was told, by its vote or by its verdict, as the selection reads it, and its text
+does not speak of being told. It is trained on behind the prompt without the hint, like any other.
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ from data_tools.selection import texts
 
 Told = Literal["right", "wrong"]  # the answer that a prompt tells, as if it were known
 # What is dropped, beside star.TOLD.
-AGAINST = "votes against what it was told"
+AGAINST = "does not vote as it was told"
 ELSEWHERE = "of prompts that had not failed"
 
 _PLACE = ["pair_id", "swapped"]
 _SPEAKS = texts.told(pl.col("rationale").fill_null(""))
 
 
-def failed(judgments: pl.DataFrame) -> pl.DataFrame:
-    """The prompts (``pair_id``, ``swapped``), sorted, none of whose samples votes for the preferred response."""
-    places = judgments.with_columns(is_right(judgments).alias("_right")).group_by(_PLACE).agg(pl.col("_right").any())
+def failed(judgments: pl.DataFrame, right: str = "vote") -> pl.DataFrame:
+    """The prompts (``pair_id``, ``swapped``), sorted, none of whose samples chooses the preferred response.
+
+    Args:
+        right: what says what a sample chooses: its vote or its verdict, as in :func:`data_tools.star.choose`.
+    """
+    found = judgments.with_columns(_right=chooses(judgments, "right", right))
+    places = found.group_by(_PLACE).agg(pl.col("_right").any())
     return places.filter(~pl.col("_right")).select(_PLACE).sort(_PLACE)
 
 
-def followed(judgments: pl.DataFrame, told: Told) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(the samples that vote as they were told and do not speak of it, how many were dropped and why)."""
-    right = is_right(judgments)
-    as_told = judgments.filter(right if told == "right" else ~right)
+def followed(judgments: pl.DataFrame, told: Told, right: str = "vote") -> tuple[pl.DataFrame, dict[str, int]]:
+    """(the samples that choose as they were told and do not speak of it, how many were dropped and why)."""
+    as_told = judgments.filter(chooses(judgments, told, right))
     kept = as_told.filter(~_SPEAKS)
     return kept, {AGAINST: judgments.height - as_told.height, star.TOLD: as_told.height - kept.height}
 
@@ -77,6 +81,7 @@ def joined(
     objective: str,
     told_wrong: pl.DataFrame | None = None,
     rationalized: pl.DataFrame | None = None,
+    right: str = "vote",
 ) -> Joined:
     """One table of samples, of those that are of use.
 
@@ -87,6 +92,7 @@ def joined(
             right sample of the one and a wrong sample of the other (objective dpo).
         rationalized: JUDGMENT drawn with the right answer told at prompts that ``judgments`` failed: their right
             samples join the others (objectives sft and dpo).
+        right: what says what a sample chooses: its vote or its verdict.
 
     Raises:
         UserError: an objective that has no use for a table, or nothing left.
@@ -95,7 +101,7 @@ def joined(
     sampled, lost = judgments.height, None
 
     def usable(table: pl.DataFrame, told: Told) -> pl.DataFrame:
-        kept, gone = followed(table, told)
+        kept, gone = followed(table, told, right)
         for why, n in gone.items():
             dropped[why] = dropped.get(why, 0) + n
         return kept
@@ -109,7 +115,7 @@ def joined(
         if objective not in ("sft", "dpo"):
             raise UserError(f"rationalized prompts are for objectives sft and dpo, not for {objective}")
         sampled += rationalized.height
-        lost = failed(judgments)
+        lost = failed(judgments, right)
         hinted = usable(rationalized, "right")
         there = hinted.join(lost, on=_PLACE, how="semi")
         dropped[ELSEWHERE] = hinted.height - there.height
@@ -129,27 +135,40 @@ def write_examples(
     objective: str,
     told_wrong: star.Table | None = None,
     rationalized: star.Table | None = None,
+    right: str = "vote",
     **options: Any,
 ) -> dict[str, Any]:
     """:func:`data_tools.star.write_examples` of :func:`joined` tables; the counts of both.
 
     In bounded memory where there is but one table; several are joined in memory.
     """
+    options |= {"objective": objective, "right": right}
     if told_wrong is None and rationalized is None:
-        return star.write_examples(judgments, preferences, path, objective=objective, **options)
+        return star.write_examples(judgments, preferences, path, **options)
     tables = (None if table is None else table.lazy().collect() for table in (told_wrong, rationalized))
-    together = joined(judgments.lazy().collect(), objective, *tables)
-    counts = star.write_examples(together.judgments, preferences, path, objective=objective, **options)
+    if right not in star.RIGHT_WAYS:
+        raise UserError(f"right '{right}' is unknown; there are: {', '.join(star.RIGHT_WAYS)}")
+    together = joined(judgments.lazy().collect(), objective, *tables, right)
+    counts = star.write_examples(together.judgments, preferences, path, **options)
     return together.counts(counts, pl.read_parquet(path, columns=_PLACE))
 
 
 def is_right(judgments: pl.DataFrame) -> pl.Series:
     """Whether each row votes for the preferred response."""
+    return chooses(judgments, "right")
+
+
+def chooses(judgments: pl.DataFrame, which: Told, right: str = "vote") -> pl.Series:
+    """Whether each row chooses the preferred response, or the other one; a verdict may choose neither.
+
+    Args:
+        right: what says so: vote or verdict.
+    """
     places = judgments.select(_PLACE).unique()
-    letters = ["A" if chosen_is_a(pair, swapped) else "B" for pair, swapped in places.iter_rows()]
+    letters = ["A" if chosen_is_a(pair, swapped) == (which == "right") else "B" for pair, swapped in places.iter_rows()]
     places = places.with_columns(pl.Series("_letter", letters, dtype=pl.String))
     letter = judgments.select(_PLACE).join(places, on=_PLACE, how="left", maintain_order="left")["_letter"]
-    return (judgments["vote"] == letter).fill_null(False)
+    return (judgments[right] == letter).fill_null(False)
 
 
 def _after(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:

@@ -45,7 +45,7 @@ def consistency_band(frame: pl.LazyFrame, low: float = 0.0, high: float = 1.0) -
 
 
 def both_letters(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Samples of prompts whose samples voted both A and B."""
+    """Samples of prompts some of whose samples are right and some not: with votes, where both A and B were voted."""
     return frame.filter(pl.col("right_share_here").is_between(0, 1, closed="none"))
 
 

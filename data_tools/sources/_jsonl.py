@@ -166,8 +166,8 @@ def find_broken(path: str | Path, schema: pl.Schema) -> UserError | None:
         lines, reason = (lines[:half], found) if found else (lines[half:], reason)
     number, line = lines[0]
     reason = _refusal(lines, schema) or reason
-    if _SURROGATE.search(json.dumps(parse(path, number, line), ensure_ascii=False)):
-        return _half_a_character(path, number)
+    if has_surrogate(parse(path, number, line)):
+        return half_a_character(path, number)
     if "InvalidNumber" in reason:
         return UserError(f"{path}: line {number} holds a number out of range; write ids as strings")
     return UserError(f"{path}: line {number} cannot be read ({reason})")
@@ -204,12 +204,17 @@ def find_surrogate(path: str | Path, schema: pl.Schema) -> UserError | None:
     suspect = pl.col("line").str.contains(r"\\u[dD][89a-fA-F]")
     for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
         row = parse(path, number, line)
-        if _SURROGATE.search(json.dumps([row.get(key) for key in schema], ensure_ascii=False)):
-            return _half_a_character(path, number)
+        if has_surrogate([row.get(key) for key in schema]):
+            return half_a_character(path, number)
     return None
 
 
-def _half_a_character(path: str | Path, number: int) -> UserError:
+def has_surrogate(value: Any) -> bool:
+    """Whether a text in a JSON value holds half a surrogate pair."""
+    return _SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
+
+
+def half_a_character(path: str | Path, number: int) -> UserError:
     return UserError(
         f"{path}: line {number} holds half a character (an escape \\ud800 to \\udfff without its other half); "
         "write the whole character or remove it"

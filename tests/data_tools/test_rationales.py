@@ -46,8 +46,11 @@ def test_a_table_of_judgments_gives_its_text_alone(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 2: not valid JSON"),
-        ("[]", "line 2: not an object"),
+        ("{", "line 2 is not valid JSON"),
+        ("[]", "line 2 is not a JSON object"),
+        ("[" * 100_000, "line 2 is nested too deeply"),
+        (json.dumps({**LINES[0], "n": 0})[:-2] + "1" * 5000 + "}", "line 2 holds a number of thousands of digits"),
+        (json.dumps({**LINES[0], "rationale": "\ud800"}), "line 2 holds half a character"),
         (json.dumps({**LINES[0], "swapped": 0}), "line 2: 'swapped' is 0; it should be true or false"),
         (json.dumps({k: v for k, v in LINES[0].items() if k != "verdict"}), "line 2: 'verdict' is missing"),
     ],

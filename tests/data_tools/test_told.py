@@ -90,6 +90,29 @@ def test_couples_of_what_was_told_right_and_what_was_told_wrong(tmp_path):
     assert counts["before"].items() <= counts["dropped"].items()
 
 
+def chosen_by_text(table):
+    """The same samples whose text says so, forced to vote for the other response."""
+    other = pl.col("vote").replace({"A": "B", "B": "A"})
+    return table.with_columns(verdict="vote", vote=other)
+
+
+def test_where_the_text_says_what_is_right_it_says_what_was_followed(tmp_path):
+    own, hinted = chosen_by_text(OWN), chosen_by_text(HINTED)
+    assert told.failed(own, "verdict").rows() == [("p1", False), ("p2", True)] != told.failed(own).rows()
+    table, counts = selected(tmp_path, own, "dpo", rationalized=hinted, right="verdict")
+    assert [text.split("\n")[0] for text in table["completion"]] == ["own right", "hinted right"]
+    assert table["rejected_completion"].str.starts_with("own wrong").all() and counts["failed"] == 2
+
+    right = chosen_by_text(rows(("p0", False, True, "for"), ("p0", False, False, "stubborn")))
+    wrong = chosen_by_text(rows(("p0", False, False, "against"), ("p0", False, True, "honest")))
+    silent = wrong[:1].with_columns(verdict=pl.lit("INVALID"), rationale=pl.lit("silent"))
+    both = {"told_wrong": pl.concat([silent, wrong]), "right": "verdict"}
+    table, counts = selected(tmp_path, right, "dpo", **both)
+    (row,) = table.rows(named=True)
+    assert row["completion"].startswith("for\n") and row["rejected_completion"].startswith("against\n")
+    assert counts["before"] == {told.AGAINST: 3}
+
+
 def test_no_two_samples_of_a_prompt_share_an_index():
     joined = told._after(OWN, HINTED)
     assert not joined.select("pair_id", "swapped", "sample_index").is_duplicated().any()
@@ -108,6 +131,7 @@ def test_without_told_samples_nothing_is_changed(tmp_path):
         ("sft", {"told_wrong": HINTED}, "told the wrong answer are for objective dpo, not for sft"),
         ("own", {"rationalized": HINTED}, "rationalized prompts are for objectives sft and dpo, not for own"),
         ("dpo", {"told_wrong": OWN[:1]}, "is left"),
+        ("dpo", {"told_wrong": OWN, "right": "text"}, "right 'text' is unknown"),
     ],
 )
 def test_what_cannot_be(tmp_path, objective, tables, said):

@@ -152,6 +152,10 @@ def test_the_first_iteration_on_rationales_of_another_judge(tmp_path, capsys, ti
         ({"bootstrap": {"judge": "nowhere"}}, "nowhere"),
         ({"bootstrap": {"judge": "x"}, "variant": "star-rationalizer-kl"}, "reads the judge's own rationales"),
         ({"rationalize_failed": True, "variant": "star-rationalizer"}, "is for star-sft and star-dpo, not for"),
+        ({"variant": "star-sft", "pairing": "hardest"}, "pairing: hardest is for star-dpo and star-ipo-rationalizer"),
+        ({"variant": "star-sft", "filters": ["max_length_ratio"]}, "filters: 'max_length_ratio' compares the two"),
+        ({"uncoupled": "keep", "fit": {"model": "x"}}, "'fit' section: 'model' is 'x'; it must be a mapping"),
+        ({"objective": {"beta": 1.0}, "fit": {"model": {"init_args": 3}}}, "'model.init_args' is 3; it must be"),
     ],
 )
 def test_what_is_refused(tmp_path, capsys, tiny_llama, changes, said):

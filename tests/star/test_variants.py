@@ -3,8 +3,10 @@
 import polars as pl
 import pytest
 
+from data_tools.errors import UserError
 from data_tools.judging import PROMPTS, Verdict, hint
 from genrm_lightning.backbone import judge_info
+from genrm_lightning.star.settings import StarSettings
 from genrm_lightning.star.variants import VARIANTS
 from tests.star.common import fit_here, star  # noqa: F401
 from tests.tiny_star import scalars, star_fit, tables
@@ -52,6 +54,12 @@ def test_variant_and_start(tmp_path, capsys, tiny_llama, variant, start):
         assert (run / folder / "score").exists() == (chosen.objective == "dpo")
         assert summary["rows"][iteration]["kept"] == examples.height > 0
     assert not asked[0] & asked[1] and len(asked[0]) == len(asked[1]) == 6, "a fresh third each"
+
+
+def test_without_fresh_parts_there_may_be_more_iterations_than_parts():
+    assert StarSettings(fresh=False, iterations=4, parts=3).iterations == 4
+    with pytest.raises(UserError, match="each iteration needs a fresh part"):
+        StarSettings(iterations=4, parts=3)
 
 
 def test_what_the_ipo_rationalizer_is_trained_on(tmp_path, capsys, tiny_llama):

@@ -15,10 +15,11 @@ from genrm_lightning.star.fitting import WARM_START
 ZERO_SHOT = "zero-shot"  # where a star run evaluates its backbone
 # What a star run takes before its first iteration, and the last manifest in there.
 _BEFORE = {ZERO_SHOT: MANIFEST, WARM_START: f"evaluate/{MANIFEST}"}
-# Settings that change nothing before the first iteration; all others must be equal for that to be shared.
+# Settings that change nothing there; all others must be equal for that to be shared: quality_pairs, too, about which a
+# warm start is asked.
 _LATER = (
     "run", "iterations", "parts", "fresh", "variant", "start", "filters", "right", "ranking", "pairing", "per_prompt",
-    "uncoupled", "rationalize_failed", "bootstrap", "fit", "objective", "quality_pairs", "early_stop",
+    "uncoupled", "rationalize_failed", "bootstrap", "fit", "objective", "early_stop",
 )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def faithfulness(
     pairs = preferences.join(judgments, on="pair_id", how="semi")
     for name in dict.fromkeys((judge, reader)):
         pairs = fitting(
-            pairs, name, sampling, template=template, told=False, too_long=too_long, where=f"faithfulness: {name}"
+            pairs, name, sampling, template=template, told=None, too_long=too_long, where=f"faithfulness: {name}"
         )
     judgments = judgments.with_columns(pl.col("rationale").fill_null("")).join(pairs, on="pair_id", how="semi")
     rows = judgments.sort(*_PLACE, "sample_index").to_dicts()
@@ -134,7 +134,7 @@ def faithfulness(
     hidden = pairs.with_columns(chosen=pl.lit(HIDDEN), rejected=pl.lit(HIDDEN))
 
     def behind(i: int, renderer: Renderer, looked_at: bool = False) -> Branch:
-        ids = rows[i]["token_ids"] if renderer.template_hash == judge_hash else None
+        ids = rows[i]["token_ids"] if own_tokens else None
         vote = Verdict(rows[i]["vote"])
         judgment = renderer.judgment("", ids) if ids else renderer.completion(rows[i]["rationale"], vote)
         return _to_letter(judgment, looked_at)
@@ -155,9 +155,9 @@ def faithfulness(
     def of_base(at: list[int], renderer: Renderer) -> list[_Question]:
         return [_Question(behind(i, renderer, True), [i], None, "reader_logp") for i in at]
 
-    judge_hash = renderer.template_hash
     for name, asked in ((judge, [(pairs, of_judge)]), (reader, [(hidden, of_reader), (pairs, of_base)])):
         renderer = load_renderer(name)
+        own_tokens = renderer.same_tokens(load_renderer(judge))
         policy = load_judge(name, dtype).to("cuda" if torch.cuda.is_available() else "cpu")
         for shown, questions in asked:
             prompts = {(r.pair_id, r.swapped): renderer.prompt(r.messages) for r in requests(shown, template)}

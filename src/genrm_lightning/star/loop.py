@@ -196,10 +196,12 @@ def _show(settings: StarSettings, summary: dict[str, Any], judge: str, made: boo
         print("nothing to do: the run has stopped; to go on from its newest judge all the same, leave early_stop out")
     elif not made:
         n = sum(row["kind"] == "iteration" for row in summary["rows"])
-        more = (
-            f"up to {settings.parts}, the parts of the data" if n < settings.parts else "in a new run with more parts"
-        )
-        print(f"nothing to do: {n} of {n} iterations are complete; for more, raise iterations ({more})")
+        more = " (in a new run with more parts)"
+        if not settings.fresh:
+            more = ""
+        elif n < settings.parts:
+            more = f" (up to {settings.parts}, the parts of the data)"
+        print(f"nothing to do: {n} of {n} iterations are complete; for more, raise iterations{more}")
     print(f"numbers: {root / SUMMARY}")
     print(f"curves and rationales: make tensorboard LOGDIR={root / LOGDIR}")
     print(f"judge: {judge}")

@@ -69,9 +69,11 @@ def of_iteration(
     if not settings.rationalize_failed:
         return found
     key = {"stage": _RATIONALIZE, "samples": found.samples.digest, "iteration": iteration}
+    if settings.right != StarSettings.right:
+        key["right"] = settings.right
 
     def failed() -> stages.Prompts:
-        prompts = telling.failed(read_table(found.samples.folder / "judgments.parquet", JUDGMENT))
+        prompts = telling.failed(read_table(found.samples.folder / "judgments.parquet", JUDGMENT), settings.right)
         rows = stages.part_of(settings, pairs, iteration).join(prompts, on="pair_id", how="semi")
         return rows, prompts.rows()
 

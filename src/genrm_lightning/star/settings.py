@@ -8,7 +8,7 @@ from typing import Any, Literal
 from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
-from data_tools.star import parse_filter, parse_pairing
+from data_tools.star import FILTERS, parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
@@ -127,7 +127,8 @@ class StarSettings:
         run: folder of the run.
         iterations: N, how many iterations to run; raising it later goes on with the run.
         parts: parts the training data is cut into; iteration i uses part i, so N is at most this.
-        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation).
+        fresh: whether each iteration has a part of its own; false: all of them take the first part (an ablation), and
+            N may be any.
         variant: what the samples train: star-sft, star-dpo, star-rationalizer, star-rationalizer-kl or
             star-ipo-rationalizer.
         start: the model each iteration's fit begins from: the newest judge (previous) or the backbone (base).
@@ -207,11 +208,14 @@ class StarSettings:
         for name in ("iterations", "parts", "per_prompt", "shard_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not above 0")
-        if self.iterations > self.parts:
+        if self.fresh and self.iterations > self.parts:
             raise UserError(
                 f"iterations: {self.iterations} is more than parts ({self.parts}); each iteration needs a "
                 "fresh part of the data: lower --iterations, or start a new run with more parts"
             )
+        _mappings(self.fit, "fit")
+        if self.warm_start is not None:
+            _mappings(self.warm_start.fit, "warm_start.fit")
         if self.objective:
             self.fit = _laid_over(self.fit, {"model": {"init_args": self.objective}})
         chosen = VARIANTS[self.variant]
@@ -237,8 +241,17 @@ class StarSettings:
         check_too_long(self.too_long, "too_long")
         prompt_named(self.judge_prompt)
         for spec in self.filters:
-            parse_filter(spec)
+            name, _ = parse_filter(spec)
+            if FILTERS[name].needs_couples and chosen.objective != "dpo":
+                raise UserError(
+                    f"filters: '{name}' compares the two samples of a couple, {self.variant} has none; leave it out"
+                )
         parse_pairing(self.pairing)
+        if self.pairing != StarSettings.pairing and chosen.objective != "dpo":
+            raise UserError(
+                f"pairing: {self.pairing} is for star-dpo and star-ipo-rationalizer, not for {self.variant}; leave it "
+                "out"
+            )
 
     def sampler_key(self, sampling: SamplingSettings) -> dict[str, Any]:
         """What decides a draw: batch size is left out, it changes no sample."""
@@ -257,6 +270,16 @@ class StarSettings:
 def model_args(settings: StarSettings) -> dict[str, Any]:
     """What the ``fit`` section gives the objective."""
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _mappings(fit: dict[str, Any], section: str) -> None:
+    """Refuse what is no mapping where a fit's config has one: what reads it here would fall over it."""
+    for name in ("model", "data", "trainer"):
+        part = fit.get(name)
+        inner = part.get("init_args") if isinstance(part, dict) and name != "trainer" else None
+        for where, value in ((name, part), (f"{name}.init_args", inner)):
+            if value is not None and not isinstance(value, dict):
+                raise UserError(f"the star config's '{section}' section: '{where}' is {value!r}; it must be a mapping")
 
 
 def _laid_over(under: Any, over: Any) -> Any:
