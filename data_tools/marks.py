@@ -16,6 +16,9 @@ from collections.abc import Iterable
 _MARKS = re.compile(
     r"<(?=\|[^\s|<>][^|<>]{0,62}\|>)"  # ChatML, Llama 3, Phi, Qwen, GLM: <|im_end|>
     r"|<(?=｜[^｜<>]{1,64}｜>)"  # DeepSeek: <｜Assistant｜>
+    r"|<(?=\|\w{1,40}>|\w{1,40}\|>)"  # with one of the bars: <|turn>, <turn|>
+    r"|\[(?=\|\w{1,40}\|\])"  # EXAONE: [|endofturn|]
+    r"|<(?=(?:extra_id_|SPECIAL_|seed:)\w{1,40}>)"  # Nemotron, Seed
     r"|<(?=/?(?:s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn|start_of_image)>)"
     r"|<(?=</?SYS>>)"  # Llama 2
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG)\])",  # Llama 2, Mistral

@@ -99,6 +99,18 @@ def test_a_part_that_died_is_drawn_by_the_same_command(tmp_path, capfd, sample, 
     assert same(table(again), whole)
 
 
+def test_sampling_that_stops_early_is_shared_alike(tmp_path, capfd, sample):
+    early = ["--rows", 6, "--shard_size", 4, "--sampling.n_samples", 8]
+    early += ["--stopping.first", 2, "--stopping.alpha", 0.1, "--stopping.votes", "hard"]
+    for name, *flags in (("alone",), ("out", "--shard", "1/2")):
+        assert main(sample(tmp_path / name, *early, *flags)) == 0
+    assert main(sample(tmp_path / "out", *early, "--stopping.alpha", 0.2, "--shard", "2/2")) == 2
+    assert "begun with another 'stopping'" in capfd.readouterr().err
+    assert main(sample(tmp_path / "out", *early, "--share", "true")) == 0
+    whole = table(tmp_path / "alone")
+    assert 6 * 2 * 2 < len(whole) < 6 * 2 * 8 and same(table(tmp_path / "out"), whole)
+
+
 def test_evaluate_scores_when_all_parts_are_there(tmp_path, capfd, sample):
     alone, out = tmp_path / "alone", tmp_path / "out"
     assert main(sample(alone, "--rows", 4, command="evaluate")) == 0

@@ -464,6 +464,8 @@ def _judged(
     stopping = arguments.stopping
     if stopping is not None:
         check_stopping(sampling, stopping, arguments.shard_size)
+    if arguments.too_long == "drop" and sampler.rendered_by(arguments.judge) is None:
+        raise UserError("--too_long: drop counts tokens as the served model does; name sampler.openai.tokenizer")
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
     names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -34,6 +35,21 @@ def test_the_name_appears_only_at_the_end(tmp_path):
         assert not file.exists()
         assert temporary.suffix == ".txt"
     assert file.read_text() == "whole"
+
+
+def test_file_systems_that_sync_no_folders_are_written_to(tmp_path, monkeypatch):
+    def fails(number):
+        def fsync(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    fails(errno.EINVAL)
+    artifact.write_text(tmp_path / "a", "x")
+    fails(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        artifact.write_text(tmp_path / "b", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_atomic_folder_replaces_whole(tmp_path):

@@ -6,8 +6,12 @@ MARKS = [
     "<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|start_header_id|>", "<|END_OF_TURN_TOKEN|>", "<｜Assistant｜>",
     "<｜end▁of▁sentence｜>", "<s>", "</s>", "<bos>", "<eos>", "<pad>", "<think>", "</think>", "<start_of_turn>",
     "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[/TOOL_CALLS]", "<|IM_END|>",
+    "<|turn>", "<turn|>", "[|endofturn|]", "<extra_id_0>", "<SPECIAL_10>", "<seed:eos>",
 ]  # fmt: skip
-PLAIN = ["a <b> c", "x[1] <y", "if a < b | c > d:", "<|", "|>", "<||>", "[INSTALL]", "<sub>2</sub>", "<| a | b |>", ""]
+PLAIN = [
+    "a <b> c", "x[1] <y", "if a < b | c > d:", "<|", "|>", "<||>", "[INSTALL]", "<sub>2</sub>", "<| a | b |>",
+    "f <| g |> h", "[|x|, 1]", "",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("mark", MARKS)

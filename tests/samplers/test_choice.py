@@ -105,6 +105,7 @@ def test_flags(tmp_path, capfd, tiny_llama, pairs):
     for command in ("evaluate", "sample"):
         assert "leave the flag out" in refused(capfd, command, "--judge", tiny_llama, *out, *server)
         assert "sampler.openai.model: no name" in refused(capfd, command, *out, *server[:4])
+        assert "name sampler.openai.tokenizer" in refused(capfd, command, *out, *server, "--too_long", "drop")
         assert "'sampler.kind': Expected" in refused(capfd, command, *out, "--sampler.kind", "other")
     assert not (tmp_path / "out").exists()
 
