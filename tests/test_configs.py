@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_tools.errors import UserError
 from genrm_lightning.__main__ import main
 from genrm_lightning.cli import SUBCOMMANDS, GenRMCLI, parse
 from genrm_lightning.commands import compare_settings, star_settings
@@ -228,3 +229,24 @@ def test_help(capsys, command):
     said = capsys.readouterr().out
     assert "usage: python -m genrm_lightning" in said or command == ["fit"]
     assert len(said) > 400
+
+
+def test_a_flag_is_what_it_would_be_in_a_file():
+    base = ["--config", str(CONFIGS / "star/embedded.yaml")]
+    assert star_settings([*base, "--objective.beta", "0.1"]).fit == star_settings(base).fit
+    with pytest.raises(UserError, match="uncoupled: keep trains on right samples"):
+        star_settings([*base, "--objective.nll_weight", "0", "--objective.choice_weight=0"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [
+        (star_settings, "--fit.trainer.max_epochs"),
+        (star_settings, "--objective.optimizer.learning_rate=1"),
+        (star_settings, "--warm_start.fit.trainer.max_epochs"),
+        (compare_settings, "--star.sampling.n_samples"),
+    ],
+)
+def test_a_flag_replaces_no_mapping_in_silence(settings, flag):
+    with pytest.raises(UserError, match="would replace the whole of .*write it into the config file"):
+        settings(["--config", str(CONFIGS / f"{settings.__name__.split('_')[0]}/embedded.yaml"), flag, "2"])

@@ -72,6 +72,7 @@ def star_settings(argv: list[str]) -> StarSettings:
     """The settings of a STaR run from ``--config`` files and flags."""
     parser = _parser("star", "STaR: sample, select, fit, evaluate; N times.")
     parser.add_class_arguments(StarSettings, nested_key=None, as_group=False)
+    _no_flag_into(argv, "fit", "objective", "warm_start.fit")
     return _built(parser, argv, StarSettings)
 
 
@@ -96,10 +97,20 @@ def _join(argv: list[str]) -> None:
     print(f"{arguments.run}: the run has ended; {drawn} shards were drawn here")
 
 
+def _no_flag_into(argv: list[str], *mappings: str) -> None:
+    """Refuse flags for what lies deeper in a free mapping: jsonargparse would put them in place of all beside it."""
+    for flag in (given.partition("=")[0] for given in argv):
+        for name in mappings:
+            if flag.startswith(f"--{name}.") and flag.count(".") > name.count(".") + 1:
+                whole = flag.rpartition(".")[0].removeprefix("--")
+                raise UserError(f"{flag}: would replace the whole of '{whole}'; write it into the config file")
+
+
 def compare_settings(argv: list[str]) -> CompareSettings:
     """The settings of a comparison from ``--config`` files and flags."""
     parser = _parser("compare", "The methods of the paper on the same pairs: train, evaluate, one table.")
     parser.add_class_arguments(CompareSettings, nested_key=None, as_group=False)
+    _no_flag_into(argv, "star", "methods")
     return _built(parser, argv, CompareSettings)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import yaml
+
 from data_tools import verifiable
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
@@ -217,7 +219,8 @@ class StarSettings:
         if self.warm_start is not None:
             _mappings(self.warm_start.fit, "warm_start.fit")
         if self.objective:
-            self.fit = _laid_over(self.fit, {"model": {"init_args": self.objective}})
+            given = {name: _as_in_a_file(value) for name, value in self.objective.items()}
+            self.fit = _laid_over(self.fit, {"model": {"init_args": given}})
         chosen = VARIANTS[self.variant]
         if self.rationalize_failed and (chosen.told or chosen.objective not in ("sft", "dpo")):
             raise UserError(f"rationalize_failed is for star-sft and star-dpo, not for {self.variant}; leave it out")
@@ -270,6 +273,14 @@ class StarSettings:
 def model_args(settings: StarSettings) -> dict[str, Any]:
     """What the ``fit`` section gives the objective."""
     return (settings.fit.get("model") or {}).get("init_args") or {}
+
+
+def _as_in_a_file(value: Any) -> Any:
+    """Of a flag's text what YAML makes of it: "0" is a number, and a stage's key is that of the same config."""
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
 
 
 def _mappings(fit: dict[str, Any], section: str) -> None:

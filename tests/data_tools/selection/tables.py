@@ -76,6 +76,7 @@ def many(seed, pairs=30, samples=6, unknown=False):
         for swapped in (False, True):
             for _ in range(samples):
                 text = " ".join(draw.choices(words, k=draw.randint(3, 30)))
+                text += "." if len(text) % 4 else ""  # most are finished
                 right = draw.random() < ease
                 more = {"n_tokens": len(text), "mean_token_prob": round(draw.random(), 1), "sure": draw.uniform(0.5, 1)}
                 rows.append(row(len(rows), f"p-{pair}", swapped, right, rationale=text, **more))
