@@ -69,6 +69,7 @@ class Place:
         if self.kind == "pairs":
             key |= {"objective": self.line["objective"], "fit": self.settings.fit_section(self.name)}
             key |= {"seed": star.seed, "parts": star.parts, "iterations": star.iterations}
+            key |= {} if star.fresh else {"fresh": False}
         elif self.writes:
             key |= star.sampler_key(star.evaluation)
         return json.loads(json.dumps(key))
