@@ -1,4 +1,4 @@
-"""Which judge of a star run a comparison reads, what methods take over from one another, which labels they are given."""
+"""Which judge of a star run a comparison reads, what methods take over from one another, and which labels count."""
 
 from types import SimpleNamespace
 
@@ -8,6 +8,8 @@ import pytest
 from data_tools.artifact import MANIFEST, write_json, write_manifest, write_table
 from data_tools.schema import PREFERENCE
 from genrm_lightning.compare import methods
+from genrm_lightning.compare.place import Place
+from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.compare.sharing import adopt
 from genrm_lightning.star import loop
 from genrm_lightning.star.settings import StarSettings, WarmStart
@@ -68,3 +70,19 @@ def test_quality_is_shared_where_it_is_of_the_same_pairs(tmp_path, quality_pairs
         assert (other.folder / name / MANIFEST).samefile(one.folder / name / MANIFEST)
     assert (other.folder / "warm-start/quality").exists() is shared
     assert (untrained.folder / "zero-shot").exists() and not (untrained.folder / "warm-start").exists()
+
+
+def test_what_changes_no_number_does_not_ask_for_another_run(tmp_path):
+    def key(**star):
+        settings = CompareSettings(out=str(tmp_path), star=star, methods={"x": {"kind": "star"}})
+        return Place(settings, "x", 0, Artifact(tmp_path, "y")).key
+
+    served = {"kind": "openai", "openai": {"url": "http://here/v1", "model": "m"}}
+    moved = {"kind": "openai", "openai": {"url": "http://there/v1", "model": "m", "concurrency": 2}}
+    other = {"kind": "openai", "openai": {"url": "http://here/v1", "model": "n"}}
+    vllm = {"kind": "vllm", "vllm": {"gpu_memory": 0.5}}
+    assert key() == key(quality_pairs=3, sampling={"batch_tokens": 99})
+    assert key(sampler={"kind": "vllm"}) == key(sampler=vllm) != key()
+    keys = [key(bootstrap={"sampler": one}) for one in (served, moved, other)]
+    assert keys[0] == keys[1] != keys[2]
+    assert key() != key(sampling={"n_samples": 3}) and key() != key(filters=["no_repetition"])
