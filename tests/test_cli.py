@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data_tools.__main__ import main as data_tools
+from data_tools.artifact import read_json
 from data_tools.errors import UserError
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info, load_judge
@@ -85,6 +86,17 @@ def test_a_fit_goes_on_from_its_checkpoint(tmp_path, capfd, tiny_llama):
     assert (first["global_step"], second["global_step"]) == (6, 12)
     assert [p.name for p in (tmp_path / "a/checkpoints").iterdir()] == ["last.ckpt"], "no last-v1.ckpt"
     assert "fit: 6 steps" in capfd.readouterr().err
+
+
+def test_what_a_fit_took(tmp_path, tiny_llama):
+    """Counted once where it goes on; also from a checkpoint of its last step, where nothing is left to do."""
+    limits = {"data": embedded(rows=4), "max_epochs": -1, "max_steps": 2, "limit_val_batches": 0}
+    found = []
+    for flags in ([], ["--ckpt_path", "last"]):
+        assert run("fit", tmp_path, tiny_llama, *flags, **limits) == 0
+        found.append(read_json(tmp_path / "spent.json"))
+        (tmp_path / "spent.json").unlink()
+    assert found[0] == found[1] and found[0]["steps"] == 2 and found[0]["trees"] == 8 and found[0]["tokens"] > 8
 
 
 @pytest.mark.parametrize("flag", ["--ckpt_path"])

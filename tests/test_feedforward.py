@@ -88,6 +88,16 @@ def test_it_keeps_gate_and_up_alone():
     assert sum(kept["fused"].values()) == matrices + 50 * (24 + 2 * 40)
 
 
+def test_an_adapters_dropout_does_not_keep_it_from_being_found():
+    layer = LlamaMLP(LlamaConfig(**SIZES)).eval()
+    lora = LoraConfig(r=4, lora_dropout=0.5, target_modules=["gate_proj", "up_proj"], init_lora_weights=False)
+    layer = inject_adapter_in_model(lora, layer)
+    modes, drawn = [part.training for part in layer.modules()], torch.get_rng_state()
+    fuse_feedforwards(nn.ModuleList([layer]))
+    assert type(layer).__name__ == "FusedLlamaMLP" and torch.equal(torch.get_rng_state(), drawn)
+    assert [part.training for part in layer.modules()] == modes and any(modes)
+
+
 def test_another_formula_stays():
     plain, fused = layers(GemmaConfig(**SIZES), GemmaMLP)
     assert type(fused) is type(plain) is GemmaMLP

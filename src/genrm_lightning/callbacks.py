@@ -235,7 +235,8 @@ class Spent(Callback):
             self.trees += len(batch.pair_ids)
             self.tokens = self.tokens + (batch.segments >= 0).sum()  # on its device: nobody waits for the number
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    # Not on_train_end, which a fit does not reach that goes on from a checkpoint of its last step.
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and not trainer.interrupted:
             of_all = {name: value * trainer.world_size for name, value in self.state_dict().items()}
             write_json(Path(trainer.default_root_dir) / SPENT, {"steps": trainer.global_step, **of_all})

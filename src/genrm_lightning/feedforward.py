@@ -36,8 +36,12 @@ def _is_swiglu(module: nn.Module) -> bool:
         return False
     # Both ways round to the weights' dtype alike: what is left tells other formulas apart.
     states = torch.linspace(-1, 1, module.gate_proj.in_features, device=weight.device, dtype=weight.dtype)[None]
+    training = [part for part in module.modules() if part.training]
+    module.eval()  # an adapter's dropout would make two readings differ, and draw random numbers
     theirs = module(states).float()
     ours = module.down_proj(silu(module.gate_proj(states)) * module.up_proj(states)).float()
+    for part in training:
+        part.training = True
     return theirs.shape == ours.shape and bool((theirs - ours).norm() <= _TOLERANCE * ours.norm())
 
 

@@ -95,6 +95,9 @@ def test_differences():
     assert found[0]["diff"] == 0.125 and found[0]["sd"] is None and found[0]["n_pairs"] == 4
     # Against the one seed of the baseline: -1/8 and 3/8.
     assert found[2]["diff"] == 0.125 and found[2]["sd"] == pytest.approx(0.5 / 2**0.5)
+    # The other way round the seeds are the baseline's.
+    found = table.differences(methods, ["c"], BOTH)
+    assert found[0]["diff"] == -0.125 and found[0]["sd"] == pytest.approx(0.5 / 2**0.5)
 
 
 def test_what_one_method_could_not_read_counts_for_none():
@@ -138,7 +141,7 @@ def test_markdown_keeps_labels_in_their_cells():
     text = show.markdown(summary)
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| ")}
-    assert len(lines) == 2 * 4 + 3 and len(cells) == 3 and "<i>" not in text
+    assert len(lines) == 2 * 4 + 3 and len(cells) == 3 and "<i>" not in text and "[b](c)" not in text
     assert "62.5 (" in lines[3] and "±17.7 [50.0–75.0]" in lines[3]
     for said in ("FAILED: x: why", "Not run yet: y.", "NOT EQUAL: steps: a 1, b 2.", "2 of OOD"):
         assert said in text

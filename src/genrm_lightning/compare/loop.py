@@ -12,7 +12,7 @@ import polars as pl
 from rich.console import Console
 
 from data_tools.artifact import MANIFEST, read_json, read_table, sweep, write_json, write_text
-from data_tools.errors import UserError
+from data_tools.errors import DiskFull, UserError, is_full
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning.compare import methods, show, table
 from genrm_lightning.compare.place import Place, places
@@ -61,9 +61,13 @@ def run(settings: CompareSettings) -> dict[str, Any]:
             others = [other for other in every if other.seed == place.seed]
             try:
                 done[place] = methods.run(place, others)
+            except DiskFull:  # the others would fail of it, too
+                raise
             except (UserError, SystemExit) as error:
                 failed[_called(place, settings)] = _why(error)
             except Exception as error:  # hours of other methods must not hang on it
+                if is_full(error):
+                    raise
                 traceback.print_exc()
                 failed[_called(place, settings)] = f"{type(error).__name__}: {error}"
             if place in done:

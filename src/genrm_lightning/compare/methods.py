@@ -29,7 +29,7 @@ from genrm_lightning.compare.place import Place
 from genrm_lightning.compare.settings import merged, objective_of
 from genrm_lightning.compare.sharing import ZERO_SHOT, adopt
 from genrm_lightning.progress import Progress
-from genrm_lightning.star import fitting, stages
+from genrm_lightning.star import fitting, rationales, stages
 from genrm_lightning.star.fitting import WARM_START
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
 from genrm_lightning.star.stages import Artifact
@@ -60,6 +60,7 @@ def check(place: Place) -> None:
     try:
         if place.kind == "star":
             fitting.check_config(place.star)
+            rationales.check(place.star)
         elif place.kind == "pairs":
             from genrm_lightning.cli import parse
 
@@ -107,6 +108,9 @@ def _star(place: Place, others: Sequence[Place]) -> dict[str, Any]:
         summary = loop.run(place.star)
     kinds = {"zero_shot": ZERO_SHOT, "warm_start": WARM_START}
     steps = [place.folder / kinds.get(row["kind"], f"iteration-{row['iteration']}") for row in summary["rows"]]
+    # The newest judge, or where it ended the run by being worse (early_stop) the best before it.
+    labels = [row["label"] for row in summary["rows"]]
+    taken = steps[labels.index(summary["stopped"]["best"]) if "stopped" in summary else -1]
     trained = [
         _done(manifest.parent)
         for step in steps
@@ -119,7 +123,7 @@ def _star(place: Place, others: Sequence[Place]) -> dict[str, Any]:
         if (stage.folder / _SAMPLES).exists()
     ]
     samples = pl.concat(drawn)
-    judged = _done(steps[-1] / "evaluate")
+    judged = _done(taken if taken.name == ZERO_SHOT else taken / "evaluate")
     return _facts(place, judged, trained, samples["pair_id"].n_unique(), len(samples), int(samples["n_tokens"].sum()))
 
 
@@ -152,13 +156,14 @@ def _labelled(star: StarSettings, folder: Path, pairs: Artifact) -> Artifact:
 
     def work() -> dict[str, Any]:
         train = read_table(pairs.folder / "train.parquet", PREFERENCE)
-        tables = [part(train, i, star.parts) for i in range(star.iterations)]
+        tables = [part(train, i, star.parts) for i in range(star.iterations if star.fresh else 1)]
         if star.warm_start is not None:
             tables.insert(0, read_table(pairs.folder / "warm.parquet", PREFERENCE))
         write_table(pl.concat(tables), folder / "train.parquet", PREFERENCE)
         return {"rows": sum(map(len, tables))}
 
     key = {"stage": "labelled", "data": pairs.digest, "parts": star.parts, "iterations": star.iterations}
+    key |= {} if star.fresh else {"fresh": False}
     return stages.run_stage(folder, key, work)
 
 

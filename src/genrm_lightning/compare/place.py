@@ -11,6 +11,7 @@ from typing import Any
 from data_tools.artifact import MANIFEST, is_complete, read_json
 from genrm_lightning.budget import policy_key
 from genrm_lightning.compare.settings import CompareSettings
+from genrm_lightning.samplers.choice import SamplerSettings
 from genrm_lightning.star.settings import StarSettings
 from genrm_lightning.star.stages import Artifact
 
@@ -63,13 +64,18 @@ class Place:
             key |= {name: value for name, value in asdict(star).items() if name not in ("run", "data")}
             for sampling in (key["sampling"], key["evaluation"]):
                 del sampling["batch_tokens"]  # changes no sample
+            # Nor do these a number of the table: memory of a sampler, its server's address, what is asked besides.
+            key |= {"quality_pairs": StarSettings.quality_pairs, "sampler": asdict(SamplerSettings(star.sampler.kind))}
+            if star.bootstrap is not None and star.bootstrap.sampler is not None:
+                key["bootstrap"]["sampler"] = star.bootstrap.sampler.sampler_key()
         else:
             key |= {"backbone": star.backbone, "dtype": star.dtype, "judge_prompt": star.judge_prompt}
             key |= policy_key(star.too_long)
         if self.kind == "pairs":
             key |= {"objective": self.line["objective"], "fit": self.settings.fit_section(self.name)}
             key |= {"seed": star.seed, "parts": star.parts, "iterations": star.iterations}
-        elif self.writes:
+            key |= {} if star.fresh else {"fresh": False}
+        elif self.kind == "zero-shot" and self.writes:
             key |= star.sampler_key(star.evaluation)
         return json.loads(json.dumps(key))
 

@@ -27,11 +27,15 @@ def adopt(place: Place, others: Sequence[Place]) -> None:
     """Take the zero-shot and warm-start stages of another method that has them done with the same settings."""
     for other in others:
         if other.name != place.name and other.writes and _before(other) == _before(place):
+            # What is asked about rationales anew is another's where it asked about other pairs.
+            alike = other.star.quality_pairs == place.star.quality_pairs
             for name, last in _BEFORE.items():
                 source, target = other.folder / name, place.folder / name
-                if (source / last).exists() and not target.exists():
+                wanted = name == ZERO_SHOT or place.kind == "star"
+                if wanted and (source / last).exists() and not target.exists():
+                    left = None if alike else shutil.ignore_patterns("quality")
                     with atomic_folder(target) as temporary:
-                        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+                        shutil.copytree(source, temporary, ignore=left, copy_function=_link, dirs_exist_ok=True)
 
 
 def _before(place: Place) -> dict[str, Any]:

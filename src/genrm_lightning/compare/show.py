@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_tools.visible import visible
 from genrm_lightning.evaluation.report import SETS, percent, points
 
 _NONE = "–"
@@ -50,12 +51,12 @@ def render(summary: Mapping[str, Any], console: Console) -> None:
     for title, heads, rows in tables(summary):
         table = Table(box=box.SIMPLE_HEAD, title=title, padding=(0, 1, 0, 0), pad_edge=False)
         for i, head in enumerate(heads):
-            table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
+            table.add_column(Text(visible(head)), justify="right" if i else "left", overflow="fold")
         for one in rows:
-            table.add_row(*map(Text, one))  # a label may hold what rich takes for markup
+            table.add_row(*(Text(visible(cell)) for cell in one))  # a label may hold what rich takes for markup
         console.print(table)
     for note in notes(summary):
-        console.print(Text(note, style="bold" if note.isupper() or note[:3] in ("NOT", "FAI") else "dim"))
+        console.print(Text(visible(note), style="bold" if note.startswith(("NOT EQUAL", "FAILED")) else "dim"))
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -125,5 +126,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that stays in its cell and is no markup."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that stays in its cell and is no markup: no tag, link or image."""
+    for mark, shown in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("](", "]\\("), ("\n", " ")):
+        text = text.replace(mark, shown)
+    return visible(text)

@@ -77,7 +77,7 @@ def differences(
 
     Each pair counts with its mean over the seeds. The interval is that of evaluation.intervals.paired_difference, which
     counts prompts and keeps a width where a bootstrap would see none. ``sd`` is over the seeds' own differences, None
-    with one seed; a baseline without seeds is the same for all.
+    with one seed; where one of the two has one seed alone, it is the same for all of the other's.
     """
     by_name = {one.name: one for one in judged}
     result = []
@@ -88,7 +88,8 @@ def differences(
                 change = paired_difference(
                     first["accuracy"].to_numpy(), second["accuracy"].to_numpy(), first["cluster"].to_list()
                 )
-                by_seed = _seeds(second) - _seeds(first) if len(_seeds(first)) in (1, len(_seeds(second))) else []
+                before, after = _seeds(first), _seeds(second)
+                by_seed = after - before if len(before) == len(after) or 1 in (len(before), len(after)) else []
                 result.append(
                     {"set": name, "baseline": baseline.name, "method": other.name, "n_pairs": len(first)}
                     | {**change._asdict(), "sd": stdev(by_seed) if len(by_seed) > 1 else None}
