@@ -19,7 +19,7 @@ _BEFORE = {ZERO_SHOT: MANIFEST, WARM_START: f"evaluate/{MANIFEST}"}
 # warm start is asked.
 _LATER = (
     "run", "iterations", "parts", "fresh", "variant", "start", "filters", "right", "ranking", "pairing", "per_prompt",
-    "uncoupled", "rationalize_failed", "bootstrap", "fit", "objective", "early_stop",
+    "uncoupled", "rationalize_failed", "bootstrap", "fit", "objective", "quality_pairs", "early_stop",
 )  # fmt: skip
 
 
