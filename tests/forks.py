@@ -93,6 +93,10 @@ def _run(job: dict[str, Any]) -> None:
     from genrm_lightning.shards import Shards
     from genrm_lightning.star import fitting
 
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background shell ignores it, and so would its forks
+
     os.setsid()
     os.environ |= job.get("env", {})
     output = os.open(job.get("log", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -45,7 +45,7 @@ def test_rows_that_are_not_those_that_were_written_are_never_taken(tmp_path, who
         assert_frame_equal(judge(tmp_path / "draw", Made()), whole)
 
 
-@pytest.mark.parametrize("changes", [{"iteration": 3}, {"seed": 4}, {"judge": "k"}, {"told": True}, {"pairs": 6}])
+@pytest.mark.parametrize("changes", [{"iteration": 3}, {"seed": 4}, {"judge": "k"}, {"told": "right"}, {"pairs": 6}])
 def test_a_shard_of_another_draw_is_refused(tmp_path, whole, changes):
     if "pairs" in changes:
         changes = {"pairs": preferences(6).with_columns(chosen=preferences(6)["rejected"])}
