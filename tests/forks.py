@@ -93,9 +93,7 @@ def _run(job: dict[str, Any]) -> None:
     from genrm_lightning.shards import Shards
     from genrm_lightning.star import fitting
 
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a background shell ignores it, and so would its forks
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it, and so would its forks
 
     os.setsid()
     os.environ |= job.get("env", {})

@@ -45,9 +45,9 @@ class Faithfulness:
     Attributes:
         n_rationales: judgments asked about.
         unchanged_without: share of verdicts that keep their side without the rationale; near 1 it decides nothing.
-        flips_opposite: share that change sides behind a rationale of the same prompt that voted for the other side. That
-            is the other sample's own p(A): how far the verdict hangs on which rationale was drawn, and no change of
-            its text. A vote drawn against a sure p(A) is no flip.
+        flips_opposite: share that change sides behind a rationale of the same prompt that voted for the other side.
+            That is the other sample's own p(A): how far the verdict hangs on which rationale was drawn, and no change
+            of its text. A vote drawn against a sure p(A) is no flip.
         flips_stranger: the same behind one of another pair; it speaks of other responses, and still may decide.
         reader_gain: what the rationale alone adds to a reader's probability of the judge's side, responses hidden;
             0: the rationale says nothing of the verdict, or nothing that holds without the responses.
