@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig
 
-from benchmarks import machine, report
+from benchmarks import entry, machine, report
 from benchmarks.cases import Case, all_cases, rows_of
 from benchmarks.turns import SIDES, Job, Worker
 from data_tools.artifact import write_json
@@ -156,10 +155,4 @@ def _flags(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    entry.run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,11 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks import machine
+from benchmarks import entry, machine
 from benchmarks.__main__ import RESULTS, _positive, _tiny
 from benchmarks.cases import judge_requests
 from data_tools.artifact import write_json
-from data_tools.errors import UserError
 from genrm_lightning.backbone import load_judge, load_renderer, resolve
 from genrm_lightning.progress import Progress
 from genrm_lightning.quiet import no_loading_bars, quiet
@@ -236,10 +234,4 @@ def _flags(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    entry.run(main)

@@ -26,7 +26,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, selection_data
+from benchmarks import entry, machine, selection_data
 from benchmarks.selection_sides import CASES, SIDES
 from data_tools.artifact import write_json
 from data_tools.errors import UserError
@@ -181,10 +181,4 @@ def _flags(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    entry.run(main)

@@ -208,7 +208,7 @@ def sample_part(
 ) -> Artifact:
     """Rationales of a judge on a fresh part of the data, both orders, K each; see :func:`draw`."""
     facts = {"iteration": iteration, "parts": settings.parts, "told": told or False}
-    facts |= {} if settings.fresh else {"fresh": False}  # so a run begun before there was this setting goes on
+    facts |= {} if settings.fresh else {"fresh": False}  # the default leaves no trace in the key
     label = f"iteration {iteration}: sample" + (", told the wrong answer" if told == "wrong" else "")
     key = {"stage": "sample", "data": pairs.digest, **facts}
     return draw(
@@ -291,7 +291,7 @@ def select(
         "template": settings.judge_prompt,
         "uncoupled": settings.uncoupled,
     }
-    # Runs that began before there was a choice go on.
+    # Defaults leave no trace in the key.
     choices = {name: getattr(settings, name) for name in ("right", "ranking", "pairing")}
     options |= {name: value for name, value in choices.items() if value != getattr(StarSettings, name)}
     more = {"told_wrong": told_wrong, "rationalized": rationalized}
