@@ -12,7 +12,7 @@ from data_tools.artifact import read_json, read_table, write_table
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info, load_judge
-from genrm_lightning.commands import _judge_prompt
+from genrm_lightning.judging_commands import _judge_prompt
 from genrm_lightning.locking import only_one
 from tests.tiny_star import write_yaml
 
@@ -90,7 +90,7 @@ def test_a_second_call_draws_nothing_and_a_third_with_other_settings_is_refused(
 
 
 def test_a_sample_that_lost_its_end_goes_on_from_its_shards(tmp_path, tiny_llama, pairs, monkeypatch):
-    from genrm_lightning import commands
+    from genrm_lightning import judging_commands
 
     whole = sampled(tmp_path / "whole", tiny_llama, pairs)
 
@@ -99,7 +99,7 @@ def test_a_sample_that_lost_its_end_goes_on_from_its_shards(tmp_path, tiny_llama
 
     argv = ["sample", "--judge", str(tiny_llama), "--pairs", str(pairs / "train.parquet"), "--out", str(tmp_path / "b")]
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "write_table", dies)
+        patch.setattr(judging_commands, "write_table", dies)
         assert main([*argv, *DRAW]) == 130
     (tmp_path / "b/shard-00001.parquet").unlink()
     before = (tmp_path / "b/shard-00000.parquet").stat().st_mtime_ns

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.__main__ import _parser
-from genrm_lightning import cli, commands
+from genrm_lightning import cli, commands, judging_commands
 from genrm_lightning.cli import SUBCOMMANDS, _Parsed, _ReadOnlyCLI, _run
 
 ROOT = Path(__file__).parents[1]
@@ -52,14 +52,14 @@ def parsed(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(cli, "read_fit", stop_there)
             commands.main(argv[1:])
     else:
-        parse_args = commands._Parser.parse_args
+        parse_args = judging_commands._Parser.parse_args
 
         def stop(self, *arguments, **more):
             parse_args(self, *arguments, **more)
             raise _Read
 
         with monkeypatch.context() as patch, pytest.raises(_Read):
-            patch.setattr(commands._Parser, "parse_args", stop)
+            patch.setattr(judging_commands._Parser, "parse_args", stop)
             commands.main(argv[1:])
 
 
