@@ -38,7 +38,12 @@ def read(path: str | Path) -> tuple[pl.DataFrame, int]:
         UserError: no such file, or a line or column that is not as it should be; names it.
     """
     path = Path(path)
-    table = read_table(path, JUDGMENT) if path.suffix == ".parquet" else _lines(path)
+    return judgments(read_table(path, JUDGMENT) if path.suffix == ".parquet" else _lines(path))
+
+
+def judgments(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """(JUDGMENT with a verdict in every row, how many rows had none) of a table with the keys of such a line."""
+    table = conform(table, JUDGMENT)
     texts = table["rationale"].fill_null("").map_elements(rationale_of, return_dtype=pl.String)
     index = pl.int_range(pl.len()).over(_PLACE).cast(pl.Int32)
     table = table.with_columns(
@@ -65,7 +70,7 @@ def _lines(path: Path) -> pl.DataFrame:
                         values.append(row[key])
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text ({error.reason}); give JSON Lines or a JUDGMENT parquet") from None
-    return conform(pl.DataFrame(columns, schema={key: JUDGMENT[key] for key in _KEYS}), JUDGMENT)
+    return pl.DataFrame(columns, schema={key: JUDGMENT[key] for key in _KEYS})
 
 
 def _row(path: Path, number: int, line: str) -> dict:

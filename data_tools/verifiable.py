@@ -8,7 +8,7 @@ or the prompt alone says which is which. Some kinds are held out of training: th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import polars as pl
@@ -16,9 +16,9 @@ import polars as pl
 from data_tools import verifiable_heldout as heldout
 from data_tools import verifiable_kinds as kinds
 from data_tools.errors import UserError
-from data_tools.order import hash64, unit
+from data_tools.order import chosen_is_a, hash64, unit
 from data_tools.schema import PREFERENCE, check, conform
-from data_tools.verifiable_kinds import Kind
+from data_tools.verifiable_kinds import Kind, Task
 
 TRAINED: tuple[Kind, ...] = (kinds.topic, kinds.case, kinds.keyword, kinds.form, kinds.copy, kinds.start)
 UNSEEN: tuple[Kind, ...] = (heldout.category, heldout.ending, heldout.mood, heldout.language, heldout.opposite)
@@ -48,10 +48,11 @@ def _belongs(prompt: str, part: str) -> bool:
     return low <= unit("verifiable-part", prompt) < high
 
 
-def _part(part: str, rows: int, seed: int, levels: Sequence[int], names: Sequence[str]) -> pl.DataFrame:
-    """The first ``rows`` pairs of an endless list that depends on the other arguments alone."""
+def _tasks(
+    part: str, rows: int, seed: int, levels: Sequence[int], names: Sequence[str]
+) -> Iterator[tuple[str, str, int, Task, int]]:
+    """(pair id, kind, level, task, which of its prompts is asked): the beginning of an endless list."""
     seen: set[str] = set()
-    records = []
     for index in range(rows):
         kind = names[index % len(names)]
         level = levels[index // len(names) % len(levels)]
@@ -65,19 +66,25 @@ def _part(part: str, rows: int, seed: int, levels: Sequence[int], names: Sequenc
         else:
             raise UserError(f"verifiable: {rows} rows of {part} are more than kind '{kind}' has prompts; ask for fewer")
         seen.add(prompt)
-        records.append(
-            {
-                "pair_id": f"verifiable-{seed}-{part}-{index}",
-                "source": "verifiable",
-                "category": kind,
-                "subset": f"{kind}-{level}",
-                "split": "test" if part == "ood" else part,
-                "prompt": [{"role": "user", "content": task.prompts[asked]}],
-                "chosen": task.responses[asked],
-                "rejected": task.responses[1 - asked],
-                "label_kind": "verified",
-            }
-        )
+        yield f"verifiable-{seed}-{part}-{index}", kind, level, task, asked
+
+
+def _part(part: str, rows: int, seed: int, levels: Sequence[int], names: Sequence[str]) -> pl.DataFrame:
+    """The first ``rows`` pairs of an endless list that depends on the other arguments alone."""
+    records = [
+        {
+            "pair_id": pair_id,
+            "source": "verifiable",
+            "category": kind,
+            "subset": f"{kind}-{level}",
+            "split": "test" if part == "ood" else part,
+            "prompt": [{"role": "user", "content": task.prompts[asked]}],
+            "chosen": task.responses[asked],
+            "rejected": task.responses[1 - asked],
+            "label_kind": "verified",
+        }
+        for pair_id, kind, level, task, asked in _tasks(part, rows, seed, levels, names)
+    ]
     columns = {name: PREFERENCE[name] for name in records[0]}
     return check(conform(pl.DataFrame(records, schema=columns), PREFERENCE), PREFERENCE, f"verifiable {part}")
 
@@ -109,6 +116,34 @@ def build(
         UserError: a level or kind there is not, or ``rows`` or ``test_rows`` below 1 or above what the kinds can
             fill with distinct prompts.
     """
+    _check(rows, test_rows, levels, kinds)
+    sizes = {"train": rows, "validation": max(32, rows // 10), "test": test_rows, "ood": test_rows}
+    return {part: _part(part, size, seed, levels, HELD_OUT if part == "ood" else kinds) for part, size in sizes.items()}
+
+
+def rationales(rows: int, seed: int, levels: Sequence[int] = LEVELS, kinds: Sequence[str] = TRAINABLE) -> pl.DataFrame:
+    """Reference rationales of :func:`build`'s training pairs with the same arguments, by the rule that made them.
+
+    They say what is asked and what either response has (:meth:`~data_tools.verifiable_kinds.Task.rationale`), as a
+    careful person would, so a judge can begin from sound reasoning, or be compared with it.
+
+    Returns:
+        ``pair_id``, ``swapped``, ``rationale``, ``verdict``: both orders of every pair (:mod:`data_tools.rationales`).
+
+    Raises:
+        UserError: as :func:`build`.
+    """
+    _check(rows, 1, levels, kinds)
+    records = []
+    for pair_id, _, _, task, asked in _tasks("train", rows, seed, levels, kinds):
+        for swapped in (False, True):
+            right = "A" if chosen_is_a(pair_id, swapped) else "B"
+            text = task.rationale(asked, asked if right == "A" else 1 - asked)
+            records.append({"pair_id": pair_id, "swapped": swapped, "rationale": text, "verdict": right})
+    return pl.DataFrame(records)
+
+
+def _check(rows: int, test_rows: int, levels: Sequence[int], kinds: Sequence[str]) -> None:
     for name, value, most in (("rows", rows, MAX_ROWS), ("test_rows", test_rows, MAX_TEST_ROWS)):
         if not 1 <= value <= most:
             raise UserError(f"verifiable: {name} is {value}; it must lie between 1 and {most}")
@@ -116,5 +151,3 @@ def build(
         raise UserError(f"verifiable: levels are {list(levels)}; there are {', '.join(map(str, LEVELS))}")
     if not kinds or not set(kinds) <= set(TRAINABLE):
         raise UserError(f"verifiable: kinds are {', '.join(kinds) or 'none'}; there are {', '.join(TRAINABLE)}")
-    sizes = {"train": rows, "validation": max(32, rows // 10), "test": test_rows, "ood": test_rows}
-    return {part: _part(part, size, seed, levels, HELD_OUT if part == "ood" else kinds) for part, size in sizes.items()}

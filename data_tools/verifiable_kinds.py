@@ -16,10 +16,26 @@ from data_tools.verifiable_topics import TOPICS
 
 @dataclass(frozen=True)
 class Task:
-    """Two prompts and two responses: ``responses[i]`` is right for ``prompts[i]`` and wrong for the other."""
+    """Two prompts and two responses: ``responses[i]`` is right for ``prompts[i]`` and wrong for the other.
+
+    Attributes:
+        features: what ``prompts[i]`` asks for and ``responses[i]`` has, in a few words; none where no judge trains.
+        verbs: ask and answer in a sentence, with a place for the feature: "begin with {}", "begins with {}".
+    """
 
     prompts: tuple[str, str]
     responses: tuple[str, str]
+    features: tuple[str, str] | None = None
+    verbs: tuple[str, str] = ("have {}", "has {}")
+
+    def rationale(self, asked: int, a: int) -> str:
+        """Why ``responses[asked]`` is the right one for ``prompts[asked]``, where response A is ``responses[a]``.
+
+        It says what is asked and what either response has; the verdict follows from that and is not told.
+        """
+        ask, has = self.verbs
+        first, second = (has.format(self.features[i]) for i in (a, 1 - a))
+        return f"It should {ask.format(self.features[asked])}. Response A {first}, Response B {second}."
 
 
 # A kind draws a task of level 1 (easy) to 3 (hard).
@@ -62,6 +78,10 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def _quoted(pair: list[str]) -> tuple[str, ...]:
+    return tuple(f'"{text}"' for text in pair)
+
+
 def two(rng: Random, pool: tuple | list) -> list:
     """Two different members of the pool, in random order."""
     return rng.sample(pool, 2)
@@ -92,9 +112,17 @@ def topic(rng: Random, level: int) -> Task:
     else:
         responses = [rng.choice(sentences) for sentences in hints.values()]
     prompts = [sentence_request(rng, _about(rng, name)) for name in hints]
-    return Task(tuple(prompts), tuple(responses))
+    return Task(tuple(prompts), tuple(responses), tuple(hints), ("be about {}", "is about {}"))
 
 
+_STYLES = {
+    "upper": "capital letters",
+    "lower": "small letters",
+    "title": "title case",
+    "plain": "sentence case",
+    "first": "capitals at the start",
+    "last": "capitals at the end",
+}
 # style -> ways to ask for it
 _CASES = {
     "upper": ("all in capital letters", "entirely in upper case", "using only capital letters"),
@@ -130,7 +158,8 @@ def case(rng: Random, level: int) -> Task:
     name = rng.choice(_TOPICS)
     texts = [frame.format(t=name) for frame in two(rng, _CASE_FRAMES)]
     prompts = [sentence_request(rng, f"about {name} {rng.choice(_CASES[style])}") for style in styles]
-    return Task(tuple(prompts), tuple(_styled(text, style) for text, style in zip(texts, styles, strict=True)))
+    responses = [_styled(text, style) for text, style in zip(texts, styles, strict=True)]
+    return Task(tuple(prompts), tuple(responses), tuple(_STYLES[style] for style in styles), ("be in {}", "is in {}"))
 
 
 _NOUNS = words.listed(
@@ -171,6 +200,9 @@ _TWO_SCENES = (
 )
 
 
+_USE = ("use {}", "uses {}")
+
+
 def keyword(rng: Random, level: int) -> Task:
     """Use this word. 1: one word; 2: two words, of which both responses have one; 3: words that look alike."""
     if level == 2:
@@ -182,12 +214,22 @@ def keyword(rng: Random, level: int) -> Task:
             prompts.append(sentence_request(rng, f"{rng.choice(_KEYWORD_CLAUSES)} {ask}"))
             first, second = two(rng, (shared, other))
             responses.append(rng.choice(_TWO_SCENES).format(x=article(first), y=article(second)))
-        return Task(tuple(prompts), tuple(responses))
+        return Task(tuple(prompts), tuple(responses), tuple(f'"{shared}" and "{other}"' for other in others), _USE)
     chosen = two(rng, _NOUNS) if level == 1 else two(rng, rng.choice(_LOOKALIKES))
     prompts = [sentence_request(rng, f'{rng.choice(_KEYWORD_CLAUSES)} the word "{word}"') for word in chosen]
-    return Task(tuple(prompts), tuple(rng.choice(_SCENES).format(x=article(word)) for word in chosen))
+    responses = [rng.choice(_SCENES).format(x=article(word)) for word in chosen]
+    return Task(tuple(prompts), tuple(responses), _quoted(chosen), _USE)
 
 
+_FORM_NAMES = {
+    "question": "a question",
+    "statement": "a statement",
+    "calm": "a calm statement",
+    "exclamation": "an exclamation",
+    "yes-no": "a yes-or-no question",
+    "reason": "a question for a reason",
+    "command": "a command",
+}
 # form -> (ways to ask for it, frames that have it)
 _FORMS = {
     "question": (("a question", "one question", "a sentence that asks a question"), words.YES_NO + words.REASONS),
@@ -216,7 +258,8 @@ def form(rng: Random, level: int) -> Task:
     forms = rng.choice(pairs)
     name = rng.choice(_TOPICS)
     prompts = [request(rng, f"{rng.choice(_FORMS[f][0])} {_about(rng, name)}") for f in forms]
-    return Task(tuple(prompts), tuple(rng.choice(_FORMS[f][1]).format(t=name) for f in forms))
+    responses = [rng.choice(_FORMS[f][1]).format(t=name) for f in forms]
+    return Task(tuple(prompts), tuple(responses), tuple(_FORM_NAMES[f] for f in forms), ("be {}", "is {}"))
 
 
 # The slots of one sentence, in order; a place is one word too, so that any one slot can differ alone.
@@ -252,7 +295,9 @@ def copy(rng: Random, level: int) -> Task:
         "Say exactly this: {}",
         "Write this down without any change: {}",
     )
-    return Task(tuple(rng.choice(asks).format(text) for text in texts), tuple(texts))
+    words_apart = _quoted([pairs[min(differing)][i] for i in (0, 1)])
+    prompts = [rng.choice(asks).format(text) for text in texts]
+    return Task(tuple(prompts), tuple(texts), words_apart, ("repeat {}", "repeats {}"))
 
 
 _OPENERS = words.listed(
@@ -292,4 +337,4 @@ def start(rng: Random, level: int) -> Task:
         clause = rng.choice(("that begins with", "that starts with", "beginning with", "starting with"))
         noun = "words" if " " in opener else "word"
         prompts.append(sentence_request(rng, f'{clause} the {noun} "{opener}"'))
-    return Task(tuple(prompts), tuple(map(capitalised, texts)))
+    return Task(tuple(prompts), tuple(map(capitalised, texts)), _quoted(openers), ("begin with {}", "begins with {}"))

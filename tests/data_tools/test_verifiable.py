@@ -22,7 +22,7 @@ from data_tools import verifiable
 from data_tools import verifiable_words as words
 from data_tools.errors import UserError
 from data_tools.judging import defuse
-from data_tools.order import hash64, responses
+from data_tools.order import chosen_is_a, hash64, responses
 from data_tools.schema import PREFERENCE, check
 from data_tools.verifiable import HELD_OUT, KINDS, LEVELS, build
 from data_tools.verifiable_kinds import Kind, Task
@@ -484,3 +484,36 @@ def test_levels_and_kinds_narrow_the_draw():
     for wrong in ({"levels": [4]}, {"levels": []}, {"kinds": ["nope"]}, {"kinds": []}, {"kinds": [HELD_OUT[0]]}):
         with pytest.raises(UserError, match="verifiable: (levels|kinds) are"):
             build(8, 0, **wrong)
+
+
+def test_reference_rationales_say_what_is_so():
+    """Each names what the prompt asks for, and gives it to the preferred response, in both orders."""
+    made, reasons = build(180, 5)["train"], verifiable.rationales(180, 5)
+    assert reasons.select("pair_id", "swapped").rows() == [(p, s) for p in made["pair_id"] for s in (False, True)]
+    assert reasons["verdict"].value_counts()["count"].to_list() == [180, 180]
+    said = re.compile(r"It should (.+)\. Response A (.+), Response B (.+)\.")
+    for row in reasons.join(made, on="pair_id").iter_rows(named=True):
+        ask, a, b = said.fullmatch(row["rationale"]).groups()
+        right, wrong = (a, b) if row["verdict"] == "A" else (b, a)
+        assert (row["verdict"] == "A") == chosen_is_a(row["pair_id"], row["swapped"])
+        # "begin with x" and "begins with x"; "be" and "is".
+        assert right.split(" ", 1)[1] == ask.split(" ", 1)[1] != wrong.split(" ", 1)[1], row["rationale"]
+        for text, feature in ((row["chosen"], right), (row["rejected"], wrong)):
+            words_said = re.findall(r'"([^"]+)"', feature)
+            assert all(word.lower() in text.lower() for word in words_said), (text, feature)
+            if row["category"] == "topic" and row["subset"] == "topic-1":
+                assert feature.removeprefix("is about ") in text.lower()
+    quoted = reasons.filter(
+        pl.col("pair_id").is_in(
+            made.filter(pl.col("category").is_in(["copy", "start", "keyword"]))["pair_id"].implode()
+        )
+    )
+    assert quoted["rationale"].str.count_matches('"').min() == 6, "every feature of these kinds is a quotation"
+
+
+def test_reference_rationales_follow_the_arguments():
+    few = verifiable.rationales(12, 5, (1,), ("copy", "start"))
+    assert few.head(8).equals(verifiable.rationales(4, 5, (1,), ("copy", "start")))
+    assert set(build(12, 5, 4, (1,), ("copy", "start"))["train"]["pair_id"]) == set(few["pair_id"])
+    with pytest.raises(UserError, match="levels are"):
+        verifiable.rationales(4, 5, (9,))

@@ -29,3 +29,10 @@ def test_numbers(judgments, preferences):
     assert copied["copied_share"] == pytest.approx(0.25 * 0.5)  # one of two 3-grams, for one pair of four
     always_a = {p: tuple([(0.9 if chosen_is_a(p, s) else 0.1, "right")] for s in (False, True)) for p in ids}
     assert rationale_scores(judgments(always_a), pairs, "brief")["position_bias"] == 0.5
+
+
+def test_quotations(judgments, preferences):
+    table = judgments({"p0": ([(0.9, "right")],) * 2}, rationale='It asks for "request of p0" and "a wombat".')
+    assert rationale_scores(table, preferences(["p0"]), "brief")["misquoted_share"] == 0.5
+    table = judgments({"p0": ([(0.9, "right")],) * 2}, rationale="It says so.")
+    assert rationale_scores(table, preferences(["p0"]), "brief")["misquoted_share"] is None

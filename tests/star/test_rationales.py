@@ -16,8 +16,9 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import stages
 from genrm_lightning.star.settings import StarSettings
 from tests.star.common import fit_here, refused, star  # noqa: F401
-from tests.tiny_star import leftovers, scalars, tables
+from tests.tiny_star import leftovers, scalars, star_fit, tables
 
+LONG = {"n_samples": 1, "rationale_tokens": 150}  # letters are tokens to the tiny Llama
 BRIEF = {"n_samples": 2, "rationale_tokens": 6}
 PAIRS = verifiable.build(16, 0, 6)["train"]["pair_id"].to_list()  # those of star_config
 PLACE = ["pair_id", "swapped"]
@@ -186,3 +187,46 @@ def test_a_parquet_of_ones_own_run_feeds_another(tmp_path, capsys, tiny_llama):
     found = tables(tmp_path / "run")
     assert set(found["iteration-1/sample/judgments.parquet"]["judge"]) == {"large"}
     assert found["iteration-1/select/examples.parquet"]["completion"].str.starts_with("right").all()
+
+
+def test_a_warm_start_on_reference_rationales(tmp_path, capfd, tiny_llama):
+    config = {
+        "variant": "star-sft",
+        "warm_start": {"pairs": 4, "rationales": "reference", "fit": star_fit()},
+        "sampling": LONG,
+    }
+    star(capfd, tmp_path, tiny_llama, **config, data={"embedded": {"rows": 20, "test_rows": 2}})
+    found = tables(tmp_path / "run")
+    warm, examples = (found[f"warm-start/{name}"] for name in ("sample/judgments.parquet", "select/examples.parquet"))
+    assert set(warm["pair_id"]) == set(found["data/warm.parquet"]["pair_id"]) and set(warm["judge"]) == {"reference"}
+    reference = verifiable.rationales(20, 0)
+    assert warm.join(reference, on=[*PLACE, "rationale"], how="semi").height == len(warm) == 8
+    for row in examples.join(reference, on=PLACE).iter_rows(named=True):
+        assert row["completion"].startswith(row["rationale"]) and f"[[{row['verdict']}]]" in row["completion"]
+    assert len(examples) == 8
+
+
+def test_a_warm_start_on_the_rationales_of_a_file(tmp_path, capfd, tiny_llama):
+    given = write_lines(tmp_path / "r.jsonl", lines(PAIRS[:15]))["file"]
+    config = {
+        "variant": "star-sft",
+        "warm_start": {"pairs": 6, "rationales": given, "fit": star_fit()},
+        "sampling": LONG,
+    }
+    star(capfd, tmp_path, tiny_llama, **config)
+    found = tables(tmp_path / "run")
+    warm = found["warm-start/sample/judgments.parquet"]
+    ids = set(found["data/warm.parquet"]["pair_id"])
+    assert set(warm["pair_id"]) == ids & set(PAIRS[:15]) and len(warm) == 4 * len(ids & set(PAIRS[:15]))
+    write_lines(tmp_path / "r.jsonl", lines(PAIRS[:14]))
+    assert main(["star", "--config", str(tmp_path / "star.yaml")]) == 2
+    assert "made with another 'file'" in capfd.readouterr().err
+
+
+def test_reference_rationales_come_with_the_embedded_data_alone(tmp_path, capsys, tiny_llama):
+    warm = {"pairs": 4, "rationales": "reference", "fit": star_fit()}
+    files = {name: str(tmp_path / "x.parquet") for name in ("train", "test", "ood")}
+    said = refused(capsys, tmp_path, tiny_llama, warm_start=warm, data=files)
+    assert "warm_start.rationales: reference ones come with the embedded data alone" in said
+    said = refused(capsys, tmp_path, tiny_llama, warm_start=warm | {"rationales": str(tmp_path / "none.jsonl")})
+    assert "none.jsonl: no such file" in said

@@ -45,6 +45,7 @@ _CHARTS = {
     "STaR: rationales": {
         "words a rationale": "mean_n_words_id",
         "copied from the pair (share of 3-grams)": "copied_share_id",
+        "quotations that are none": "misquoted_share_id",
         "distinct 3-grams": "distinct_3grams_id",
         "share of the commonest opening": "top_opening_share_id",
         "share that end as sentences do": "finished_share_id",

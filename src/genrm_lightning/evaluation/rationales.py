@@ -5,10 +5,11 @@ from __future__ import annotations
 import polars as pl
 
 from data_tools.quality import diversity, measured
+from data_tools.quotations import with_quotations
 from genrm_lightning.evaluation.scores import presentations
 
 
-def rationale_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, template: str) -> dict[str, float]:
+def rationale_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, template: str) -> dict[str, float | None]:
     """Means over a set's rationales, and how alike they are.
 
     Args:
@@ -25,6 +26,7 @@ def rationale_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, templat
         finished_share          share that end as a sentence does
         names_share             share that name a response, by letter or place
         contradiction_share     share that call the one response better and vote for the other
+        misquoted_share         share of the quotations that are none (:mod:`data_tools.quotations`); null without any
         nontext_share           mean share of characters that are no text
         self_overlap            share of a rationale's 3-grams that another one has too
         top_share               share of the commonest rationale
@@ -45,5 +47,11 @@ def rationale_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, templat
     )
     alike = diversity(judgments.lazy()).select("self_overlap", "top_share", "top_opening_share")
     shown = presentations(judgments)["p_a"]
+    quoted = with_quotations(judgments, preferences).select(
+        misquoted_share=pl.when(pl.col("quotations").sum() > 0).then(
+            pl.col("misquotations").sum() / pl.col("quotations").sum()
+        )
+    )
     bias = float(((shown > 0.5) + 0.5 * (shown == 0.5)).mean()) - 0.5
-    return {**means.collect().to_dicts()[0], **alike.collect().to_dicts()[0], "position_bias": bias}
+    numbers = (means.collect(), alike.collect(), quoted)
+    return {name: value for table in numbers for name, value in table.to_dicts()[0].items()} | {"position_bias": bias}

@@ -39,7 +39,7 @@ class RationaleDPO(Objective):
     Args:
         beta: β; the paper's 1.0.
         variant: sigmoid, or ipo (the table's STaR-IPO, β 0.4).
-        label_smoothing: cDPO's ε.
+        label_smoothing: cDPO's ε, for sigmoid.
         reference: where the reference's log-probabilities come from: the rows (stored), the fit (live, under adapters
             only), or the rows where they have them and else the fit (auto).
         nll_weight: weight of the chosen judgment's length-normalised NLL (arXiv 2409.14664): keeps its probability up.
@@ -71,6 +71,8 @@ class RationaleDPO(Objective):
         if not 0 < beta < math.inf:
             raise UserError(f"beta: {beta} is not above 0")
         check_smoothing(label_smoothing)
+        if label_smoothing and variant == "ipo":
+            raise UserError("label_smoothing: is cDPO's, for variant sigmoid; IPO has none, leave it out")
         check_weights(nll_weight=nll_weight, choice_weight=choice_weight, direct_weight=direct_weight)
         if collapse_alarm is not None and not 0 < collapse_alarm < math.inf:
             raise UserError(f"collapse_alarm: {collapse_alarm} is not above 0; null switches it off")

@@ -50,7 +50,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
         summary = _report(settings, root, pairs, rows, evaluated)
         if settings.warm_start is not None:
             folder = root / WARM_START
-            samples = stages.sample_warm(settings, folder / "sample", pairs, *base)
+            samples = rationales.of_warm_start(settings, folder / "sample", pairs, *base)
             examples = stages.select_warm(settings, folder / "select", pairs, samples)
             fitted = stages.fit(settings, folder / "fit", examples, *base, root / LOGDIR, WARM_START)
             base = judge, judge_digest = str(fitted.folder / "judge"), fitted.digest

@@ -2,12 +2,13 @@
 
 The STaR-IPO Rationalizer draws two tables, the right and the wrong answer told. ``rationalize_failed`` adds one
 of the prompts that no sample got right, with the answer told. ``bootstrap`` takes those of the first iteration from a
-file, or from another judge.
+file, or from another judge; ``warm_start.rationales`` those of the warm start.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import polars as pl
 
 from data_tools import rationales as files
 from data_tools import told as telling
+from data_tools import verifiable
 from data_tools.artifact import digest, digest_of, read_table, write_table
 from data_tools.errors import UserError
-from data_tools.schema import JUDGMENT
+from data_tools.schema import JUDGMENT, PREFERENCE
 from data_tools.told import Told
 from genrm_lightning.star import stages
-from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.settings import OWN, REFERENCE, StarSettings
 from genrm_lightning.star.stages import Artifact
 from genrm_lightning.star.tokens import retokenised
 from genrm_lightning.star.variants import VARIANTS
@@ -91,20 +93,66 @@ def of_file(
     """The first iteration's rationales from ``bootstrap.file``; None where there is none."""
     if settings.bootstrap is None or settings.bootstrap.file is None:
         return None
-    return Rationales(
-        *(
-            _from_file(settings, folder / _FOLDERS[told], pairs, backbone, backbone_digest, told)
-            for told in _told(settings)
+    file = Path(settings.bootstrap.file)
+    both = len(_told(settings)) > 1
+    tables = []
+    for told in _told(settings):
+        given = _Given(
+            "bootstrap.file",
+            "the first part",
+            1,
+            {"parts": settings.parts, "file": digest(file), "told": both and told},
+            lambda: stages.part_of(settings, pairs, 1),
+            lambda: files.read(file),
+            file.name,
+            str(file),
+            told if both else None,
         )
+        tables.append(_take(settings, folder / _FOLDERS[told], pairs, backbone, backbone_digest, given))
+    return Rationales(*tables)
+
+
+def of_warm_start(
+    settings: StarSettings, folder: Path, pairs: Artifact, backbone: str, backbone_digest: str
+) -> Artifact:
+    """A stage: the rationales that the warm start trains on, the backbone's own or those it is given."""
+    chosen = settings.warm_start.rationales
+    if chosen == OWN:
+        return stages.sample_warm(settings, folder, pairs, backbone, backbone_digest)
+    if chosen == REFERENCE:
+        data = settings.data.embedded
+        key = {"embedded": vars(data), "generator": verifiable.VERSION}
+        named = "those of the embedded data"
+
+        def read() -> tuple[pl.DataFrame, int]:
+            return files.judgments(verifiable.rationales(data.rows, data.seed, data.levels, data.kinds))
+    else:
+        key, named = {"file": digest(chosen)}, chosen
+
+        def read() -> tuple[pl.DataFrame, int]:
+            return files.read(chosen)
+
+    given = _Given(
+        "warm_start.rationales",
+        "the warm start",
+        0,
+        {"warm": True, **key},
+        lambda: read_table(pairs.folder / "warm.parquet", PREFERENCE),
+        read,
+        Path(chosen).name,
+        named,
     )
+    return _take(settings, folder, pairs, backbone, backbone_digest, given)
 
 
 def check(settings: StarSettings) -> None:
-    """Read what ``bootstrap`` names, before anything is sampled.
+    """Read what ``bootstrap`` and ``warm_start.rationales`` name, before anything is sampled.
 
     Raises:
         UserError: no such file or judge, or one that cannot write this run's rationales.
     """
+    if settings.warm_start is not None and settings.warm_start.rationales not in (OWN, REFERENCE):
+        files.read(settings.warm_start.rationales)
     if settings.bootstrap is None:
         return
     if settings.bootstrap.file is not None:
@@ -131,26 +179,43 @@ def _told(settings: StarSettings) -> tuple[Told | None, ...]:
     return VARIANTS[settings.variant].told or (None,)
 
 
-def _from_file(
-    settings: StarSettings, folder: Path, pairs: Artifact, backbone: str, backbone_digest: str, told: Told | None
+@dataclass(frozen=True)
+class _Given:
+    """Rationales that no judge of the run has written.
+
+    Attributes:
+        setting: that names them.
+        of: whose they should be, for people.
+        iteration: that they are for; the warm start is 0.
+        key: what decides them.
+        wanted: PREFERENCE, the pairs whose rationales are taken.
+        read: (JUDGMENT, how many had no verdict).
+        writer: the judge's name where the rows have none.
+        named: the source, for people.
+        told: take those that vote like this answer; None takes all.
+    """
+
+    setting: str
+    of: str
+    iteration: int
+    key: dict[str, Any]
+    wanted: Callable[[], pl.DataFrame]
+    read: Callable[[], tuple[pl.DataFrame, int]]
+    writer: str
+    named: str
+    told: Told | None = None
+
+
+def _take(
+    settings: StarSettings, folder: Path, pairs: Artifact, backbone: str, backbone_digest: str, given: _Given
 ) -> Artifact:
-    """A stage: the file's rationales for the first part; where two answers are told, those that vote like the one."""
-    file = Path(settings.bootstrap.file)
+    """A stage: the given rationales of the wanted pairs that fit the budget; says what is left out."""
     budget = settings.sampling.rationale_tokens
-    both = len(_told(settings)) > 1
-    key = {
-        "stage": "bootstrap",
-        "data": pairs.digest,
-        "parts": settings.parts,
-        "file": digest(file),
-        "tokens": backbone_digest,
-        "rationale_tokens": budget,
-        "told": both and told,
-    }
+    key = {"stage": "bootstrap", "data": pairs.digest, "tokens": backbone_digest, "rationale_tokens": budget}
 
     def work() -> dict[str, Any]:
-        table, invalid = files.read(file)
-        ids = stages.part_of(settings, pairs, 1).select("pair_id")
+        table, invalid = given.read()
+        ids = given.wanted().select("pair_id")
         ours = table.join(ids, on="pair_id", how="semi")
         fits = retokenised(ours, backbone, budget)
         counts = {
@@ -163,19 +228,21 @@ def _from_file(
             "too_long": ours.height - fits.height,
         }
         said = (
-            f"bootstrap.file: {file}: {counts['taken']} of {counts['rows']} rationales are taken, for "
-            f"{counts['pairs']} pairs of the first part ({counts['pairs_without']} have none); left out: "
+            f"{given.setting}: {given.named}: {counts['taken']} of {counts['rows']} rationales are taken, for "
+            f"{counts['pairs']} pairs of {given.of} ({counts['pairs_without']} have none); left out: "
             f"{counts['other_pairs']} of other pairs, {counts['invalid']} without a verdict, {counts['too_long']} "
             f"longer than sampling.rationale_tokens of {budget}"
         )
         if fits.is_empty():
             raise UserError(f"{said}; give rationales of this run's training pairs")
-        if told != "wrong":
+        if given.told != "wrong":
             print(said, file=sys.stderr, flush=True)
-        if both:
-            fits = fits.filter(telling.is_right(fits) == (told == "right"))
-        named = fits.with_columns(iteration=pl.lit(1, pl.Int32), judge=pl.col("judge").fill_null(file.name))
+        if given.told:
+            fits = fits.filter(telling.is_right(fits) == (given.told == "right"))
+        named = fits.with_columns(
+            iteration=pl.lit(given.iteration, pl.Int32), judge=pl.col("judge").fill_null(given.writer)
+        )
         write_table(named.sort("pair_id", "swapped", "sample_index"), folder / "judgments.parquet", JUDGMENT)
         return counts
 
-    return stages.run_stage(folder, key, work)
+    return stages.run_stage(folder, key | given.key, work)

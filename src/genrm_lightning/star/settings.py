@@ -69,22 +69,28 @@ class DataSettings:
             raise UserError(f"data.validation_rows: {self.validation_rows} is not above 0; null keeps none back")
 
 
+OWN, REFERENCE = "own", "reference"  # whose rationales a warm start takes, where it names no file
+
+
 @dataclass
 class WarmStart:
-    """A short labelled fit before the first iteration: the judge's own rationales, verdicts from the labels.
+    """A short labelled fit before the first iteration: rationales, each followed by the label's verdict; STaR-SFT.
 
-    The backbone writes one rationale a prompt; each is followed by the label's verdict, whatever the backbone itself
-    would say, and STaR-SFT trains on that. The verdicts begin to mean something, the rationales stay what they were.
-    Its judge is a row of its own in the table.
+    With the backbone's own rationales (one a prompt, whatever the backbone itself would say at their end) the verdicts
+    begin to mean something and the rationales stay what they were; with those of a better writer they begin to give
+    reasons. Its judge is a row of its own in the table.
 
     Attributes:
         pairs: how many training pairs it takes; no iteration samples their prompts.
         categories: take them from these categories of the training pairs alone; empty for all.
+        rationales: own, the backbone's; reference, those that come with the embedded data; or a file of any model's,
+            as for ``bootstrap.file``.
         fit: its config in LightningCLI's own words, like ``fit``.
     """
 
     pairs: int
     categories: list[str] = field(default_factory=list)
+    rationales: str = OWN
     fit: dict = field(default_factory=dict)  # bare: with value types jsonargparse would make the classes named in it
 
     def __post_init__(self) -> None:
@@ -218,6 +224,11 @@ class StarSettings:
         _mappings(self.fit, "fit")
         if self.warm_start is not None:
             _mappings(self.warm_start.fit, "warm_start.fit")
+            if self.warm_start.rationales == REFERENCE and self.data.train is not None:
+                raise UserError(
+                    "warm_start.rationales: reference ones come with the embedded data alone; name a file of "
+                    "rationales for these pairs, or own"
+                )
         if self.objective:
             given = {name: _as_in_a_file(value) for name, value in self.objective.items()}
             self.fit = _laid_over(self.fit, {"model": {"init_args": given}})
