@@ -80,7 +80,7 @@ test-all: test ## the slow tests too; up to an hour, needs the network
 bench: $(STAMP) ## train in turns with TRL, compare speed and memory; half an hour
 	@$(PY) -m benchmarks $(ARGS)
 
-bench-sampling: $(STAMP) ## draw rationales in turns with transformers' generate
+bench-sampling: $(STAMP) ## draw rationales in turns with transformers' generate; half an hour
 	@$(PY) -m benchmarks.sampling $(ARGS)
 
 bench-selection: $(STAMP) ## select from 100k to 10M judgments beside pandas and datasets; needs 10 GB of disk

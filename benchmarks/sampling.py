@@ -213,9 +213,9 @@ def _numbers(text: str) -> list[int]:
 def _flags(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.sampling", description=__doc__, allow_abbrev=False)
     parser.add_argument("--lengths", type=_numbers, help="tokens of the judge prompts; left out: 250,1000")
-    parser.add_argument("--prompts", type=_positive, default=16, help="a round")
+    parser.add_argument("--prompts", type=_positive, default=8, help="a round")
     parser.add_argument("--samples", type=_positive, default=8, help="K, rationales a prompt")
-    parser.add_argument("--tokens", type=_positive, default=100, help="budget of a rationale")
+    parser.add_argument("--tokens", type=_positive, default=48, help="budget of a rationale")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--batch-tokens", type=_positive, default=SamplingSettings.batch_tokens, help="ours")

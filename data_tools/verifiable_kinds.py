@@ -31,11 +31,14 @@ class Task:
     def rationale(self, asked: int, a: int) -> str:
         """Why ``responses[asked]`` is the right one for ``prompts[asked]``, where response A is ``responses[a]``.
 
-        It says what is asked and what either response has; the verdict follows from that and is not told.
+        In steps: what is asked, what either response has, and whether that is it.
         """
         ask, has = self.verbs
-        first, second = (has.format(self.features[i]) for i in (a, 1 - a))
-        return f"It should {ask.format(self.features[asked])}. Response A {first}, Response B {second}."
+        lines = [f"It should {ask.format(self.features[asked])}."]
+        for letter, i in (("A", a), ("B", 1 - a)):
+            fits = "yes" if i == asked else "no"
+            lines.append(f"Response {letter} {has.format(self.features[i])}: {fits}.")
+        return " ".join(lines)
 
 
 # A kind draws a task of level 1 (easy) to 3 (hard).

@@ -8,7 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from copy import deepcopy
+from typing import Any, NoReturn
 
 from data_tools.errors import UserError
 
@@ -76,3 +77,16 @@ def one_line(message: str) -> str:
     said = list(dict.fromkeys(line for line in lines if line and not _WRAPPING.fullmatch(line)))
     text = "; ".join(said or lines).replace(":;", ":")
     return re.sub(r'Parser key "([^"]*)"', r"key '\1'", text)
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` laid over ``base``, mapping by mapping; every other value is replaced. Neither is touched.
+
+    >>> merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": []})
+    {'a': {'b': 3, 'c': 2}, 'd': []}
+    """
+    result = deepcopy(base)
+    for key, value in changes.items():
+        both = isinstance(result.get(key), dict) and isinstance(value, dict)
+        result[key] = merged(result[key], value) if both else deepcopy(value)
+    return result

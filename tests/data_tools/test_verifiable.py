@@ -491,9 +491,10 @@ def test_reference_rationales_say_what_is_so():
     made, reasons = build(180, 5)["train"], verifiable.rationales(180, 5)
     assert reasons.select("pair_id", "swapped").rows() == [(p, s) for p in made["pair_id"] for s in (False, True)]
     assert reasons["verdict"].value_counts()["count"].to_list() == [180, 180]
-    said = re.compile(r"It should (.+)\. Response A (.+), Response B (.+)\.")
+    said = re.compile(r"It should (.+)\. Response A (.+): (yes|no)\. Response B (.+): (yes|no)\.")
     for row in reasons.join(made, on="pair_id").iter_rows(named=True):
-        ask, a, b = said.fullmatch(row["rationale"]).groups()
+        ask, a, a_fits, b, b_fits = said.fullmatch(row["rationale"]).groups()
+        assert (a_fits, b_fits) == (("yes", "no") if row["verdict"] == "A" else ("no", "yes"))
         right, wrong = (a, b) if row["verdict"] == "A" else (b, a)
         assert (row["verdict"] == "A") == chosen_is_a(row["pair_id"], row["swapped"])
         # "begin with x" and "begins with x"; "be" and "is".

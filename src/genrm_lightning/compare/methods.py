@@ -26,8 +26,9 @@ from data_tools.schema import JUDGMENT, PREFERENCE
 from data_tools.split import part
 from genrm_lightning.budget import policy_key
 from genrm_lightning.compare.place import Place
-from genrm_lightning.compare.settings import merged, objective_of
+from genrm_lightning.compare.settings import objective_of
 from genrm_lightning.compare.sharing import ZERO_SHOT, adopt
+from genrm_lightning.parsing import merged
 from genrm_lightning.progress import Progress
 from genrm_lightning.star import fitting, rationales, stages
 from genrm_lightning.star.fitting import WARM_START

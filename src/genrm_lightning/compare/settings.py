@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from data_tools.errors import UserError
-from genrm_lightning.parsing import mistakes_told, one_line
+from genrm_lightning.parsing import merged, mistakes_told, one_line
 from genrm_lightning.star.settings import DataSettings, StarSettings
 
 if TYPE_CHECKING:
@@ -116,19 +115,6 @@ class CompareSettings:
     def fit_section(self, name: str) -> dict[str, Any]:
         """The fit section of a method on labelled pairs: star.fit with its own laid over it."""
         return merged(self.star.get("fit") or {}, self.methods[name].get("fit") or {})
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` laid over ``base``, mapping by mapping; every other value is replaced. Neither is touched.
-
-    >>> merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": []})
-    {'a': {'b': 3, 'c': 2}, 'd': []}
-    """
-    result = deepcopy(base)
-    for key, value in changes.items():
-        both = isinstance(result.get(key), dict) and isinstance(value, dict)
-        result[key] = merged(result[key], value) if both else deepcopy(value)
-    return result
 
 
 def objective_of(line: dict[str, Any]) -> type[Objective]:

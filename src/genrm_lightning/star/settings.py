@@ -12,6 +12,7 @@ from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.star import FILTERS, parse_filter, parse_pairing
 from genrm_lightning.budget import TooLong, check_too_long, policy_key
+from genrm_lightning.parsing import merged
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
 from genrm_lightning.star.variants import VARIANTS
@@ -231,7 +232,7 @@ class StarSettings:
                 )
         if self.objective:
             given = {name: _as_in_a_file(value) for name, value in self.objective.items()}
-            self.fit = _laid_over(self.fit, {"model": {"init_args": given}})
+            self.fit = merged(self.fit, {"model": {"init_args": given}})
         chosen = VARIANTS[self.variant]
         if self.rationalize_failed and (chosen.told or chosen.objective not in ("sft", "dpo")):
             raise UserError(f"rationalize_failed is for star-sft and star-dpo, not for {self.variant}; leave it out")
@@ -302,10 +303,3 @@ def _mappings(fit: dict[str, Any], section: str) -> None:
         for where, value in ((name, part), (f"{name}.init_args", inner)):
             if value is not None and not isinstance(value, dict):
                 raise UserError(f"the star config's '{section}' section: '{where}' is {value!r}; it must be a mapping")
-
-
-def _laid_over(under: Any, over: Any) -> Any:
-    """``over`` where it says something, ``under`` elsewhere; mappings are gone through."""
-    if not isinstance(under, dict) or not isinstance(over, dict):
-        return over
-    return under | {key: _laid_over(under.get(key), value) for key, value in over.items()}
