@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -11,7 +11,7 @@ from data_tools.order import responses
 
 _QUOTATION = re.compile(r'"([^"\n]+)"|“([^”\n]+)”')
 _NAME = re.compile(r"\b(?:response|assistant|answer)\s*[\[(*]*([AB])\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r'(?<=[.!?])(?=["”\s])(?!["”]?\s+[a-z])')
+_SENTENCE_END = re.compile(r'[.!?]["”)\]]*\s+')
 _DENIED = re.compile(
     r"\b(?:not|no|never|neither|nor|without|lacks?|omits?|misse[ds]|missing|instead of)\b|n['’]t\b", re.I
 )
@@ -27,23 +27,27 @@ def quotations(rationale: str) -> Iterator[tuple[str, str | None]]:
     >>> list(quotations('It asks for "ox". Response A has "ass", response B does not have "ox".'))
     [('ox', None), ('ass', 'A')]
     """
-    for sentence in _SENTENCE_END.split(rationale):
-        names = [(found.start(), found[1].upper()) for found in _NAME.finditer(sentence)]
-        for found in _QUOTATION.finditer(sentence):
-            before = [place for place in names if place[0] < found.start()]
-            start, letter = before[-1] if before else (0, None)
-            if not _DENIED.search(sentence, start, found.start()):
-                yield found[1] or found[2], letter
+    # A sentence that is quoted ends none of the rationale's own.
+    bare = _QUOTATION.sub(lambda found: "_" * len(found[0]), rationale)
+    ends = [found.end() for found in _SENTENCE_END.finditer(bare)]
+    names = [(found.start(), found[1].upper()) for found in _NAME.finditer(bare)]
+    for found in _QUOTATION.finditer(rationale):
+        begins = max((end for end in ends if end <= found.start()), default=0)
+        start, letter = max((place for place in names if begins <= place[0] < found.start()), default=(begins, None))
+        if not _DENIED.search(bare, start, found.start()):
+            yield found[1] or found[2], letter
 
 
-def counted(rationale: str, conversation: str, response_a: str, response_b: str) -> tuple[int, int]:
+def counted(
+    rationale: str, conversation: Sequence[Mapping[str, str]], response_a: str, response_b: str
+) -> tuple[int, int]:
     """(quotations, how many of them are false).
 
     One said to be in a response has to be in that response; any other one in the conversation or either response. Case,
     punctuation and spaces do not count; a quotation of nothing but those is none.
     """
     places = {"A": _plain(response_a), "B": _plain(response_b)}
-    anywhere = "|".join((_plain(conversation), *places.values()))
+    anywhere = "|".join((*(_plain(turn["content"]) for turn in conversation), *places.values()))
     n = false = 0
     for text, letter in quotations(rationale):
         if _WORD.search(text):
@@ -62,7 +66,7 @@ def with_quotations(judgments: pl.DataFrame, preferences: pl.DataFrame) -> pl.Da
             counts.append((None, None))
             continue
         a, b, _ = responses(pair_id, swapped, pair["chosen"], pair["rejected"])
-        counts.append(counted(rationale or "", "\n".join(turn["content"] for turn in pair["prompt"]), a, b))
+        counts.append(counted(rationale or "", pair["prompt"], a, b))
     schema = {"quotations": pl.UInt32, "misquotations": pl.UInt32}
     return judgments.hstack(pl.DataFrame(counts, schema=schema, orient="row"))
 

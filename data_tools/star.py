@@ -168,8 +168,8 @@ def choose(
     def apply(frame: pl.DataFrame, *looks_at: str) -> pl.DataFrame:
         for name, function in chosen_steps:
             if (kind := FILTERS[name].looks_at) in looks_at:
-                of = "samples" if kind == "texts" else kind
-                frame = steps.keep(frame, of, name, function, texts=kind == "texts")
+                reads = kind if kind in ("texts", "pairs") else ""
+                frame = steps.keep(frame, "samples" if reads else kind, name, function, reads)
         return frame
 
     if right == "verdict" and objective not in ("labelled", "own"):
@@ -186,8 +186,8 @@ def choose(
     del samples
     kept = steps.keep(kept, "samples", REPEAT, _distinct)
     if objective == "rationalizer":
-        kept = steps.keep(kept, "samples", TOLD, texts.not_told, texts=True)
-    kept = ranked(apply(kept, "samples", "texts").lazy()).collect()
+        kept = steps.keep(kept, "samples", TOLD, texts.not_told, "texts")
+    kept = ranked(apply(kept, "samples", "texts", "pairs").lazy()).collect()
     if objective == "dpo":
         wrong = ranked(_distinct(wrong.lazy())).collect()
         kept = _coupled(kept, wrong, couple, uncoupled, steps, lambda couples: apply(couples, "couples"))

@@ -7,6 +7,7 @@ orders and best samples), and by what it looks at:
 | --- | --- | --- |
 | samples | right samples, before the choice of the best | |
 | texts | the same, while their texts stream by | rationale |
+| pairs | the same | rationale, prompt, chosen, rejected |
 | couples | dpo's couples of a right and a wrong sample | rank, rejected_length, rejected_p_vote |
 | examples | the chosen rows | rank; under dpo those of couples, null in a sample alone; pair's draw, category |
 
@@ -24,7 +25,7 @@ from data_tools import quality_filters
 from data_tools.selection import balances, texts
 from data_tools.selection.named import named
 
-LOOKS_AT = ("samples", "texts", "couples", "examples")
+LOOKS_AT = ("samples", "texts", "pairs", "couples", "examples")
 
 
 def right_in_both(frame: pl.LazyFrame, share: float = 0.5) -> pl.LazyFrame:
@@ -114,6 +115,8 @@ for _function in (
     quality_filters.max_opening_share,
 ):
     register(_function, "texts")
+register(quality_filters.no_copying, "pairs")
+register(quality_filters.no_misquotes, "pairs")
 register(right_in_both, "samples")
 register(consistency_band, "samples")
 register(both_letters, "samples")

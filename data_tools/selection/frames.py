@@ -26,10 +26,12 @@ class Judgments:
         scan: JUDGMENT with ``row``, the number of a row.
         pairs: a row a pair, sorted by id: pair (its number), pair_id, own_is_a (whether the preferred response is A in
             the pair's own order), draw (a hash of the id), category.
+        preferences: PREFERENCE, of these pairs and others.
     """
 
     scan: pl.LazyFrame
     pairs: pl.DataFrame
+    preferences: pl.LazyFrame
 
     def texts(self, rows: pl.LazyFrame, *columns: str, how: str = "inner") -> pl.LazyFrame:
         """``rows`` (with a column ``row``, small beside the scan) and their rationales, or other columns.
@@ -39,6 +41,12 @@ class Judgments:
         """
         wide = self.scan.select("row", *(columns or ["rationale"])).with_columns(pl.col("rationale").fill_null(""))
         return wide.join(rows, on="row", how=how, build_side="force_right" if how == "inner" else "auto")
+
+    def with_pairs(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """``rows`` (with a column ``pair``) and what their judges read: prompt, chosen, rejected."""
+        read = self.preferences.select("pair_id", "prompt", "chosen", "rejected")
+        of_pair = self.pairs.lazy().select("pair", "pair_id").join(read, on="pair_id").drop("pair_id")
+        return rows.join(of_pair, on="pair", build_side="force_right")
 
 
 def read(
@@ -58,7 +66,7 @@ def read(
     """
     scan = judgments.lazy().with_row_index("row")
     pairs = _pairs(judgments.lazy(), preferences)
-    return Judgments(scan, pairs), _narrow(scan, pairs, read_by)
+    return Judgments(scan, pairs, preferences), _narrow(scan, pairs, read_by)
 
 
 def _pairs(judgments: pl.LazyFrame, preferences: pl.LazyFrame) -> pl.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from data_tools.selection.frames import Judgments
 
 Function = Callable[[pl.LazyFrame], pl.LazyFrame]
+Reads = Literal["", "texts", "pairs"]
 
 
 @dataclass
@@ -24,14 +25,16 @@ class Steps:
     judgments: Judgments
     counts: list[dict[str, Any]] = field(default_factory=list)
 
-    def keep(self, frame: pl.DataFrame, of: str, name: str, function: Function, texts: bool = False) -> pl.DataFrame:
+    def keep(self, frame: pl.DataFrame, of: str, name: str, function: Function, reads: Reads = "") -> pl.DataFrame:
         """The rows that ``function`` keeps, in their order.
 
         Args:
-            texts: the function reads rationales.
+            reads: rationales (texts), these and the conversation and responses they are about (pairs), or no text.
         """
-        if texts:
-            rows = function(self.judgments.texts(frame.lazy())).select("row").collect(engine="streaming")
+        if reads:
+            read = self.judgments.texts(frame.lazy())
+            read = self.judgments.with_pairs(read) if reads == "pairs" else read
+            rows = function(read).select("row").collect(engine="streaming")
             kept = frame.join(rows, on="row", how="semi", maintain_order="left")
         else:
             kept = function(frame.lazy()).collect()

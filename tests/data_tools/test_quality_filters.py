@@ -35,6 +35,22 @@ def test_no_copying():
     assert kept(filters.no_copying, frame, max_share=0.0, n=6) == [quoted, own]
 
 
+def test_no_misquotes():
+    said = [
+        'Response A says "red fox".',
+        'Response A says "blue fox".',
+        'It asks for "foxes", B says "blue fox".',
+        "No.",
+    ]
+    pair = {"prompt": [[{"role": "user", "content": "Use foxes."}]] * 4, "chosen": ["A red fox."] * 4}
+    frame = rows(*said, **pair, rejected=["A blue fox."] * 4, letter=["A"] * 4)
+    assert kept(filters.no_misquotes, frame) == [said[0], *said[2:]]
+    assert kept(filters.no_misquotes, frame, most=1) == said
+    turned = frame.with_columns(letter=pl.lit("B"))
+    assert kept(filters.no_misquotes, turned) == said[1:]
+    assert kept(filters.no_misquotes, frame.clear()) == []
+
+
 def test_own_words():
     frame = rows(
         'The sentence "A red fox ran" is', '"A red fox" is what was asked for.', "“Quoted for ever", "One two three."

@@ -95,6 +95,7 @@ def test_a_filter_applied_twice_keeps_what_it_kept_once(spec):
     )
     texts = judged.scan.select("row", "rationale").collect()
     right = ranked(samples.filter("right").sort("order").lazy()).collect().join(texts, on="row", maintain_order="left")
+    right = judged.with_pairs(right.lazy()).collect()
     right = right.with_columns(rejected_length=pl.col("length").reverse())
     once = function(right.lazy()).select("row").collect().sort("row")
     again = function(right.join(once, on="row", how="semi").lazy()).select("row").collect().sort("row")
