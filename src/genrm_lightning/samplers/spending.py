@@ -36,8 +36,8 @@ class Budget:
                 cap = getattr(self.settings, name)
                 raise UserError(
                     f"sampler.openai.{name}: stopped before {cap:,g} could be passed ({self}); finished shards are "
-                    "kept: to go on run the same command again, with the same cap or a higher one (each call may "
-                    "spend it)"
+                    "kept, the one under way is not (a smaller shard_size loses less): to go on run the same command "
+                    "again, with the same cap or a higher one (each call may spend it)"
                 )
             self._changed.clear()
             await self._changed.wait()
