@@ -217,7 +217,11 @@ def test_a_warm_start_on_the_rationales_of_a_file(tmp_path, capfd, tiny_llama):
     found = tables(tmp_path / "run")
     warm = found["warm-start/sample/judgments.parquet"]
     ids = set(found["data/warm.parquet"]["pair_id"])
-    assert set(warm["pair_id"]) == ids & set(PAIRS[:15]) and len(warm) == 4 * len(ids & set(PAIRS[:15]))
+    taken = len(ids & set(PAIRS[:15]))
+    assert set(warm["pair_id"]) == ids & set(PAIRS[:15]) and len(warm) == 2 * taken
+    assert warm["rationale"].str.starts_with("right: ").all(), "the label's verdict would stand behind a wrong one"
+    facts = json.loads((tmp_path / "run/warm-start/sample/manifest.json").read_text())["facts"]
+    assert (facts["taken"], facts["wrong"]) == (2 * taken, 2 * taken)
     write_lines(tmp_path / "r.jsonl", lines(PAIRS[:14]))
     assert main(["star", "--config", str(tmp_path / "star.yaml")]) == 2
     assert "made with another 'file'" in capfd.readouterr().err

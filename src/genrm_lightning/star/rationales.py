@@ -141,6 +141,7 @@ def of_warm_start(
         read,
         Path(chosen).name,
         named,
+        only_right=True,  # the label's verdict stands behind each
     )
     return _take(settings, folder, pairs, backbone, backbone_digest, given)
 
@@ -193,6 +194,7 @@ class _Given:
         writer: the judge's name where the rows have none.
         named: the source, for people.
         told: take those that vote like this answer; None takes all.
+        only_right: leave out what is not for the label's verdict.
     """
 
     setting: str
@@ -204,6 +206,7 @@ class _Given:
     writer: str
     named: str
     told: Told | None = None
+    only_right: bool = False
 
 
 def _take(
@@ -218,6 +221,10 @@ def _take(
         ids = given.wanted().select("pair_id")
         ours = table.join(ids, on="pair_id", how="semi")
         fits = retokenised(ours, backbone, budget)
+        too_long = ours.height - fits.height
+        wrong = int((~telling.is_right(fits)).sum()) if given.only_right else 0
+        if wrong:
+            fits = fits.filter(telling.is_right(fits))
         counts = {
             "rows": table.height + invalid,
             "taken": fits.height,
@@ -225,13 +232,15 @@ def _take(
             "pairs_without": ids.height - fits["pair_id"].n_unique(),
             "other_pairs": table.height - ours.height,
             "invalid": invalid,
-            "too_long": ours.height - fits.height,
+            "too_long": too_long,
+            "wrong": wrong,
         }
         said = (
             f"{given.setting}: {given.named}: {counts['taken']} of {counts['rows']} rationales are taken, for "
             f"{counts['pairs']} pairs of {given.of} ({counts['pairs_without']} have none); left out: "
             f"{counts['other_pairs']} of other pairs, {counts['invalid']} without a verdict, {counts['too_long']} "
             f"longer than sampling.rationale_tokens of {budget}"
+            + (f", {wrong} with the wrong verdict" if wrong else "")
         )
         if fits.is_empty():
             raise UserError(f"{said}; give rationales of this run's training pairs")

@@ -85,7 +85,7 @@ class WarmStart:
         pairs: how many training pairs it takes; no iteration samples their prompts.
         categories: take them from these categories of the training pairs alone; empty for all.
         rationales: own, the backbone's; reference, those that come with the embedded data; or a file of any model's,
-            as for ``bootstrap.file``.
+            as for ``bootstrap.file``, of which those with the wrong verdict are left out.
         fit: its config in LightningCLI's own words, like ``fit``.
     """
 
