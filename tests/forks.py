@@ -84,8 +84,9 @@ def _look(job: dict[str, Any]) -> None:
         if "seen" not in job and any(map(glob.glob, patterns)):
             job["seen"] = time.monotonic()
         if "seen" in job and time.monotonic() - job["seen"] >= seconds:
-            os.killpg(job["pid"], number)
-            del job["kill"]
+            with contextlib.suppress(ProcessLookupError):  # it is not the head of a group yet, or has just ended
+                os.killpg(job["pid"], number)
+                del job["kill"]
 
 
 def _run(job: dict[str, Any]) -> None:

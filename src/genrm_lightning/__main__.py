@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from data_tools.errors import UserError, is_full
 from genrm_lightning.parsing import INTERRUPTED, SUBCOMMANDS, TERMINATED, Terminated, terminable
+from genrm_lightning.quiet import quiet_threads
 
 _HELP = """usage: python -m genrm_lightning <command> [--help] [options]
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     if find_spec("torch") is None:  # where only the data tools are installed
         raise UserError("torch is not installed; run: pip install 'genrm-lightning[train]'")
+    quiet_threads()
     # Imported only where it is used: a finished STaR run says so without waiting for torch.
     if argv[0] in SUBCOMMANDS:
         from genrm_lightning import cli

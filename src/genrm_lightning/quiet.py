@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
+
+from data_tools.errors import is_full
 
 # Beginnings of messages (regular expressions).
 _HARMLESS = (
@@ -30,6 +33,18 @@ def quiet() -> None:
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warn when a process forks
+
+
+def quiet_threads() -> None:
+    """A thread that dies of a full disk (TensorBoard's writer) prints no traceback: who waits for it tells in a line."""
+    tell = threading.excepthook
+
+    def others(died: threading.ExceptHookArgs) -> None:
+        if died.exc_value is None or not is_full(died.exc_value):
+            tell(died)
+
+    if getattr(tell, "__qualname__", "") != others.__qualname__:  # once a process
+        threading.excepthook = others
 
 
 def no_loading_bars() -> None:
