@@ -36,7 +36,7 @@ def quiet() -> None:
 
 
 def quiet_threads() -> None:
-    """A thread that dies of a full disk (TensorBoard's writer) prints no traceback: who waits for it tells in a line."""
+    """A thread that dies of a full disk (TensorBoard's writer) prints no traceback: its owner tells in a line."""
     tell = threading.excepthook
 
     def others(died: threading.ExceptHookArgs) -> None:
