@@ -156,9 +156,24 @@ def claim(text: str = "rationale") -> pl.Expr:
     return pl.when(says_a & ~says_b).then(pl.lit("A")).when(says_b & ~says_a).then(pl.lit("B"))
 
 
+def checked(text: str = "rationale") -> pl.Expr:
+    """The letter whose check ends in yes where the other one's ends in no; null where there are no such two.
+
+    >>> steps = pl.DataFrame({"rationale": ['Response A has "ox": no. Response B has "ass": yes.', "A: yes. B: yes."]})
+    >>> steps.select(checked()).to_series().to_list()
+    ['B', None]
+    """
+    ends = {(letter, end): pl.col(text).str.contains(_check(letter, end)) for letter in "AB" for end in ("yes", "no")}
+    is_a, is_b = (
+        ends[own, "yes"] & ends[other, "no"] & ~ends[own, "no"] & ~ends[other, "yes"] for own, other in ("AB", "BA")
+    )
+    return pl.when(is_a).then(pl.lit("A")).when(is_b).then(pl.lit("B"))
+
+
 def contradicts(text: str = "rationale", vote: str = "vote") -> pl.Expr:
-    """Whether the text claims the one response and the vote chooses the other; false where it claims none."""
-    return (claim(text) != pl.col(vote).cast(pl.String)).fill_null(False)
+    """Whether the text claims the one response, or finds it alone to pass, and the vote chooses the other one."""
+    chosen = pl.col(vote).cast(pl.String)
+    return (claim(text) != chosen).fill_null(False) | (checked(text) != chosen).fill_null(False)
 
 
 def opening(text: str = "rationale", n: int = NGRAM) -> pl.Expr:
@@ -263,6 +278,11 @@ def _says(text: str, letter: str) -> pl.Expr:
     ]
     found = [pl.col(text).str.extract(f"({phrase})", 1) for phrase in phrases]
     return pl.any_horizontal((~phrase.str.contains(_NEGATED)).fill_null(False) for phrase in found)
+
+
+def _check(letter: str, end: str) -> str:
+    """A response's name, a clause (what it quotes may hold anything), a colon, and yes or no."""
+    return rf"""(?:{_name(letter)}|\b{letter})[^.:;,!?\n"]*(?:"[^"\n]*"[^.:;,!?\n"]*)*:\s*(?i:{end})\b"""
 
 
 def _letter(letter: str) -> str:

@@ -70,7 +70,7 @@ def names_response(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def no_contradiction(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Rationales that do not call the one response better and go before a ``vote`` for the other."""
+    """Rationales that do not call the one response better, or find that it alone passes, and vote for the other."""
     return frame.filter(~contradicts())
 
 

@@ -10,6 +10,7 @@ import pytest
 from data_tools import quality
 from data_tools.judging import PROMPTS
 from data_tools.quality import (
+    checked,
     claim,
     contradicts,
     copied_share,
@@ -139,6 +140,25 @@ def test_what_is_no_text():
 )
 def test_names_and_claims(text, who, says):
     assert of(named(), text) == [who] and of(claim(), text) == [says]
+    for vote in "AB":
+        assert of(contradicts(), text, vote=[vote]) == [says is not None and says != vote]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('Response A repeats "young": yes. Response B repeats "tired": no.', "A"),
+        ('Response A uses "x. Y: yes, z": no. [Response B] uses "b": yes.', "B"),
+        ("A: no.\nB: yes.", "B"),
+        ("Response A is short: yes. Response B is short: yes.", None),
+        ("Response A is short: no. Response B is short: no.", None),
+        ("Response A is short: yes. Response B is long.", None),
+        ("Is it response A, response B or neither: no.", None),
+        ("A vegetable: yes.", None),
+    ],
+)
+def test_checks(text, says):
+    assert of(checked(), text) == [says]
     for vote in "AB":
         assert of(contradicts(), text, vote=[vote]) == [says is not None and says != vote]
 
