@@ -184,6 +184,27 @@ def test_a_server_that_dies_for_good_keeps_its_shards(served, pairs, calm, tmp_p
     assert judgments(tmp_path).equals(calm)
 
 
+def test_a_server_that_can_do_otherwise_when_the_run_goes_on(served, pairs, tiny_llama, tmp_path, capfd):
+    """Begun with prompts rendered here; started anew without /completions the server can only be asked."""
+    port, model = served
+    more = ["--sampler.openai.tokenizer", tiny_llama, "--sampler.openai.patience", 1]
+    alive = 3 + 2 * 4 + 2
+    with Proxy(port, lambda number: "drop" if number >= alive else None) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, *more)) == 2
+    there = sorted(path.name for path in tmp_path.glob("shard-*"))
+    assert there
+    capfd.readouterr()
+    no = (404, {}, '{"error": "no such path"}')
+    with Proxy(port, lambda number: no if number < 6 else None) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, *more)) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and f"{there[0]}: its verdicts are those of 'text without log-probabilities'" in errors[0]
+    assert "'ask without log-probabilities'" in errors[0] and "start the server as it was then" in errors[0]
+    assert not [body for body in proxy.asked if "seed" in body], "nothing is drawn in vain"
+    assert main(flags(f"http://127.0.0.1:{port}", model, pairs, tmp_path, *more)) == 0
+    assert judgments(tmp_path).height == 3 * 2 * 2
+
+
 def test_a_budget_ends_a_run_and_the_next_call_goes_on(served, pairs, calm, tmp_path, capfd):
     port, model = served
     prices = ["--sampler.openai.price_prompt", 1000, "--sampler.openai.price_completion", 2000]
