@@ -31,16 +31,24 @@ def fitting(
     told: Told | None,
     too_long: TooLong,
     where: str,
+    context: int | None = None,
 ) -> pl.DataFrame:
     """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
 
     What was shortened or dropped is said in a line on stderr. Under ``too_long: error`` all pairs: the sampler refuses
     one that leaves no room, and names it.
 
+    Args:
+        judge: whose renderer it is, and whose context where ``context`` is None.
+        context: of the engine that samples, where it has a limit of its own (``SamplerSettings.context``).
+
     Raises:
         UserError: no pair fits; names ``where``.
     """
-    context = None if too_long == "error" else context_of(judge)
+    if too_long == "error":
+        return pairs
+    whose = "the model" if context is None else "the engine"
+    context = context_of(judge) if context is None else context
     if context is None:
         return pairs
     renderer = load_renderer(judge)
@@ -50,7 +58,7 @@ def fitting(
         return max(len(renderer.prompt(request.messages)) for request in requests(rows, template, told)) - room
 
     fitted = fit_rows(pairs, excess, renderer, too_long)
-    fitted.say(where, f"the model's context of {context} leaves {room} tokens for a judge prompt")
+    fitted.say(where, f"{whose}'s context of {context} leaves {room} tokens for a judge prompt")
     return fitted.rows
 
 

@@ -82,6 +82,22 @@ def test_a_rerun_asks_nothing_and_a_sample_is_a_function_of_its_key(served, pair
         assert not set(seeds) & {body["seed"] for body in proxy.asked[asked:] if "seed" in body}
 
 
+def test_the_precision_of_weights_that_are_the_servers_is_no_setting(served, pairs, tmp_path, capfd):
+    port, model = served
+    few = ["--rows", 1, "--sampling.n_samples", 1, "--dtype"]
+    assert main(flags(f"http://127.0.0.1:{port}", model, pairs, tmp_path, *few, "float32")) == 0
+    file = tmp_path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert "dtype" not in manifest["key"]
+    none = "http://127.0.0.1:9"  # no one is asked: all is there
+    assert main(flags(none, model, pairs, tmp_path, *few, "bfloat16")) == 0
+    manifest["key"]["dtype"] = "bfloat16"  # as it was once written
+    file.write_text(json.dumps(manifest))
+    assert main(flags(none, model, pairs, tmp_path, *few, "float32")) == 0
+    assert main(flags(none, model, pairs, tmp_path, *few, "float32", "--seed", 1)) == 2
+    assert "made with another 'seed'" in capfd.readouterr().err
+
+
 def test_with_its_tokenizer_prompts_are_rendered_here(served, pairs, tiny_llama, tmp_path, capfd):
     port, model = served
     with Proxy(port) as proxy:
