@@ -35,7 +35,7 @@ from data_tools.selection import texts
 from data_tools.selection.filters import FILTERS, parse_filter
 from data_tools.selection.frames import PLACE, read
 from data_tools.selection.pairings import PAIRINGS, parse_pairing, ranked
-from data_tools.selection.ranking import RANKINGS, best_first
+from data_tools.selection.ranking import RANKINGS, VOTED_RANKINGS, best_first
 from data_tools.selection.rendering import Chosen
 from data_tools.selection.steps import Steps
 
@@ -119,8 +119,9 @@ def choose(
         uncoupled: what becomes of a right sample that finds no wrong one under dpo: "drop" it, or "keep" it as an
             example without a rejected side (no preference; RationaleDPO's other losses still learn from it).
         right: what says whether a sample is right: its "vote" at the forced verdict, so that every sample is right or
-            wrong, or the "verdict" in its own text; samples without one are then neither.
-        ranking: which samples of a prompt are best, see RANKINGS; under own it is the first drawn.
+            wrong, or the "verdict" in its own text; samples without one are then neither. Under labelled and own, which
+            take right and wrong ones alike, only filters read it, and under labelled some rankings.
+        ranking: which samples of a prompt are best, see RANKINGS; under own it is the first drawn, and none is given.
         pairing: how dpo couples right and wrong samples, see PAIRINGS. Under "rank" the best right one goes with the
             best wrong one, the second with the second, so none is used twice.
 
@@ -136,8 +137,9 @@ def choose(
         ==========  =================================================================================
 
     Raises:
-        UserError: an unknown name; a judgment of an unknown pair or without a vote; a pair id that stands for two
-            pairs; nothing kept (says how many went where, and what to change).
+        UserError: an unknown name; a choice that the objective does nothing with; a judgment of an unknown pair or
+            without a vote; a pair id that stands for two pairs; nothing kept (says how many went where, and what to
+            change).
     """
     for what, value, known in (
         ("objective", objective, OBJECTIVES),
@@ -156,6 +158,8 @@ def choose(
         raise UserError(
             f"filter '{of_couples[0]}' compares the two samples of a couple; objective {objective} has none"
         )
+
+    _check_used(objective, filters, right, ranking, pairing)
 
     preferences = preferences.lazy()
     read_judgments, samples = read(judgments, preferences, right)
@@ -205,6 +209,20 @@ def choose(
     if kept.is_empty():
         raise UserError(_why_empty(objective, counts))
     return Chosen(kept, read_judgments, preferences, template), counts
+
+
+def _check_used(objective: str, filters: Sequence[str], right: str, ranking: str, pairing: str) -> None:
+    """Raises UserError for a choice that changes nothing under the objective."""
+    by_vote = objective == "labelled" and ranking in VOTED_RANKINGS
+    idle = (
+        ("right", right, "vote", objective in ("labelled", "own") and not filters and not by_vote,
+         "takes right and wrong samples alike"),
+        ("ranking", ranking, "mean_token_prob", objective == "own", "keeps the samples that were drawn first"),
+        ("pairing", pairing, "rank", objective != "dpo", "has no couples"),
+    )  # fmt: skip
+    for name, value, default, unused, why in idle:
+        if unused and value != default:
+            raise UserError(f"{name} '{value}' changes nothing: objective {objective} {why}; leave it out")
 
 
 def _coupled(right, wrong, couple, uncoupled, steps: Steps, apply) -> pl.DataFrame:

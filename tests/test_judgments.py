@@ -13,7 +13,7 @@ from data_tools.judging import Verdict, hint
 from data_tools.order import responses
 from data_tools.schema import JUDGMENT
 from genrm_lightning.backbone import load_judge, load_renderer
-from genrm_lightning.judgments import judge_pairs, requests
+from genrm_lightning.judgments import requests, shards_of
 from genrm_lightning.samplers.base import Sample, Sampler, SamplingSettings, uniforms
 from tests.tiny import preferences
 
@@ -33,10 +33,17 @@ class Made(Sampler):
             yield index, [Sample("r", [1, 2], Verdict.INVALID, Verdict.A, p, -1.0, 0.5, 2, "stop") for p in p_a]
 
 
-def judge(folder: Path, sampler: Made, pairs: pl.DataFrame | None = None, **changes) -> pl.DataFrame:
-    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
+OPTIONS = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
+
+
+def nothing(samples: int, tokens: int) -> None:
+    """Told how far a draw is, and does not care."""
+
+
+def judge(folder: Path, sampler: Made, pairs: pl.DataFrame | None = None, advance=nothing, **changes) -> pl.DataFrame:
     pairs = preferences(7) if pairs is None else pairs
-    return judge_pairs(folder, pairs, lambda: sampler, SETTINGS, **{**options, **changes})
+    shards = shards_of(folder, pairs, SETTINGS, **{**OPTIONS, **changes})
+    return shards.complete(lambda: sampler, advance=advance)
 
 
 def test_both_orders_of_every_pair_are_judged(tmp_path):
@@ -80,12 +87,9 @@ def test_a_finished_run_makes_no_sampler(tmp_path):
     def none() -> Sampler:
         raise AssertionError("nothing is left to sample")
 
-    options = {"template": "brief", "judge": "j", "iteration": 2, "seed": 3, "purpose": "sample", "shard_size": 4}
     told = []
-    again = judge_pairs(
-        tmp_path, preferences(7), none, SETTINGS, advance=lambda samples, tokens: told.append(samples), **options
-    )
-    assert_frame_equal(again, first)
+    shards = shards_of(tmp_path, preferences(7), SETTINGS, **OPTIONS)
+    assert_frame_equal(shards.complete(none, advance=lambda samples, tokens: told.append(samples)), first)
     assert sum(told) == first.height
 
 
@@ -145,8 +149,11 @@ def test_a_real_judge_resumes_to_the_same_table(tiny_llama, tmp_path):
     def sampler() -> LocalSampler:
         return LocalSampler(load_judge(str(tiny_llama), torch.float32), load_renderer(str(tiny_llama)))
 
-    options = {"template": "brief", "judge": "j", "iteration": 0, "seed": 0, "purpose": "evaluate", "shard_size": 4}
-    first = judge_pairs(tmp_path, preferences(3), sampler, SETTINGS, **options)
+    def drawn() -> pl.DataFrame:
+        options = {**OPTIONS, "iteration": 0, "seed": 0, "purpose": "evaluate"}
+        return shards_of(tmp_path, preferences(3), SETTINGS, **options).complete(sampler)
+
+    first = drawn()
     assert first["p_a"].is_between(0, 1, closed="none").all()
     (tmp_path / "shard-00000.parquet").unlink()
-    assert_frame_equal(judge_pairs(tmp_path, preferences(3), sampler, SETTINGS, **options), first)
+    assert_frame_equal(drawn(), first)

@@ -1,5 +1,7 @@
 """Shards on disk: what is damaged is drawn again and said, what is another draw's is refused."""
 
+import shutil
+
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -51,6 +53,54 @@ def test_a_shard_of_another_draw_is_refused(tmp_path, whole, changes):
         changes = {"pairs": preferences(6).with_columns(chosen=preferences(6)["rejected"])}
     with pytest.raises(UserError, match="shard-00000.parquet: drawn from other pairs, with other settings"):
         judge(tmp_path / "draw", Made(), **changes)
+
+
+class Served(Made):
+    """A server's sampler: it finds out how verdicts are read, and says so once it has checked."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__()
+        self.found, self.known = found, None
+
+    def check(self, requests, settings):
+        self.known = self.found
+
+    def reading(self):
+        return self.known
+
+
+def test_a_table_holds_verdicts_of_one_reading(tmp_path):
+    whole = judge(tmp_path, Served("ask without log-probabilities"))
+    shard = tmp_path / "shard-00001.parquet"
+    good = shard.read_bytes()
+    shard.unlink()
+    other = Served("continue with log-probabilities")
+    with pytest.raises(UserError, match="shard-00000.parquet: its verdicts are .*'ask without .*'continue with") as no:
+        judge(tmp_path, other)
+    assert "\n" not in str(no.value) and other.asked == [] and not shard.exists()
+    assert_frame_equal(judge(tmp_path, Served("ask without log-probabilities")), whole)
+    assert shard.read_bytes() == good
+    # Two processes that began together may each have found another one: the table is refused, with nothing to draw.
+    judge(tmp_path / "other", other)
+    shutil.copy(tmp_path / "other/shard-00001.parquet", shard)
+    with pytest.raises(UserError, match="must not mix"):
+        judge(tmp_path, Served("ask without log-probabilities"))
+
+
+def test_shards_that_do_not_say_how_they_were_read_go_on(tmp_path, whole):
+    (tmp_path / "draw/shard-00001.parquet").unlink()
+    again = Served("continue with log-probabilities")
+    assert_frame_equal(judge(tmp_path / "draw", again), whole)
+    assert len(again.asked) == 4
+
+
+def test_a_reading_that_is_damaged_refuses_nothing(tmp_path, whole):
+    served = tmp_path / "served"
+    judge(served, Served("ask without log-probabilities"))
+    first = served / "shard-00000.parquet"
+    first.write_bytes(first.read_bytes().replace(b"ask without", b"ask wiThout"))
+    (served / "shard-00001.parquet").unlink()
+    assert_frame_equal(judge(served, Served("ask without log-probabilities")), whole)
 
 
 @pytest.mark.parametrize(

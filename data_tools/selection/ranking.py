@@ -49,6 +49,9 @@ RANKINGS: dict[str, Callable[[], pl.Expr]] = {
 }
 
 
+VOTED_RANKINGS = ("r_star", "confidence")  # those that look at the vote, or the verdict where that says what is right
+
+
 def best_first(judgments: Judgments, samples: pl.DataFrame, by: str) -> pl.DataFrame:
     """The samples, best first in each place, with ``order``: their number in that sequence.
 

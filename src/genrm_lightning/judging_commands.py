@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from data_tools.artifact import digest, read_json, read_table, write_json, write_table
+from data_tools.artifact import MANIFEST, digest, read_json, read_table, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.told import Told
@@ -306,7 +306,7 @@ def _judged(
     from genrm_lightning.progress import Progress
     from genrm_lightning.shards import Shards
     from genrm_lightning.star.peers import shared_stage
-    from genrm_lightning.star.stages import identity, remove_shards, run_stage
+    from genrm_lightning.star.stages import STARTED, identity, remove_shards, run_stage
 
     served = sampler.served is not None
     arguments.judge_prompt = _judge_prompt("embedded" if served else arguments.judge, arguments.judge_prompt)
@@ -320,12 +320,14 @@ def _judged(
         raise UserError("--too_long: drop counts tokens as the served model does; name sampler.openai.tokenizer")
     pairs = _pairs(arguments)
     folder = Path(arguments.out)
-    names = ("judge_prompt", "dtype", "seed", "shard_size", "rows")
+    names = ("judge_prompt", "seed", "shard_size", "rows", *(() if served else ("dtype",)))
     key = {"stage": purpose, "pairs": digest(arguments.pairs), "told": told or False, "iteration": iteration}
     key["judge"] = arguments.judge if served else identity(arguments.judge)
     key |= policy_key(arguments.too_long) | sampler.sampler_key()
     key |= {n: arguments[n] for n in names} | {k: v for k, v in vars(sampling).items() if k != "batch_tokens"}
 
+    if served:  # it has weights of its own; folders of before have a dtype in their key that meant nothing
+        key |= _dtype_of(folder / MANIFEST) or _dtype_of(folder / STARTED)
     if stopping is not None:
         key["stopping"] = {**vars(stopping), "prior": list(stopping.prior)}  # as JSON has it
 
@@ -333,7 +335,7 @@ def _judged(
         renderer = sampler.rendered_by(arguments.judge)
         rows = pairs if renderer is None else fitting(
             pairs, renderer, sampling, template=arguments.judge_prompt, told=told, too_long=arguments.too_long,
-            where=arguments.pairs,
+            where=arguments.pairs, context=sampler.context(arguments.judge),
         )  # fmt: skip
         return shards_of(
             folder, rows, sampling, template=arguments.judge_prompt, judge=arguments.judge, iteration=iteration,
@@ -363,3 +365,10 @@ def _judged(
         return None
     remove_shards(folder)
     return read_table(folder / "judgments.parquet", JUDGMENT)
+
+
+def _dtype_of(file: Path) -> dict[str, Any]:
+    """``dtype`` in the key that a stage's file holds; empty where there is none."""
+    said = read_json(file) if file.exists() else None
+    key = said.get("key") if isinstance(said, dict) else None
+    return {"dtype": key["dtype"]} if isinstance(key, dict) and "dtype" in key else {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -12,8 +11,7 @@ from data_tools.prompts import prompts
 from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
 from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
-from genrm_lightning.claims import Claims
-from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
+from genrm_lightning.samplers.base import Request, SamplingSettings
 from genrm_lightning.shards import Shards
 
 
@@ -33,16 +31,24 @@ def fitting(
     told: Told | None,
     too_long: TooLong,
     where: str,
+    context: int | None = None,
 ) -> pl.DataFrame:
     """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
 
     What was shortened or dropped is said in a line on stderr. Under ``too_long: error`` all pairs: the sampler refuses
     one that leaves no room, and names it.
 
+    Args:
+        judge: whose renderer it is, and whose context where ``context`` is None.
+        context: of the engine that samples, where it has a limit of its own (``SamplerSettings.context``).
+
     Raises:
         UserError: no pair fits; names ``where``.
     """
-    context = None if too_long == "error" else context_of(judge)
+    if too_long == "error":
+        return pairs
+    whose = "the model" if context is None else "the engine"
+    context = context_of(judge) if context is None else context
     if context is None:
         return pairs
     renderer = load_renderer(judge)
@@ -52,7 +58,7 @@ def fitting(
         return max(len(renderer.prompt(request.messages)) for request in requests(rows, template, told)) - room
 
     fitted = fit_rows(pairs, excess, renderer, too_long)
-    fitted.say(where, f"the model's context of {context} leaves {room} tokens for a judge prompt")
+    fitted.say(where, f"{whose}'s context of {context} leaves {room} tokens for a judge prompt")
     return fitted.rows
 
 
@@ -81,30 +87,3 @@ def shards_of(
     salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
     facts = {"iteration": iteration, "seed": seed, "judge": judge}
     return Shards(Path(folder), requests(pairs, template, told, places), settings, shard_size, salt, facts)
-
-
-def judge_pairs(
-    folder: str | Path,
-    pairs: pl.DataFrame,
-    sampler: Callable[[], Sampler],
-    settings: SamplingSettings,
-    *,
-    claims: Claims | None = None,
-    advance: Callable[[int, int], None] = lambda samples, tokens: None,
-    **asked: Any,
-) -> pl.DataFrame:
-    """Judge every pair in both orders; shards lie in ``folder`` and finished ones are not drawn again.
-
-    Args:
-        sampler: makes the sampler, called only if a shard is missing.
-        claims: where other processes draw shards of the same folder (:meth:`Shards.complete`).
-        advance: told how many samples and tokens each finished prompt brought, finished shards' samples included.
-        asked: see :func:`shards_of`.
-
-    Returns:
-        The JUDGMENT rows, sorted by pair, order and sample.
-
-    Raises:
-        UserError: the sampler refuses a prompt, before the first shard is drawn; a shard there is of another draw.
-    """
-    return shards_of(folder, pairs, settings, **asked).complete(sampler, claims, advance)

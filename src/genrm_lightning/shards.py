@@ -1,7 +1,8 @@
 """A draw in shards: a file each, filled by any number of processes, and one table of them all.
 
 A shard's file says what was asked for and what its rows are (digests), so one that a crash of a machine has damaged is
-found when it is read, and drawn again; one of another draw is refused. Two processes that draw the same shard write the
+found when it is read, and drawn again; one of another draw is refused, and one whose verdicts were read in another way
+(:meth:`Sampler.reading`), which a server decides and no setting. Two processes that draw the same shard write the
 same rows, in one piece each: nothing is lost but their time.
 """
 
@@ -52,6 +53,7 @@ class Shards:
         drawn = {k: v for k, v in asdict(settings).items() if k != "batch_tokens"}  # it changes no sample
         self.keys = [digest_of([drawn, salt, facts, [asdict(request) for request in chunk]]) for chunk in self.chunks]
         self._read: dict[int, pl.DataFrame] = {}
+        self._readings: dict[int, str | None] = {}  # of the shards looked at
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -99,10 +101,17 @@ class Shards:
         return self._read[number]
 
     def table(self) -> pl.DataFrame | None:
-        """The rows of all shards, sorted by pair, order and sample; None where one is missing."""
+        """The rows of all shards, sorted by pair, order and sample; None where one is missing.
+
+        Raises:
+            UserError: a shard is of another draw, or two of them were read in different ways.
+        """
         tables = [self.read(number) for number in range(len(self))]
         if any(table is None for table in tables):
             return None
+        known = [reading for number in range(len(self)) if (reading := self._reading_of(number)) is not None]
+        if known:
+            self._read_alike(known[0])
         return pl.concat([pl.DataFrame(schema=JUDGMENT), *tables]).sort(_ORDER)
 
     def complete(
@@ -141,7 +150,8 @@ class Shards:
             go_on: asked before each shard; False ends the call.
 
         Raises:
-            UserError: the sampler refuses a prompt; before the first shard is drawn.
+            UserError: the sampler refuses a prompt, or reads verdicts in another way than the shards that are there;
+                before the first shard is drawn.
         """
         wanted = set(range(len(self)) if among is None else among)
         there = len(wanted) - len(wanted.intersection(self.missing()))
@@ -168,6 +178,7 @@ class Shards:
                     if made is None:
                         made = sampler()
                         made.check(self.asked, self.settings)  # the last shard's prompts too: nothing is drawn in vain
+                    self._read_alike(made.reading())
                     self._draw(mine, made, drew)
                     wanted.discard(mine)
                     drawn += 1
@@ -175,6 +186,28 @@ class Shards:
                 if claims is not None:
                     claims.release(self.keys[mine])
         return drawn
+
+    def _read_alike(self, reading: str | None) -> None:
+        """Raises UserError where a shard that is there holds verdicts of another reading; old ones do not say."""
+        if reading is None:
+            return
+        for number in sorted(set(range(len(self))).difference(self.missing())):
+            other = self._reading_of(number)
+            if other not in (None, reading) and self.read(number) is not None:  # whole, so it says what was written
+                raise UserError(
+                    f"{self.path(number)}: its verdicts are those of '{other}', now they would be those of "
+                    f"'{reading}', and one table must not mix them: start the server as it was then, or use another "
+                    "folder"
+                )
+
+    def _reading_of(self, number: int) -> str | None:
+        """How the verdicts of a shard were read; None where that is not known."""
+        if number not in self._readings:
+            try:
+                self._readings[number] = pl.read_parquet_metadata(self.path(number)).get("reading")
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
+                return None  # gone, or damaged, which shows when its rows are read
+        return self._readings[number]
 
     def _draw(self, number: int, sampler: Sampler, drew: Callable[[int, int], None]) -> None:
         rows = []
@@ -187,7 +220,10 @@ class Shards:
             drew(len(samples), sum(sample.n_tokens for sample in samples))
         table = pl.DataFrame(rows, schema=JUDGMENT).sort(_ORDER)
         key = self.keys[number]
-        write_table(table, self.path(number), JUDGMENT, {"key": key, "rows": _digest(key, table)})
+        reading = sampler.reading()
+        said = {"key": key, "rows": _digest(key, table, reading)} | ({"reading": reading} if reading else {})
+        write_table(table, self.path(number), JUDGMENT, said)
+        self._readings[number] = reading
         self._read[number] = table
 
 
@@ -197,13 +233,14 @@ def _parsed(data: bytes) -> tuple[str, pl.DataFrame | None]:
         said = pl.read_parquet_metadata(io.BytesIO(data))
         key = said["key"]
         table = pl.read_parquet(io.BytesIO(data)).select(list(JUDGMENT))
-        return key, table if said["rows"] == _digest(key, table) else None
+        return key, table if said["rows"] == _digest(key, table, said.get("reading")) else None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, KeyError):
         return "", None
 
 
-def _digest(key: str, table: pl.DataFrame) -> str:
-    return blake2b(f"{key}\n{table.write_ndjson()}".encode(), digest_size=16).hexdigest()
+def _digest(key: str, table: pl.DataFrame, reading: str | None) -> str:
+    head = f"{key}\n{reading}" if reading else key
+    return blake2b(f"{head}\n{table.write_ndjson()}".encode(), digest_size=16).hexdigest()
 
 
 def note(text: str) -> None:

@@ -9,7 +9,7 @@ import sys
 import polars as pl
 import pytest
 
-from data_tools.artifact import read_json, read_table
+from data_tools.artifact import read_json, read_table, write_json
 from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning import cli
 from genrm_lightning.__main__ import main
@@ -88,6 +88,20 @@ def test_every_method_of_the_paper_has_a_row(whole, capsys, fits):
     assert "nothing to do: 8 methods are complete" in said and stamps(out) == before and fits == []
     assert "Bradley-Terry" in said and (out / "results.md").read_text().count("| Bradley-Terry |") == 3
     assert leftovers(out) == []
+
+
+def test_a_manifest_of_before_there_were_digests(whole, capsys, fits):
+    """The method's stages know their files: they are looked at again, and nothing is done anew."""
+    out, file = whole
+    manifests = [out / f"seed-0/{name}/manifest.json" for name in ("zero-shot", "genrm", "star-dpo")]
+    before = [read_json(manifest) for manifest in manifests]
+    for manifest, said in zip(manifests, before, strict=True):
+        key = {name: value for name, value in said["key"].items() if name != "backbone_digest"}
+        assert key != said["key"]
+        write_json(manifest, {**said, "key": key})
+    compare(capsys, file)
+    assert [read_json(manifest) for manifest in manifests] == before and fits == []
+    assert "nothing to do" in compare(capsys, file).out
 
 
 def test_the_tables_are_those_of_the_judgments(whole):

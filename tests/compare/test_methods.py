@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 
 from data_tools.artifact import MANIFEST, write_json, write_manifest, write_table
+from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
-from genrm_lightning.compare import methods
+from genrm_lightning.compare import digests, methods
 from genrm_lightning.compare.place import Place
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.compare.sharing import adopt
@@ -47,6 +48,20 @@ def test_a_run_that_was_stopped_has_its_best_judge(tmp_path, monkeypatch, best, 
     assert (facts["steps"], facts["pairs"], facts["samples"], facts["sampled_tokens"]) == (6, 4, 4, 18)
 
 
+def test_rationales_that_are_given_are_no_samples(tmp_path, monkeypatch):
+    done(tmp_path / "iteration-1", "sample", "fit", "evaluate")
+    write_json(tmp_path / "iteration-1/fit/spent.json", {"steps": 3, "trees": 6, "tokens": 50})
+    for folder, stage, pairs in (("iteration-1", "bootstrap", ["p", "q"]), ("iteration-2", "sample", ["r"])):
+        if folder == "iteration-2":
+            done(tmp_path / folder, "evaluate")
+        write_manifest(tmp_path / folder / "sample", {"stage": stage}, seconds=1.0, facts={})
+        drawn = pl.DataFrame({"pair_id": pairs, "n_tokens": [4] * len(pairs)})
+        drawn.write_parquet(tmp_path / folder / "sample/judgments.parquet")
+    monkeypatch.setattr(loop, "run", lambda star: {"rows": ROWS[1:]})
+    facts = methods._star(SimpleNamespace(folder=tmp_path, star=None), [])
+    assert (facts["pairs"], facts["samples"], facts["sampled_tokens"]) == (3, 1, 4)
+
+
 @pytest.mark.parametrize(("fresh", "rows"), [(True, 12), (False, 4)])
 def test_labels_are_those_that_the_star_methods_are_given(tmp_path, fresh, rows):
     pairs = Artifact(tmp_path / "data", "x")
@@ -72,6 +87,46 @@ def test_quality_is_shared_where_it_is_of_the_same_pairs(tmp_path, quality_pairs
     assert (untrained.folder / "zero-shot").exists() and not (untrained.folder / "warm-start").exists()
 
 
+def test_a_file_under_the_same_name_is_known_by_what_it_holds(tmp_path, monkeypatch):
+    backbone, given, out = tmp_path / "backbone", tmp_path / "r.jsonl", tmp_path / "out"
+    (backbone / "inner").mkdir(parents=True)
+    out.mkdir()
+    for file in (backbone / "config.json", backbone / "inner/weights", given):
+        file.write_text("{}")
+
+    def place(**star):
+        digests._of.cache_clear()  # as in a new process
+        settings = CompareSettings(out=str(out), star=star, methods={"x": {"kind": "star"}})
+        return Place(settings, "x", 0, Artifact(tmp_path, "y"))
+
+    ways = [
+        {"backbone": str(backbone)},
+        {"bootstrap": {"file": str(given)}},
+        {"bootstrap": {"judge": str(backbone)}},
+        {"warm_start": {"pairs": 4, "rationales": str(given)}},
+    ]
+    before = [place(**way).key for way in ways]
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "digest", lambda path: pytest.fail(f"{path} is read again"))
+        assert [place(**way).key for way in ways] == before
+    (backbone / "inner/weights").write_text("[]")
+    given.write_text("[]")
+    assert all(place(**way).key != old for way, old in zip(ways, before, strict=True))
+
+    found = place(**ways[0])
+    write_manifest(found.folder, found.key, facts={"samples": 3})
+    assert place(**ways[0]).finished() == {"samples": 3}
+    (backbone / "config.json").write_text("{...}")
+    with pytest.raises(UserError, match="made with another 'backbone_digest'"):
+        place(**ways[0]).finished()
+    # A manifest of before there were digests: its method is gone through again.
+    of_before = {name: value for name, value in found.key.items() if name != "backbone_digest"}
+    write_manifest(found.folder, of_before, facts={"samples": 3})
+    assert place(**ways[0]).finished() is None
+    with pytest.raises(UserError, match="made with another 'per_prompt'"):
+        place(**ways[0], per_prompt=2).finished()
+
+
 def test_what_changes_no_number_does_not_ask_for_another_run(tmp_path):
     def key(**star):
         settings = CompareSettings(out=str(tmp_path), star=star, methods={"x": {"kind": "star"}})
@@ -83,6 +138,7 @@ def test_what_changes_no_number_does_not_ask_for_another_run(tmp_path):
     vllm = {"kind": "vllm", "vllm": {"gpu_memory": 0.5}}
     assert key() == key(quality_pairs=3, sampling={"batch_tokens": 99})
     assert key(sampler={"kind": "vllm"}) == key(sampler=vllm) != key()
+    assert key(sampler=vllm) != key(sampler={"kind": "vllm", "vllm": {"max_model_len": 512}})
     keys = [key(bootstrap={"sampler": one}) for one in (served, moved, other)]
     assert keys[0] == keys[1] != keys[2]
     assert key() != key(sampling={"n_samples": 3}) and key() != key(filters=["no_repetition"])

@@ -13,7 +13,7 @@ from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import load_judge, load_renderer
 from genrm_lightning.evaluation.faithfulness import faithfulness
 from genrm_lightning.evaluation.faithfulness_scores import TABLE, faithfulness_scores
-from genrm_lightning.judgments import judge_pairs, requests
+from genrm_lightning.judgments import requests, shards_of
 from genrm_lightning.prefix import Tree, collate
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.local import LocalSampler
@@ -111,10 +111,10 @@ def test_the_forced_verdict_is_the_samplers(tiny_llama, tmp_path):
     settings = SamplingSettings(n_samples=3, rationale_tokens=8)
     judge = str(tiny_llama)
     sampler = LocalSampler(load_judge(judge, torch.float32), load_renderer(judge))
-    table = judge_pairs(
-        tmp_path, PAIRS, lambda: sampler, settings, template="brief", judge="tiny", iteration=0, seed=0,
-        purpose="evaluate",
-    )  # fmt: skip
+    shards = shards_of(
+        tmp_path, PAIRS, settings, template="brief", judge="tiny", iteration=0, seed=0, purpose="evaluate"
+    )
+    table = shards.complete(lambda: sampler)
     prompts = []
     found, _ = asked(judge, judge, table, sampling=settings, advance=prompts.append)
     assert found["p_a"].to_list() == pytest.approx(table["p_a"].to_list(), abs=2e-6)

@@ -36,7 +36,7 @@ def run(judgments, preferences):
         "zero-shot": ("zero_shot", 0, {"seconds": 41.4}),
         "warm start": ("warm_start", 0, {"seconds": 57.6}),
         "iteration 1": ("iteration", 1, {"kept": 1033, "couples": 411, "sampled": 1536, "seconds": 211.2}),
-        "iteration 2": ("iteration", 2, {"kept": 907, "sampled": 1424, "seconds": 198.7}),
+        "iteration 2": ("iteration", 2, {"kept": 907, "sampled": 1424, "given": 77, "seconds": 198.7}),
     }
     rows = [
         report.row(kind, iteration, {k: set_scores(t, pairs) for k, t in sets[label].items()}, **extra)
@@ -67,6 +67,7 @@ def test_row_names_every_number_by_set(run):
     assert rows[0]["accuracy_ood"] == 23 / 80
     assert rows[0]["categories_ood"]["kind"]["n_pairs"] == rows[0]["n_pairs_ood"] == 40
     assert rows[0]["kept"] is None and rows[2]["sampled"] == 1536
+    assert rows[3]["given"] == 77 and "given" not in rows[2]
 
 
 def test_difference_is_paired(run):
@@ -97,7 +98,7 @@ def test_table_and_summary_hold_the_same_numbers(run, tmp_path, width):
         shares = [f"accuracy_{key}{end}" for key in ("id", "ood") for end in ("", "_low", "_high")]
         shares += ["position_consistent_accuracy_id", "free_accuracy_id", "invalid_rate_id"]
         wanted |= {f"{100 * one[name]:.1f}" for name in shares}
-        wanted |= {str(one[name]) for name in ("kept", "couples", "sampled") if one[name] is not None}
+        wanted |= {str(one[name]) for name in ("kept", "couples", "sampled", "given") if one.get(name) is not None}
         wanted.add(f"{one['seconds']:.0f}")
     for one in value["differences"]:
         wanted |= {f"{100 * one[name]:.1f}" for name in ("diff", "low", "high")} | {str(one["n_pairs"])}
@@ -112,7 +113,8 @@ def test_each_number_stands_in_its_row_and_column(run):
     one = rows[3]
     cells = [f"{100 * one[f'accuracy_{k}{end}']:.1f}" for k in ("id", "ood") for end in ("", "_low", "_high")]
     cells += [f"{100 * one[n]:.1f}" for n in ("position_consistent_accuracy_id", "free_accuracy_id", "invalid_rate_id")]
-    assert re.findall(r"\d+(?:\.\d+)?", line)[1:] == [*cells, "907", "1424", "199"]
+    assert re.findall(r"\d+(?:\.\d+)?", line)[1:] == [*cells, "907", "1424", "77", "199"]
+    assert "907/1424 + 77 given" in line
 
 
 def test_a_table_of_the_zero_shot_row_alone(run):

@@ -72,6 +72,8 @@ def test_keys_of_stages():
     for change in ({"model": "n"}, {"extra": {"top_k": 5}}, {"verdict": "ask"}, {"together": True}):
         assert key() != key(**change)
     assert SamplerSettings("vllm").sampler_key() == {"sampler": {"kind": "vllm"}}
+    fewer = VLLMSettings(max_model_len=9, gpu_memory=0.5)
+    assert SamplerSettings("vllm", fewer).sampler_key() == {"sampler": {"kind": "vllm", "max_model_len": 9}}
 
 
 def test_a_run_samples_what_it_has_trained(tmp_path, capfd, tiny_llama):

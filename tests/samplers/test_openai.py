@@ -82,6 +82,22 @@ def test_a_rerun_asks_nothing_and_a_sample_is_a_function_of_its_key(served, pair
         assert not set(seeds) & {body["seed"] for body in proxy.asked[asked:] if "seed" in body}
 
 
+def test_the_precision_of_weights_that_are_the_servers_is_no_setting(served, pairs, tmp_path, capfd):
+    port, model = served
+    few = ["--rows", 1, "--sampling.n_samples", 1, "--dtype"]
+    assert main(flags(f"http://127.0.0.1:{port}", model, pairs, tmp_path, *few, "float32")) == 0
+    file = tmp_path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert "dtype" not in manifest["key"]
+    none = "http://127.0.0.1:9"  # no one is asked: all is there
+    assert main(flags(none, model, pairs, tmp_path, *few, "bfloat16")) == 0
+    manifest["key"]["dtype"] = "bfloat16"  # as it was once written
+    file.write_text(json.dumps(manifest))
+    assert main(flags(none, model, pairs, tmp_path, *few, "float32")) == 0
+    assert main(flags(none, model, pairs, tmp_path, *few, "float32", "--seed", 1)) == 2
+    assert "made with another 'seed'" in capfd.readouterr().err
+
+
 def test_with_its_tokenizer_prompts_are_rendered_here(served, pairs, tiny_llama, tmp_path, capfd):
     port, model = served
     with Proxy(port) as proxy:
@@ -182,6 +198,27 @@ def test_a_server_that_dies_for_good_keeps_its_shards(served, pairs, calm, tmp_p
     drawn = [body["seed"] for body, _ in proxy.answered if "seed" in body]
     assert len(drawn) == calm.height - 4 * len(shards), "what was there is not asked for again"
     assert judgments(tmp_path).equals(calm)
+
+
+def test_a_server_that_can_do_otherwise_when_the_run_goes_on(served, pairs, tiny_llama, tmp_path, capfd):
+    """Begun with prompts rendered here; started anew without /completions the server can only be asked."""
+    port, model = served
+    more = ["--sampler.openai.tokenizer", tiny_llama, "--sampler.openai.patience", 1]
+    alive = 3 + 2 * 4 + 2
+    with Proxy(port, lambda number: "drop" if number >= alive else None) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, *more)) == 2
+    there = sorted(path.name for path in tmp_path.glob("shard-*"))
+    assert there
+    capfd.readouterr()
+    no = (404, {}, '{"error": "no such path"}')
+    with Proxy(port, lambda number: no if number < 6 else None) as proxy:
+        assert main(flags(proxy.url, model, pairs, tmp_path, *more)) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and f"{there[0]}: its verdicts are those of 'text without log-probabilities'" in errors[0]
+    assert "'ask without log-probabilities'" in errors[0] and "start the server as it was then" in errors[0]
+    assert not [body for body in proxy.asked if "seed" in body], "nothing is drawn in vain"
+    assert main(flags(f"http://127.0.0.1:{port}", model, pairs, tmp_path, *more)) == 0
+    assert judgments(tmp_path).height == 3 * 2 * 2
 
 
 def test_a_budget_ends_a_run_and_the_next_call_goes_on(served, pairs, calm, tmp_path, capfd):

@@ -17,7 +17,7 @@ from data_tools.schema import JUDGMENT
 from genrm_lightning.backbone import load_judge, load_renderer
 from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.evaluation.stopping import StoppingSettings, stopped
-from genrm_lightning.judgments import judge_pairs, requests
+from genrm_lightning.judgments import requests, shards_of
 from genrm_lightning.samplers.base import Sample, Sampler, SamplingSettings, uniforms
 from genrm_lightning.samplers.local import LocalSampler
 from genrm_lightning.samplers.sequential import SequentialSampler, check_stopping, until_decided
@@ -51,17 +51,24 @@ class Leaning(Sampler):
         return Sample(f"r {u}", [1], vote, vote, share + (1 - share) * u / 10, -1.0, 0.5, 2, "stop")
 
 
-def judge(folder: Path, pairs: pl.DataFrame, sampler: Sampler | None = None, stopping=STOPPING, **changes):
+def judge(
+    folder: Path,
+    pairs: pl.DataFrame,
+    sampler: Sampler | None = None,
+    stopping=STOPPING,
+    advance=lambda samples, tokens: None,
+    **changes,
+):
     inner = sampler or Leaning()
-    options = {**OPTIONS, "shard_size": 8, **changes}
-    return judge_pairs(folder, pairs, until_decided(lambda: inner, stopping), SETTINGS, **options)
+    shards = shards_of(folder, pairs, SETTINGS, **{**OPTIONS, "shard_size": 8, **changes})
+    return shards.complete(until_decided(lambda: inner, stopping), advance=advance)
 
 
 @pytest.mark.parametrize("scope", ["order", "pair"])
 @pytest.mark.parametrize("votes", ["hard", "soft"])
 def test_the_rows_are_those_that_a_full_table_keeps(tmp_path, scope, votes):
     pairs, stopping = preferences(40), StoppingSettings(alpha=0.05, votes=votes, scope=scope)
-    full = judge_pairs(tmp_path / "full", pairs, Leaning, SETTINGS, **OPTIONS)
+    full = shards_of(tmp_path / "full", pairs, SETTINGS, **OPTIONS).complete(Leaning)
     told = []
     found = judge(tmp_path / "rounds", pairs, stopping=stopping, advance=lambda n, _: told.append(n))
     assert_frame_equal(found, stopped(full, stopping))
@@ -109,16 +116,19 @@ def test_a_real_judge_stops_as_its_full_table_would(tiny_llama, tmp_path):
     local = LocalSampler(load_judge(str(tiny_llama), torch.float32), load_renderer(str(tiny_llama)))
     pairs, stopping = preferences(4), StoppingSettings(alpha=0.3, votes="hard", first=1)
     settings = SamplingSettings(n_samples=4, rationale_tokens=3)
-    full = judge_pairs(tmp_path / "full", pairs, lambda: local, settings, **OPTIONS)
+    full = shards_of(tmp_path / "full", pairs, settings, **OPTIONS).complete(lambda: local)
     made = SequentialSampler(local, stopping)
-    found = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard_size=4, **OPTIONS)
+
+    def rounds() -> pl.DataFrame:
+        return shards_of(tmp_path / "rounds", pairs, settings, shard_size=4, **OPTIONS).complete(lambda: made)
+
+    found = rounds()
     expected = stopped(full, stopping)
     assert 0 < found.height < full.height
     assert_frame_equal(found, expected, abs_tol=1e-4)
     assert found["token_ids"].to_list() == expected["token_ids"].to_list()
     (tmp_path / "rounds/shard-00001.parquet").unlink()
-    again = judge_pairs(tmp_path / "rounds", pairs, lambda: made, settings, shard_size=4, **OPTIONS)
-    assert_frame_equal(again, found)
+    assert_frame_equal(rounds(), found)
 
 
 def test_half_a_pair_and_part_of_the_samples_are_refused():

@@ -10,15 +10,20 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
+import polars as pl
 import pytest
 import torch
 
+from data_tools.artifact import read_json, write_table
 from data_tools.errors import UserError
 from data_tools.judging import Verdict
+from data_tools.schema import PREFERENCE
+from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import load_judge, load_renderer
 from genrm_lightning.samplers.base import Request, SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, VLLMSettings, chosen_sampler
-from genrm_lightning.samplers.vllm import engine
+from genrm_lightning.samplers.vllm import context, engine
+from tests.tiny import preferences
 
 SETTINGS = SamplingSettings(n_samples=3, rationale_tokens=2)
 
@@ -173,3 +178,36 @@ def test_a_prompt_that_is_too_long_is_refused_by_name(vllm, tiny_llama):
     long = Request("pair-9", False, [{"role": "user", "content": "fox " * 3000}])
     with pytest.raises(UserError, match="pair 'pair-9': its judge prompt has .* context is 2048"):
         drawn(tiny_llama, [*requests(), long])
+
+
+@pytest.mark.parametrize("too_long", ["shorten", "drop"])
+def test_pairs_are_made_to_fit_the_engines_length(vllm, tiny_llama, tmp_path, capfd, too_long):
+    """Shorter than the model's context: what the engine would refuse is shortened, or left out and said."""
+    pairs = preferences(3).with_columns(
+        prompt=pl.when(pl.col("pair_id") == "pair-1")
+        .then(pl.lit([{"role": "user", "content": "Name an animal. " * 150}], PREFERENCE["prompt"]))
+        .otherwise("prompt")
+    )
+    write_table(pairs, tmp_path / "pairs.parquet", PREFERENCE)
+    argv = ["sample", "--judge", tiny_llama, "--pairs", tmp_path / "pairs.parquet", "--out", tmp_path / "out"]
+    argv += ["--judge_prompt", "brief", "--dtype", "float32", "--too_long", too_long, "--sampler.kind", "vllm"]
+    argv += ["--sampling.n_samples", 1, "--sampling.rationale_tokens", 2, "--sampler.vllm.max_model_len"]
+    assert main([*map(str, argv), "300"]) == 0
+    counts = {"shorten": "1 of 3 rows shortened, 0 dropped", "drop": "0 of 3 rows shortened, 1 dropped"}
+    assert f"{counts[too_long]} (the engine's context of 300 leaves " in capfd.readouterr().err
+    asked = [each for ps, qs, _ in LLM.made[0].asked for each in zip(ps, qs, strict=True)]
+    written = [len(prompt["prompt_token_ids"]) + parameters.max_tokens for prompt, parameters in asked]
+    assert len(written) == 2 * 2 * (3 if too_long == "shorten" else 2) and max(written) <= 300
+    assert (max(written) > 200) == (too_long == "shorten"), "as much of it as fits"
+    assert read_json(tmp_path / "out/manifest.json")["key"]["sampler"] == {"kind": "vllm", "max_model_len": 300}
+    assert main([*map(str, argv), "301"]) == 2 and "made with another 'sampler'" in capfd.readouterr().err
+
+
+def test_the_length_that_the_engine_takes_by_itself(tiny_llama, tmp_path):
+    assert context(VLLMSettings(), str(tiny_llama)) == 2048 and context(VLLMSettings(max_model_len=9), "unread") == 9
+    judge = tmp_path / "judge"
+    shutil.copytree(tiny_llama, judge)
+    config = judge / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 512}))
+    assert context(VLLMSettings(), str(judge)) == 512
+    assert SamplerSettings().context("unread") is None, "the model's own"

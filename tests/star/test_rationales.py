@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,7 +15,9 @@ from data_tools.schema import JUDGMENT, conform
 from genrm_lightning.__main__ import main
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import stages
+from genrm_lightning.star.rationales import Rationales
 from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.stages import Artifact
 from tests.star.common import fit_here, refused, star  # noqa: F401
 from tests.tiny_star import leftovers, scalars, star_fit, tables
 
@@ -85,7 +88,7 @@ def test_the_first_iteration_on_rationales_of_a_file(tmp_path, capfd, tiny_llama
     given = write_lines(tmp_path / "r.jsonl", [*rows, long, {**rows[0], "verdict": "tie"}])
     config = {"variant": variant, "bootstrap": given, "sampling": {"n_samples": 2, "rationale_tokens": 24}}
     file = tmp_path / "star.yaml"
-    star(capfd, tmp_path, tiny_llama, **config)
+    _, summary = star(capfd, tmp_path, tiny_llama, **config)
     found = tables(tmp_path / "run")
     drawn = pl.concat([table for name, table in found.items() if "iteration-1/sample" in name])
     assert set(drawn["judge"]) == {"r.jsonl"} and drawn["token_ids"].null_count() == len(drawn)
@@ -94,6 +97,7 @@ def test_the_first_iteration_on_rationales_of_a_file(tmp_path, capfd, tiny_llama
     part = drawn["pair_id"].n_unique()
     assert examples.height == 2 * part and examples["completion"].str.starts_with("right: <|im_end|>\n").all()
     assert examples["rejected_completion"].str.starts_with("wrong: <|im_end|>\n").all()
+    assert (summary["rows"][1]["sampled"], summary["rows"][1]["given"]) == (0, len(drawn))
     facts = json.loads((tmp_path / "run/iteration-1/sample/manifest.json").read_text())["facts"]
     assert facts["taken"] == 4 * part and facts["pairs"] == part and facts["pairs"] + facts["pairs_without"] == 8
     assert facts["other_pairs"] == facts["rows"] - facts["taken"] - facts["too_long"] - 1
@@ -103,6 +107,8 @@ def test_the_first_iteration_on_rationales_of_a_file(tmp_path, capfd, tiny_llama
     judges = {name for key, table in tables(tmp_path / "run").items() if "iteration-2/sample" in key
               for name in table["judge"]}  # fmt: skip
     assert judges == {"iteration-1/fit/judge"}, "the newest judge writes the others"
+    row = json.loads((tmp_path / "run/summary.json").read_text())["rows"][2]
+    assert row["sampled"] > 0 and "given" not in row
     capfd.readouterr()
     write_lines(tmp_path / "r.jsonl", rows[:-1])
     assert main(["star", "--config", str(file), "--iterations", "2"]) == 2
@@ -144,6 +150,13 @@ def test_the_first_iteration_on_rationales_of_another_judge(tmp_path, capsys, ti
     assert ("taken" in facts) == (tokens == "others")
 
 
+def test_what_was_sampled_and_what_was_given():
+    given, hinted = Artifact(Path(), ""), Artifact(Path(), "", {"sampled": 5, "taken": 3})
+    assert Rationales(given, None, hinted, from_file=True).counts(10) == {"sampled": 3, "given": 7}
+    assert Rationales(given, given, from_file=True).counts(10) == {"sampled": 0, "given": 10}
+    assert Rationales(given, None, hinted).counts(10) == {"sampled": 10}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -154,6 +167,8 @@ def test_the_first_iteration_on_rationales_of_another_judge(tmp_path, capsys, ti
         ({"bootstrap": {"judge": "x"}, "variant": "star-rationalizer-kl"}, "reads the judge's own rationales"),
         ({"rationalize_failed": True, "variant": "star-rationalizer"}, "is for star-sft and star-dpo, not for"),
         ({"variant": "star-sft", "pairing": "hardest"}, "pairing: hardest is for star-dpo and star-ipo-rationalizer"),
+        ({"variant": "star-rationalizer-kl", "ranking": "random"}, "ranking: random changes nothing for star-rational"),
+        ({"variant": "star-rationalizer-kl", "right": "verdict"}, "right: verdict changes nothing for star-rationaliz"),
         ({"variant": "star-sft", "filters": ["max_length_ratio"]}, "filters: 'max_length_ratio' compares the two"),
         ({"uncoupled": "keep", "fit": {"model": "x"}}, "'fit' section: 'model' is 'x'; it must be a mapping"),
         ({"objective": {"beta": 1.0}, "fit": {"model": {"init_args": 3}}}, "'model.init_args' is 3; it must be"),

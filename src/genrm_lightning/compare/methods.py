@@ -118,14 +118,20 @@ def _star(place: Place, others: Sequence[Place]) -> dict[str, Any]:
         for manifest in sorted(step.glob(f"*/{MANIFEST}"))
         if manifest.parent.name not in _JUDGING
     ]
-    drawn = [
-        pl.read_parquet(stage.folder / _SAMPLES, columns=["pair_id", "n_tokens"])
+    tables = [
+        pl.read_parquet(stage.folder / _SAMPLES, columns=["pair_id", "n_tokens"]).with_columns(given=_is_given(stage))
         for stage in trained
         if (stage.folder / _SAMPLES).exists()
     ]
-    samples = pl.concat(drawn)
+    pairs = pl.concat(tables)
+    samples = pairs.filter(~pl.col("given"))  # what is given costs nobody a sample
     judged = _done(taken if taken.name == ZERO_SHOT else taken / "evaluate")
-    return _facts(place, judged, trained, samples["pair_id"].n_unique(), len(samples), int(samples["n_tokens"].sum()))
+    return _facts(place, judged, trained, pairs["pair_id"].n_unique(), len(samples), int(samples["n_tokens"].sum()))
+
+
+def _is_given(stage: Artifact) -> pl.Expr:
+    """Whether the rationales of a stage were given (a file's, say), and not sampled."""
+    return pl.lit(read_json(stage.folder / MANIFEST)["key"].get("stage") == "bootstrap")
 
 
 def _facts(

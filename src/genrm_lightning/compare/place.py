@@ -10,8 +10,9 @@ from typing import Any
 
 from data_tools.artifact import MANIFEST, is_complete, read_json
 from genrm_lightning.budget import policy_key
+from genrm_lightning.compare.digests import digests_of
 from genrm_lightning.compare.settings import CompareSettings
-from genrm_lightning.samplers.choice import SamplerSettings
+from genrm_lightning.samplers.choice import SamplerSettings, VLLMSettings
 from genrm_lightning.star.settings import StarSettings
 from genrm_lightning.star.stages import Artifact
 
@@ -55,9 +56,19 @@ class Place:
         """The star settings of the method, or those that it shares with star methods."""
         return self.settings.star_settings(self.name, self.seed, self.folder)
 
-    @cached_property
+    @property
     def key(self) -> dict[str, Any]:
         """Everything the method's numbers depend on, as JSON gives it back."""
+        return self._named | self._digests
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """What the files hold that the settings name."""
+        return digests_of(Path(self.settings.out), self.star, self.kind == "star")
+
+    @cached_property
+    def _named(self) -> dict[str, Any]:
+        """The key without digests of files."""
         star = self.star
         key: dict[str, Any] = {"kind": self.kind, "data": self.pairs.digest}
         if self.kind == "star":
@@ -65,7 +76,9 @@ class Place:
             for sampling in (key["sampling"], key["evaluation"]):
                 del sampling["batch_tokens"]  # changes no sample
             # Nor do these a number of the table: memory of a sampler, its server's address, what is asked besides.
-            key |= {"quality_pairs": StarSettings.quality_pairs, "sampler": asdict(SamplerSettings(star.sampler.kind))}
+            engine = VLLMSettings(max_model_len=star.sampler.vllm.max_model_len)
+            counting = SamplerSettings(star.sampler.kind, engine)
+            key |= {"quality_pairs": StarSettings.quality_pairs, "sampler": asdict(counting)}
             if star.bootstrap is not None and star.bootstrap.sampler is not None:
                 key["bootstrap"]["sampler"] = star.bootstrap.sampler.sampler_key()
         else:
@@ -82,10 +95,19 @@ class Place:
     def finished(self) -> dict[str, Any] | None:
         """What the method took and where it judged, None where it is not done.
 
+        A manifest of before holds no digests: the method is gone through again, whose stages hold them and do nothing
+        anew.
+
         Raises:
-            UserError: it was done with other settings.
+            UserError: it was done with other settings, or other files.
         """
-        return read_json(self.folder / MANIFEST)["facts"] if is_complete(self.folder, self.key) else None
+        manifest = self.folder / MANIFEST
+        said = read_json(manifest) if manifest.exists() else None
+        key = said.get("key") if isinstance(said, dict) else None
+        if self._digests and isinstance(key, dict) and self._digests.keys().isdisjoint(key):
+            is_complete(self.folder, self._named)
+            return None
+        return said["facts"] if is_complete(self.folder, self.key) else None
 
 
 def places(settings: CompareSettings, pairs: Artifact) -> list[Place]:

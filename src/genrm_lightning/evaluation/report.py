@@ -2,7 +2,8 @@
 
 A row is a flat dict: ``label``, ``kind`` (zero_shot, warm_start or iteration), ``iteration``, ``kept``, ``sampled``,
 ``seconds``, and every number of :class:`SetScores` for both sets: ``accuracy_id``, ``accuracy_id_low``,
-``accuracy_id_high``, ``accuracy_ood`` ... ``categories_ood``. Accuracies are fractions; the table prints percent.
+``accuracy_id_high``, ``accuracy_ood`` ... ``categories_ood``; ``given`` where rationales were given and not sampled.
+Accuracies are fractions; the table prints percent.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def row(
     kept: int | None = None,
     couples: int | None = None,
     sampled: int | None = None,
+    given: int | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
     """One judge's row.
@@ -52,7 +54,9 @@ def row(
         kind: zero_shot, warm_start or iteration.
         iteration: 0 for zero_shot and warm_start, else 1..N.
         scores: ``{"id": ..., "ood": ...}``.
-        kept, sampled: examples that trained this judge, and the rationales they were taken from; None: nothing was.
+        kept, sampled: examples that trained this judge, and the sampled rationales they were taken from; None: nothing
+            was.
+        given: rationales they were taken from that nobody sampled, such as a file's; None: there were none.
         couples: how many of the examples have a wrong side too, None where the objective knows none.
         seconds: wall time of everything this row took.
 
@@ -68,6 +72,8 @@ def row(
     label = {"zero_shot": "zero-shot", "warm_start": "warm start"}.get(kind, f"iteration {iteration}")
     result: dict[str, Any] = {"label": label, "kind": kind, "iteration": iteration}
     result |= {"kept": kept, "couples": couples, "sampled": sampled, "seconds": seconds}
+    if given is not None:
+        result["given"] = given
     for key in SETS:
         result |= with_set(scores[key].as_dict(), key)
     return result
@@ -251,6 +257,7 @@ def _kept(one: Mapping[str, Any], wide: bool) -> str:
     if one["sampled"] is None:
         return _NONE
     slash = "/" if wide else "/\n"
+    given = f"{' ' if wide else chr(10)}+ {one['given']} given" if one.get("given") else ""
     # Summaries of before had no couples.
     couples = "" if one.get("couples") is None else f"{' ' if wide else chr(10)}({one['couples']})"
-    return f"{one['kept']}{couples}{slash}{one['sampled']}"
+    return f"{one['kept']}{couples}{slash}{one['sampled']}{given}"

@@ -104,6 +104,13 @@ class Sampler(ABC):
                 random number, so a rerun draws the same samples.
         """
 
+    def reading(self) -> str | None:
+        """How verdicts are read, where :meth:`check` found that out; None where it is always the same.
+
+        One table holds verdicts of one reading: a probability and a letter that counts as 0 or 1 do not compare.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027  (most hold nothing)
         """Let go of what is not memory: connections, processes."""
 

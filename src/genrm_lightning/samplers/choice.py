@@ -38,7 +38,8 @@ class VLLMSettings:
     Attributes:
         tensor_parallel: GPUs that share the model.
         gpu_memory: share of a GPU's memory that it takes.
-        max_model_len: tokens of the longest prompt with its judgment; null takes the model's context.
+        max_model_len: tokens of the longest prompt with its judgment; null takes the model's context. Pairs are
+            shortened or dropped (``too_long``) to fit it.
         eager: no CUDA graphs: a quicker start, slower sampling.
     """
 
@@ -197,13 +198,16 @@ class SamplerSettings:
     def sampler_key(self) -> dict[str, Any]:
         """What decides a draw beside judge and sampling; empty for local, whose tables are older than this choice.
 
-        A server is known by its model: its address, pace and budget change no sample.
+        A server is known by its model: its address, pace and budget change no sample. Of an engine only the length it
+        takes counts: it decides what is shortened.
         """
         if self.kind == "local":
             return {}
         chosen: dict[str, Any] = {"kind": self.kind}
         if self.kind == "openai":
             chosen |= {n: asdict(self.openai)[n] for n in ("model", "tokenizer", "verdict", "together", "extra")}
+        if self.kind == "vllm" and self.vllm.max_model_len is not None:
+            chosen["max_model_len"] = self.vllm.max_model_len
         return {"sampler": chosen}
 
     @property
@@ -214,6 +218,14 @@ class SamplerSettings:
     def rendered_by(self, judge: str) -> str | None:
         """The backbone whose renderer and context prompts must fit; None where a server alone knows them."""
         return self.openai.tokenizer if self.kind == "openai" else judge
+
+    def context(self, judge: str) -> int | None:
+        """Tokens of the longest prompt with its judgment, where an engine has a limit of its own; None: the model's."""
+        if self.kind != "vllm":
+            return None
+        from genrm_lightning.samplers.vllm import context  # which imports the engine only when it samples
+
+        return context(self.vllm, judge)
 
 
 @contextmanager

@@ -109,6 +109,11 @@ class Dialect:
             prompt = prompt.removeprefix(begin)  # the server's tokenizer adds it
         return prompt + unmarked(written, special)
 
+    @property
+    def reading(self) -> str:
+        """How verdicts are had, in words that stay the same: shards keep them."""
+        return f"{self.way} {'without' if self.top is None else 'with'} log-probabilities"
+
     def __str__(self) -> str:
         read = "with log-probabilities" if self.top is not None else "as the letter alone, so p_a is 0 or 1"
         return f"verdicts are {_SAID[self.way]}, {read}"

@@ -66,6 +66,10 @@ class OpenAISampler(Sampler):
             one = "all samples of a prompt in one request" if self.dialect.together else "one request a sample"
             _say(f"openai: {self.settings.url}, model '{self.settings.model}': {self.dialect}; {one}")
 
+    def reading(self) -> str | None:
+        """What the server was found able to do; settings do not say, and one that is started anew may do otherwise."""
+        return None if self.dialect is None else self.dialect.reading
+
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:

@@ -34,6 +34,9 @@ class SequentialSampler(Sampler):
     def check(self, requests: Sequence[Request], settings: SamplingSettings) -> None:
         self.sampler.check(requests, settings)
 
+    def reading(self) -> str | None:
+        return self.sampler.reading()
+
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from genrm_lightning.samplers.choice import VLLMSettings
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, as vLLM reserves room for them
+_UNSTATED = 10**9  # transformers' model_max_length of a tokenizer that has none is far beyond
 _TAIL = 33  # bits of a hash that are dropped: a seed of 31
 
 
@@ -46,7 +47,7 @@ class VLLMSampler(Sampler):
         from vllm.lora.request import LoRARequest
 
         self.renderer = load_renderer(judge)
-        self.context = settings.max_model_len or context_of(judge)
+        self.context = context(settings, judge)
         arguments, adapter = engine(settings, judge, dtype)
         self.llm: Any = LLM(**arguments)
         self.parameters = SamplingParams
@@ -126,6 +127,19 @@ class VLLMSampler(Sampler):
         """Log-odds of A against B."""
         a, b = (output.logprobs[0][self.renderer.letter_ids[v]].logprob for v in (Verdict.A, Verdict.B))
         return a - b
+
+
+def context(settings: VLLMSettings, judge: str) -> int | None:
+    """Tokens of the longest prompt with its judgment; None where neither settings nor the judge's files say.
+
+    Where ``max_model_len`` is null the engine takes the lower of the model's context and its tokenizer's
+    ``model_max_length``. For a stretched context (rope scaling) it may take more; such is named in ``max_model_len``.
+    """
+    if settings.max_model_len is not None:
+        return settings.max_model_len
+    stated = load_renderer(judge).tokenizer.model_max_length
+    known = [most for most in (context_of(judge), stated) if most is not None and most < _UNSTATED]
+    return min(known, default=None)
 
 
 def engine(settings: VLLMSettings, judge: str, dtype: str) -> tuple[dict[str, Any], str | None]:

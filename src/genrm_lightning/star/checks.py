@@ -43,7 +43,8 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
     from genrm_lightning.backbone import context_of, load_renderer
 
     renderer = load_renderer(settings.backbone)
-    context = context_of(settings.backbone) or sys.maxsize  # a config that does not say has no limit
+    # A config that does not say has no limit.
+    context = settings.sampler.context(settings.backbone) or context_of(settings.backbone) or sys.maxsize
     frame = judgment_tokens(renderer, 0)  # as the sampler reserves it
     judgment = settings.sampling.rationale_tokens + frame
     objective, _, told_answers = VARIANTS[settings.variant]

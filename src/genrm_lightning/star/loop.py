@@ -83,7 +83,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             own += quality.faithful(settings, folder / "quality", pairs, scores, judge, base, label)
             done += own
             evaluated.append(scores)
-            rows.append(_row(settings, pairs, scores, "iteration", iteration, own, kept.facts))
+            rows.append(_row(settings, pairs, scores, "iteration", iteration, own, kept.facts, drawn))
             stop = early_stop.verdict(settings, pairs, rows, evaluated)
             summary = _report(settings, root, pairs, rows, evaluated, stop)
             if stop and iteration >= _complete(root):
@@ -108,7 +108,9 @@ def _row(
     iteration: int,
     done: list[Artifact],
     counts: dict[str, Any] | None = None,
+    drawn: rationales.Rationales | None = None,
 ) -> dict[str, Any]:
+    """A row of the report; ``counts`` of the selection and what it was ``drawn`` from, for an iteration."""
     scores = {
         name: set_scores(
             read_table(evaluated.folder / f"{name}.parquet", JUDGMENT), _preferences(pairs, name),
@@ -123,7 +125,7 @@ def _row(
         scores,
         kept=counts and counts["kept"],
         couples=counts.get("couples") if counts and coupled else None,
-        sampled=counts and counts["sampled"],
+        **(drawn.counts(counts["sampled"]) if counts and drawn else {}),
         seconds=round(sum(stage.facts["seconds"] for stage in done), 1),
     )
     row |= quality.numbers(settings, pairs, evaluated, done, counts)

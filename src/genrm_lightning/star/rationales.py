@@ -34,15 +34,28 @@ _RATIONALIZE = "rationalize"
 
 @dataclass(frozen=True)
 class Rationales:
-    """The JUDGMENT tables of an iteration; the second and the third where the settings ask for them."""
+    """The JUDGMENT tables of an iteration; the second and the third where the settings ask for them.
+
+    Attributes:
+        from_file: whether ``samples`` and ``told_wrong`` were given in a file, and not sampled.
+    """
 
     samples: Artifact
     told_wrong: Artifact | None = None
     rationalized: Artifact | None = None
+    from_file: bool = False
 
     @property
     def all(self) -> list[Artifact]:
         return [table for table in (self.samples, self.told_wrong, self.rationalized) if table is not None]
+
+    def counts(self, total: int) -> dict[str, int]:
+        """Of ``total`` rationales in these tables: how many were ``sampled``; where there was a file, ``given``."""
+        if not self.from_file:
+            return {"sampled": total}
+        drawn = {} if self.rationalized is None else self.rationalized.facts
+        sampled = drawn.get("taken", drawn.get("sampled", 0))
+        return {"sampled": sampled, "given": total - sampled}
 
 
 def of_iteration(
@@ -84,7 +97,7 @@ def of_iteration(
         settings, folder / _RATIONALIZE, key, failed, judge, judge_digest, settings.sampling, iteration, label,
         "right", reader, sampler,
     )  # fmt: skip
-    return Rationales(found.samples, found.told_wrong, hinted)
+    return Rationales(found.samples, found.told_wrong, hinted, found.from_file)
 
 
 def of_file(
@@ -109,7 +122,7 @@ def of_file(
             told if both else None,
         )
         tables.append(_take(settings, folder / _FOLDERS[told], pairs, backbone, backbone_digest, given))
-    return Rationales(*tables)
+    return Rationales(*tables, from_file=True)
 
 
 def of_warm_start(

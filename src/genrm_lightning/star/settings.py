@@ -159,7 +159,9 @@ class StarSettings:
             (keep). A judge that is nearly always right leaves few couples, and they are its mistakes: a fit on them
             alone unlearns the rest (docs/log.md).
         right: what says that a sample is right: its vote at the forced verdict, or the verdict in its own text.
+            star-rationalizer-kl takes right and wrong ones alike: for it only filters read this.
         ranking: which samples of a prompt are best (data_tools.selection.ranking); r_star is ReasonGRM's.
+            star-rationalizer-kl has none: it takes those that were drawn first.
         pairing: star-dpo: which right sample goes with which wrong one (data_tools.selection.pairings).
         fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
         objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
@@ -260,6 +262,17 @@ class StarSettings:
             if FILTERS[name].needs_couples and chosen.objective != "dpo":
                 raise UserError(
                     f"filters: '{name}' compares the two samples of a couple, {self.variant} has none; leave it out"
+                )
+        if chosen.objective == "own":
+            if self.ranking != StarSettings.ranking:
+                raise UserError(
+                    f"ranking: {self.ranking} changes nothing for {self.variant}, which takes the rationales that were "
+                    f"drawn first; leave it out, or say {StarSettings.ranking}, the default, over a shared config"
+                )
+            if self.right != StarSettings.right and not self.filters:
+                raise UserError(
+                    f"right: {self.right} changes nothing for {self.variant}, which takes right and wrong rationales "
+                    "alike, without filters that read it; leave it out"
                 )
         parse_pairing(self.pairing)
         if self.pairing != StarSettings.pairing and chosen.objective != "dpo":

@@ -433,7 +433,7 @@ def _judge(
     if (renderer := sampler.rendered_by(judge)) is not None:
         pairs = fitting(
             pairs, renderer, sampling, template=settings.judge_prompt, told=told, too_long=settings.too_long,
-            where=label,
+            where=label, context=sampler.context(judge),
         )  # fmt: skip
     run = Path(settings.run)
     in_run = Path(judge).is_relative_to(run)
@@ -492,12 +492,16 @@ def remove_shards(folder: Path) -> None:
         folder.rmdir()
 
 
-def identity(backbone: str) -> Any:
-    """What a backbone or judge is known by: its name, and for a folder what its files hold; an adapter's base too."""
+def identity(backbone: str, of: Callable[[Path], str] = digest) -> Any:
+    """What a backbone or judge is known by: its name, and for a folder what its files hold; an adapter's base too.
+
+    Args:
+        of: the digest of a file.
+    """
     if not Path(backbone).is_dir():
         return backbone
     folder = Path(backbone)
     files = sorted(f for f in folder.rglob("*") if f.is_file())
-    found = [backbone, [[str(f.relative_to(folder)), digest(f)] for f in files]]
+    found = [backbone, [[str(f.relative_to(folder)), of(f)] for f in files]]
     info = judge_info(folder)
-    return [*found, identity(info["base"])] if info.get("adapter") else found
+    return [*found, identity(info["base"], of)] if info.get("adapter") else found

@@ -98,15 +98,31 @@ def test_right_by_the_verdict_in_the_text():
     assert parse(frame["completion"][0]) == letter and frame["completion_ids"].to_list() == [None]
 
 
+def test_what_says_what_is_right_where_right_and_wrong_are_taken_alike():
+    """A filter may ask for it, and a ranking: then it is a choice."""
+    other = "B" if chosen_is_a("p", False) else "A"
+    rows = [row(0), row(1, verdict=other, sure=0.9)]
+    assert select(rows, "own", filters=["both_letters"], right="verdict")[0] == [0, 1]
+    with pytest.raises(UserError, match="no own example is left .*both_letters"):
+        select(rows, "own", filters=["both_letters"])
+    for right, best in (("vote", "reason 1"), ("verdict", "reason 0")):
+        options = {"objective": "labelled", "ranking": "confidence", "right": right}
+        assert star.examples(table(rows), preferences(["p"]), **options)[0]["completion"][0].startswith(best)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"ranking": "best"}, "ranking 'best' is unknown; there are: mean_token_prob, r_star, confidence, shortest"),
         ({"pairing": "some"}, "pairing 'some' is unknown; there are: rank, best_worst, hardest, all, length_matched"),
         ({"pairing": "all:n=3"}, "pairing 'all' has no parameter 'n'; there are: most"),
+        ({"pairing": "all"}, "pairing 'all' changes nothing: objective sft has no couples; leave it out"),
+        ({"objective": "own", "ranking": "random"}, "ranking 'random' changes nothing: objective own keeps the"),
+        ({"objective": "own", "right": "verdict"}, "right 'verdict' changes nothing: objective own takes right and"),
+        ({"objective": "labelled", "right": "verdict"}, "right 'verdict' changes nothing: objective labelled takes"),
         ({"right": "maybe"}, "right 'maybe' is unknown; there are: vote, verdict"),
     ],
 )
-def test_unknown_names(options, said):
+def test_names_that_are_unknown_or_change_nothing(options, said):
     with pytest.raises(UserError, match=said):
         select([row(0)], **options)
