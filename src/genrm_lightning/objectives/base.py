@@ -101,6 +101,10 @@ class Objective(L.LightningModule):
         Values have one number an example, NaN for an example that has no such value: means leave it out.
         """
 
+    def taught(self, tree: Tree) -> int:
+        """How many tokens of a tree the loss compares with a teacher's whole next-token distribution."""
+        return 0
+
     def metrics(self) -> dict[str, Metric]:
         """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
         return {}
