@@ -16,9 +16,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from genrm_lightning import backbone
 from genrm_lightning.callbacks import CheckpointFiles
 from genrm_lightning.data import Tables
-from genrm_lightning.strategy import FSDP2Strategy, full
+from genrm_lightning.sharded import full
+from genrm_lightning.strategy import FSDP2Strategy
 from tests.objectives.common import make
 from tests.tiny import Steps, make_trainer
 
@@ -33,6 +35,24 @@ class Norms(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             grads = [p.grad for p in module.parameters() if p.grad is not None]
             self.seen.append(sum(float(full(grad.norm())) ** 2 for grad in grads) ** 0.5)
+
+
+class Reads:
+    """How often this process has read a backbone's weights: ``load_lm``, counted."""
+
+    def __init__(self) -> None:
+        self.load_lm, self.count = backbone.load_lm, 0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.count += 1
+        return self.load_lm(*args, **options)
+
+    def __enter__(self) -> Reads:
+        backbone.load_lm = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        backbone.load_lm = self.load_lm
 
 
 def run(job: dict[str, Any], ranks: int = 1) -> None:
@@ -53,7 +73,8 @@ def run(job: dict[str, Any], ranks: int = 1) -> None:
         folder, steps, norms, keep, enable_checkpointing=True, max_epochs=2, gradient_clip_val=0.5,
         **sharded, **job["trainer"],
     )  # fmt: skip
-    trainer.fit(objective, data, ckpt_path=job["ckpt"], weights_only=True)
+    with Reads() as reads:
+        trainer.fit(objective, data, ckpt_path=job["ckpt"], weights_only=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     objective.save(folder / "judge")
     margins: dict[str, list[float]] = {}
@@ -66,6 +87,7 @@ def run(job: dict[str, Any], ranks: int = 1) -> None:
         "norms": norms.seen,
         "metrics": metrics,
         "margins": margins,
+        "reads": reads.count,
     }
     (folder / f"told-{trainer.global_rank}.json").write_text(json.dumps(told))
 

@@ -13,7 +13,7 @@ from genrm_lightning.commands import compare_settings, star_settings
 from genrm_lightning.compare.methods import check
 from genrm_lightning.compare.place import places
 from genrm_lightning.star.fitting import check_config
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 from tests.tiny_star import star_config, write_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"

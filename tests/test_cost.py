@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, empty_policy, load_policy
 from genrm_lightning.cost import Shape, Work, flops, memory
+from genrm_lightning.distillation import Teaching
 from genrm_lightning.prefix import Branch, Role, Tree, collate, tree_mask
 from tests.objectives.common import WAYS, backbone
 
@@ -148,6 +149,27 @@ def test_the_vocabulary_head_is_what_torch_counts(tiny_llama, way):
     shape = Shape.of(policy)
     entries = len(batches[0].targets) - len(batches[1].targets)
     assert totals[0] - totals[1] == flops(shape, Work(looked=entries)).done > 0
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd"])
+@pytest.mark.parametrize("way", ["full", "lora"])
+def test_a_divergence_is_what_torch_counts(tiny_llama, way, kind):
+    """A taught entry: two applications of the head, the student's gradients, where the head is trained both again."""
+    policy = load_policy(backbone(tiny_llama, way)).train()
+    batch = collate([judged(20, 9, 9)], 0, (1, 2))
+    student, teacher = ((batch.branch == side).nonzero().squeeze(1)[:7] for side in range(2))
+    totals = []
+    for teaching in (Teaching(student, teacher, False, kind), None):
+        with FlopCounterMode(display=False) as counter:
+            output = policy(batch, teaching=teaching)
+            (output.logps.sum() + (0 if teaching is None else output.divergence.sum())).backward()
+        totals.append(counter.get_total_flops())
+    shape = Shape.of(policy)
+    head = 2 * shape.vocabulary * 64
+    found = flops(shape, Work(taught=7))
+    assert totals[0] - totals[1] == found.done > 0
+    assert found.useful == 7 * head * (4 if way == "full" else 3)
+    assert flops(shape, Work(taught=7), training=False).done == 7 * 2 * head
 
 
 def _ids(prefix: int, n: int) -> tuple[list[int], list[Branch]]:

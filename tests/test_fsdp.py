@@ -19,9 +19,17 @@ from data_tools.artifact import write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import load_judge
+from genrm_lightning.backbone import (
+    BackboneSettings,
+    LoraSettings,
+    load_judge,
+    load_policy,
+    load_renderer,
+    save_judge,
+)
 from genrm_lightning.callbacks import CheckpointFiles
 from genrm_lightning.checkpoints import read_rest
+from genrm_lightning.policy import Policy
 from genrm_lightning.scoring import score_examples
 from tests.fsdp_jobs import run
 from tests.objectives.common import fit_config
@@ -36,6 +44,7 @@ FITS = {
     "reward, adapters": ("bradley_terry", "lora, checkpointing", {}),
     "dpo, adapters": ("dpo", "lora", {}),
     "dpo, live": ("dpo", "lora", {}),  # the reference is the base, its adapters switched off
+    "dpo, live, continued": ("dpo", "lora", {}),  # or the frozen copy of the adapter that is gone on with
     "reward, bf16": ("bradley_terry", "full", {"precision": "bf16-mixed"}),
 }
 RESUMED = ("genrm", "dpo, adapters")  # behind step 3: genrm's first epoch's end, dpo in mid-epoch
@@ -49,12 +58,16 @@ def fits(tiny_llama, tmp_path_factory) -> Path:
     write_table(preferences(11), root / "pairs.parquet", PREFERENCE)
     write_table(preferences(1), root / "one-pair.parquet", PREFERENCE)  # the second process has none of it
     write_table(score_examples(examples(11), str(tiny_llama), fit_config(lora=None)), root / "dpo.parquet", EXAMPLE)
+    settings = BackboneSettings(str(tiny_llama), LoraSettings(rank=4))
+    torch.manual_seed(1)
+    save_judge(disturbed(load_policy(settings)), load_renderer(str(tiny_llama)), judge := root / "begun", settings)
 
     def job(name: str, folder: str) -> dict:
         kind, way, trainer = FITS[name]
         *before, now = folder.split("-")
         return {
-            "name": name, "root": str(root / folder), "backbone": str(tiny_llama), "kind": kind, "way": way,
+            "name": name, "root": str(root / folder), "kind": kind, "way": way,
+            "backbone": str(judge if "continued" in name else tiny_llama),
             "objective": {"reference": "live"} if "live" in name else {},
             "file": str(root / ("dpo.parquet" if kind == "dpo" else "pairs.parquet")),
             "validation": None if kind == "dpo" else str(root / "one-pair.parquet"),
@@ -75,6 +88,14 @@ def fits(tiny_llama, tmp_path_factory) -> Path:
     for name in RESUMED:
         run(job(name, "two-one"))
     return root
+
+
+def disturbed(policy: Policy) -> Policy:
+    """With other trained weights: a new adapter changes nothing."""
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return policy
 
 
 def told(folder: Path, rank: int = 0) -> dict:
@@ -111,6 +132,12 @@ def test_two_processes_take_the_steps_of_one(fits, tiny_llama, name):
     same(judge(two), judge(one))
     assert told(two)["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
     assert told(two)["steps"] == alone["steps"]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_one_process_reads_the_weights(fits, name):
+    assert [told(fits / "two" / name, rank)["reads"] for rank in range(2)] == [1, 0]
+    assert told(fits / "one" / name)["reads"] == 1
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -246,6 +273,16 @@ def fit(folder: Path, backbone: Path, epochs: int = 1, **trainer) -> list:
     }  # fmt: skip
     own = write_yaml(folder / "fit.yaml", config)
     return ["--config", ROOT / "configs/trainer/fsdp.yaml", "--config", own]
+
+
+def test_weights_that_cannot_be_read_end_both(tmp_path, tiny_llama):
+    """The second process, which reads none, is told; neither waits for the other."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "cut")
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    command = [sys.executable, "-m", "genrm_lightning", "fit", *map(str, fit(tmp_path, folder))]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False)
+    assert done.returncode in (2, -signal.SIGKILL), "Lightning kills the others where one has ended"
+    assert done.stderr.count(f"backbone.name: no model in '{folder}'") == 2 and "Traceback" not in done.stderr
 
 
 def test_killed_in_mid_fit_and_resumed(tmp_path, tiny_llama):

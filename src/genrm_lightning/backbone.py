@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,8 +21,11 @@ from genrm_lightning.embedded import embedded_folder
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.policy import Policy
 from genrm_lightning.pretrained import classes_of, config_of, empty_lm, first_line, load_lm
-from genrm_lightning.reference import add_copy
+from genrm_lightning.reference import COPY, add_copy
 from genrm_lightning.rendering import Renderer, load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 HEAD_FILE = "head.safetensors"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
@@ -158,13 +161,14 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
     return policy
 
 
-def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "meta") -> Policy:
+def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "meta", reference: bool = False) -> Policy:
     """What :func:`load_policy` gives, but its weights: shapes, dtypes and what is trained.
 
     Needs the configs alone (of a judge with an adapter: its base's and the adapter's).
 
     Args:
         device: on the meta device nothing takes memory; on another one weights are random.
+        reference: as :func:`load_policy`.
 
     Raises:
         UserError: as :func:`load_policy`.
@@ -182,7 +186,12 @@ def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "met
             lm = _empty_adapter(lm, folder)
         elif settings.lora is not None:
             lm = _add_adapter(lm, settings.lora, folder)
-        return Policy(_as_trained(lm, settings, folder, scores), scores)
+        lm = _as_trained(lm, settings, folder, scores)
+        if reference and info.get("adapter"):
+            lm.add_adapter(COPY, _adapter_config(folder, trained=False))
+        policy = Policy(lm, scores)
+    policy.has_reference = adapters and (reference or not info.get("adapter"))
+    return policy
 
 
 def _as_trained(lm: nn.Module, settings: BackboneSettings, folder: str, scores: int) -> nn.Module:
@@ -306,17 +315,23 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
 
 def _empty_adapter(lm: PreTrainedModel, folder: str) -> nn.Module:
     """The model with an adapter of the shape that a judge folder names, ready to be trained."""
-    from peft import PeftConfig, get_peft_model
+    from peft import get_peft_model
 
     try:
-        config = PeftConfig.from_pretrained(folder)
-        config.inference_mode = False
-        return get_peft_model(lm, config)
+        return get_peft_model(lm, _adapter_config(folder, trained=True))
     except (OSError, ValueError) as error:
         raise UserError(
             f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
             "restore the judge folder as it was saved"
         ) from None
+
+
+def _adapter_config(folder: str, trained: bool) -> PeftConfig:
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = not trained
+    return config
 
 
 def _head_file(folder: str) -> Tensor | None:

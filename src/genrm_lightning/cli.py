@@ -47,7 +47,8 @@ from genrm_lightning.parsing import (
     one_line,
 )
 from genrm_lightning.quiet import no_loading_bars, quiet
-from genrm_lightning.strategy import FSDP2Strategy, check_names, is_sharded
+from genrm_lightning.sharded import is_sharded
+from genrm_lightning.strategy import FSDP2Strategy, check_names
 
 
 class Interrupted(Exception):

@@ -37,12 +37,14 @@ class Work:
         attended: (query, key) pairs that attention looks at, a head and layer.
         looked: states that the vocabulary head is applied to.
         branches: last states that the reward head is applied to.
+        taught: states whose next-token distribution is compared with a teacher's (distillation.py), beside ``looked``.
     """
 
     tokens: int = 0
     attended: int = 0
     looked: int = 0
     branches: int = 0
+    taught: int = 0
 
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -53,7 +55,8 @@ class Work:
 
         With P tokens of prefix and branches of b_j: P + Σ b_j tokens, P(P+1)/2 + Σ [b_j·P + b_j(b_j+1)/2] attended
         pairs (a token sees the prefix and its own branch up to itself), and each state that predicts a looked-at
-        token or letter once, however many entries of the batch look at it.
+        token or letter once, however many entries of the batch look at it. ``taught`` is the objective's to say
+        (:meth:`~genrm_lightning.objectives.Objective.taught`): 0 here.
         """
         return sum((cls._of_tree(tree) for tree in trees), cls())
 
@@ -220,7 +223,7 @@ class Flops:
     Attributes:
         layers: products with the decoder layers' matrices.
         attention: queries with keys, weights with values.
-        vocabulary, reward: the heads.
+        vocabulary, reward: the heads; a divergence's two applications of the vocabulary head are counted with it.
         recomputed: done a second time in the backward pass.
     """
 
@@ -250,9 +253,11 @@ def flops(shape: Shape, work: Work, *, training: bool = True, checkpointing: boo
       weight and token, LoRA 4 a frozen weight and 6 a trained one, and layers below the lowest trained one take 2.
     - Attention takes 4·heads·head_dim an attended pair forward, and 8 backward from the lowest trained layer upwards.
     - The vocabulary head takes 2VH a looked-at state, 2VH more for the state's gradient and 2VH for its own.
+    - A divergence takes that 2VH, 2VH and 2VH a taught state for the student's distribution, and 2VH for the teacher's.
     - The reward head takes 2H a branch and score, and twice that backward.
     - Recomputed are attention's scores, which nobody stores (2·heads·head_dim a pair), logits where the vocabulary is
-      trained (:mod:`~genrm_lightning.logprobs`), and with checkpointing the decoder layers' forward pass.
+      trained (:mod:`~genrm_lightning.logprobs`; student's and teacher's of a taught state), and with checkpointing the
+      decoder layers' forward pass.
 
     torch does a little less: under adapters nobody needs the gradient of the lowest layer's normed input, which saves
     2 a token and weight of q, k and v and of their lora_A; a recomputed layer leaves out its last lora_B. It does
@@ -264,7 +269,7 @@ def flops(shape: Shape, work: Work, *, training: bool = True, checkpointing: boo
     """
     lowest = shape.lowest if training else len(shape.layers)
     attention = 4 * shape.heads * shape.head_dim * work.attended  # forward, a layer
-    head = 2 * shape.vocabulary * shape.hidden * work.looked
+    head = 2 * shape.vocabulary * shape.hidden
     reward = 2 * shape.hidden * shape.scores * work.branches
     layers = recomputed = 0
     for index, layer in enumerate(shape.layers):
@@ -274,12 +279,14 @@ def flops(shape: Shape, work: Work, *, training: bool = True, checkpointing: boo
             layers += forward + 2 * layer.trained * work.tokens
             recomputed += attention // 2 + checkpointing * (forward + attention)
     backward = lowest < len(shape.layers)
+    learns = training and shape.vocabulary_learns
+    passes = 1 + training * backward + learns
     return Flops(
         layers=layers,
         attention=attention * (len(shape.layers) + 2 * (len(shape.layers) - lowest)),
-        vocabulary=head * (1 + training * (backward + shape.vocabulary_learns)),
+        vocabulary=head * ((work.looked + work.taught) * passes + work.taught),
         reward=reward * (1 + training * (backward + 1)),
-        recomputed=recomputed + (head if training and shape.vocabulary_learns else 0),
+        recomputed=recomputed + learns * head * (work.looked + 2 * work.taught),
     )
 
 

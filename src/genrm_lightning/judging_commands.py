@@ -163,7 +163,7 @@ def faithfulness(argv: list[str]) -> None:
 
     from genrm_lightning.evaluation.faithfulness_scores import TABLE, faithfulness_scores, render
     from genrm_lightning.star.quality import FILE, ask
-    from genrm_lightning.star.stages import identity, run_stage
+    from genrm_lightning.star.stage import identity, run_stage
 
     names = ("judge_prompt", "dtype", "rows", "samples", "too_long")
     key: dict[str, Any] = {"stage": "faithfulness", **{name: arguments[name] for name in names}}
@@ -306,7 +306,7 @@ def _judged(
     from genrm_lightning.progress import Progress
     from genrm_lightning.shards import Shards
     from genrm_lightning.star.peers import shared_stage
-    from genrm_lightning.star.stages import STARTED, identity, remove_shards, run_stage
+    from genrm_lightning.star.stage import STARTED, identity, remove_shards, run_stage
 
     served = sampler.served is not None
     arguments.judge_prompt = _judge_prompt("embedded" if served else arguments.judge, arguments.judge_prompt)

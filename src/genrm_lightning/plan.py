@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -54,15 +55,18 @@ def plan(
     epoch_steps = -(-used // accumulate)
     steps = _steps(epoch_steps, trainer)
 
-    work = Work.of_trees(trees)
-    plain = Work.of_plain(trees, head=work.looked > 0)
+    taught = sum(map(objective.taught, trees))
+    work = replace(Work.of_trees(trees), taught=taught)
+    plain = replace(Work.of_plain(trees, head=work.looked > 0), taught=taught)
     counted = flops(shape, work, checkpointing=settings.gradient_checkpointing)
     # An epoch's FLOPs fall on all of its steps, also where limit_train_batches leaves some out.
     share = accumulate / batches
     a_step = {name: round(value * share) for name, value in counted.as_dict().items()}
     done = counted.done * share
     if objective.needs_reference:  # a forward pass more, of the policy at the fit's start
-        a_step["reference"] = round(flops(shape, work, training=False).useful * share)
+        # A teacher's heads are the divergence's, which is counted already.
+        forward = replace(work, looked=0, taught=0) if taught else work
+        a_step["reference"] = round(flops(_at_start(objective, shape), forward, training=False).useful * share)
         done += a_step["reference"]
 
     compute = 2 if "16" in str(trainer["precision"]) else 4
@@ -158,8 +162,19 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def _frozen_copy(objective: Objective, shape: Shape) -> int:
     """Bytes of a continued adapter's second, frozen copy, which is then the reference (reference.py)."""
-    continued = judge_info(resolve(objective.backbone_settings.name)).get("adapter")
-    return shape.parts["adapters"].size if objective.needs_reference and continued else 0
+    return shape.parts["adapters"].size if objective.needs_reference and _goes_on(objective) else 0
+
+
+def _at_start(objective: Objective, shape: Shape) -> Shape:
+    """Of the policy at the fit's start, which is read beside the trained one: a new adapter is switched off in it."""
+    if _goes_on(objective):
+        return shape
+    return replace(shape, layers=tuple(replace(layer, weights=layer.weights - layer.trained) for layer in shape.layers))
+
+
+def _goes_on(objective: Objective) -> bool:
+    """Whether the backbone is a judge with an adapter, which is gone on with."""
+    return bool(judge_info(resolve(objective.backbone_settings.name)).get("adapter"))
 
 
 class _Size(NamedTuple):

@@ -1,4 +1,4 @@
-"""Fully sharded training (FSDP2): which modules are sharded, and the strategy that saves and loads their shards."""
+"""Fully sharded training (FSDP2): the strategy that saves and loads the shards of a policy (sharded.py)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -19,52 +17,16 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from data_tools.artifact import put_back, replace_folder, sweep, temporary_name
 from data_tools.errors import UserError
 from genrm_lightning.callbacks import CheckpointFiles
 from genrm_lightning.checkpoints import by_name, read_moments, read_weights, write_sharded
-from genrm_lightning.policy import Policy
+from genrm_lightning.sharded import reshard
 
 _PRECISIONS = ("32-true", "bf16-mixed")
 _AS_LIGHTNING_HAS_THEM = {None: "32-true", 32: "32-true", "32": "32-true", "bf16": "bf16-mixed"}
-
-
-def shard(policy: Policy, mesh: DeviceMesh, precision: str) -> None:
-    """Shard a policy over the processes of a 1-D mesh: each decoder layer a unit, the rest another one.
-
-    Under bf16-mixed the layers are gathered in bfloat16 and their gradients reduced in float32; what passes between
-    them stays as it is without sharding. Embeddings, last norm and reward head are gathered in their own dtype.
-    """
-    low = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    layers = low if precision == "bf16-mixed" else MixedPrecisionPolicy()
-    for layer in policy.base.get_decoder().layers:
-        fully_shard(layer, mesh=mesh, mp_policy=layers)
-    fully_shard(policy, mesh=mesh)
-
-
-def is_sharded(module: nn.Module) -> bool:
-    return isinstance(module, FSDPModule)
-
-
-def trained_whole(policy: Policy, keep: bool) -> dict[str, Tensor]:
-    """The trained weights of a sharded policy in full, in CPU memory. Every process calls it.
-
-    Args:
-        keep: whether this process wants them; others get nothing.
-    """
-    _reshard(policy)
-    found = {}
-    for name, parameter in policy.named_parameters():
-        if parameter.requires_grad:
-            whole = parameter.detach().full_tensor()
-            if keep:
-                found[name] = whole.cpu()
-    return found
 
 
 def check_names(trainer: Any) -> None:
@@ -126,7 +88,7 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """This process' shards of what is trained; a tied vocabulary head is there once, as in named_parameters."""
-        _reshard(self.model)
+        reshard(self.model)
         found = get_model_state_dict(self.model, options=StateDictOptions(ignore_frozen_params=True, cpu_offload=True))
         return {name: found[name] for name, p in self.model.named_parameters() if p.requires_grad}
 
@@ -179,17 +141,5 @@ class FSDP2Strategy(ModelParallelStrategy):
             set_optimizer_state_dict(self.model, optimizer, state, options=options)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        _reshard(self.model)
+        reshard(self.model)
         return super().optimizer_state(optimizer)
-
-
-def full(value: Tensor) -> Tensor:
-    """A tensor that may be a sharded one's; every process calls it."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _reshard(module: nn.Module) -> None:
-    # The root keeps its weights gathered from a forward to the next backward, which never comes after a validation.
-    for inner in module.modules():
-        if isinstance(inner, FSDPModule):
-            inner.reshard()

@@ -14,7 +14,7 @@ from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.compare.sharing import adopt
 from genrm_lightning.star import loop
 from genrm_lightning.star.settings import StarSettings, WarmStart
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 from tests.tiny import preferences
 
 ROWS = [

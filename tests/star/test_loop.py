@@ -18,7 +18,8 @@ from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info
 from genrm_lightning.commands import star_settings
 from genrm_lightning.locking import only_one
-from genrm_lightning.star import fitting, loop, stages
+from genrm_lightning.star import fitting, loop
+from genrm_lightning.star.stage import identity, run_stage
 from tests.star.common import fit_here, star  # noqa: F401
 from tests.tiny_star import leftovers, scalars, star_config, star_fit, tables, write_yaml
 
@@ -194,19 +195,19 @@ def test_the_seed_reaches_the_fit(tmp_path, tiny_llama):
 def test_a_judge_is_known_by_its_weights(tmp_path, tiny_llama):
     """A judge that was fitted anew in the same folder has files of the same names and sizes."""
     shutil.copytree(tiny_llama, tmp_path / "judge")
-    before = stages.identity(str(tmp_path / "judge"))
+    before = identity(str(tmp_path / "judge"))
     weights = tmp_path / "judge/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    after = stages.identity(str(tmp_path / "judge"))
+    after = identity(str(tmp_path / "judge"))
     assert before != after
     # An adapter's base is part of it.
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter/genrm.json").write_text(json.dumps({"adapter": True, "base": str(tmp_path / "judge")}))
-    first = stages.identity(str(tmp_path / "adapter"))
+    first = identity(str(tmp_path / "adapter"))
     weights.write_bytes(weights.read_bytes()[::-1])
-    assert stages.identity(str(tmp_path / "adapter")) != first
+    assert identity(str(tmp_path / "adapter")) != first
 
 
 def test_what_tensorboard_shows(tmp_path, capsys, tiny_llama):
@@ -258,11 +259,11 @@ def test_a_stage_that_was_begun_with_other_settings(tmp_path):
         raise KeyboardInterrupt  # what a kill leaves
 
     with pytest.raises(KeyboardInterrupt):
-        stages.run_stage(tmp_path / "s", {"k": 1}, lambda: dies(tmp_path / "s"))
+        run_stage(tmp_path / "s", {"k": 1}, lambda: dies(tmp_path / "s"))
     with pytest.raises(UserError, match="begun with another 'k'"):
-        stages.run_stage(tmp_path / "s", {"k": 2}, dict)
-    stage = stages.run_stage(tmp_path / "s", {"k": 1}, dict)
-    assert stage.made and not stages.run_stage(tmp_path / "s", {"k": 1}, dict).made
+        run_stage(tmp_path / "s", {"k": 2}, dict)
+    stage = run_stage(tmp_path / "s", {"k": 1}, dict)
+    assert stage.made and not run_stage(tmp_path / "s", {"k": 1}, dict).made
 
 
 def test_a_stage_that_failed_before_it_made_anything_leaves_no_trace(tmp_path):
@@ -270,7 +271,7 @@ def test_a_stage_that_failed_before_it_made_anything_leaves_no_trace(tmp_path):
         raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        stages.run_stage(tmp_path / "s", {"k": 1}, fails)
+        run_stage(tmp_path / "s", {"k": 1}, fails)
     assert not (tmp_path / "s").exists()
 
 
@@ -283,7 +284,7 @@ def test_seconds_hold_what_killed_attempts_worked(tmp_path):
     shard.write_text("")
     os.utime(folder / "started.json", (now - 100, now - 100))
     os.utime(shard, (now - 60, now - 60))  # 40 seconds of work that lasts, then up to 60 that are lost
-    assert 47 <= stages.run_stage(folder, {"k": 1}, dict).facts["seconds"] < 50
+    assert 47 <= run_stage(folder, {"k": 1}, dict).facts["seconds"] < 50
 
 
 def test_one_run_at_a_time(tmp_path, capsys, tiny_llama, monkeypatch):

@@ -7,7 +7,7 @@ from data_tools.errors import UserError
 from genrm_lightning.claims import Claims
 from genrm_lightning.star.peers import shared_stage
 from genrm_lightning.star.sharing import SHARED
-from genrm_lightning.star.stages import STARTED, run_stage
+from genrm_lightning.star.stage import STARTED, run_stage
 
 KEY = {"stage": "sample"}
 

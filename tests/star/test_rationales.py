@@ -17,7 +17,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star import stages
 from genrm_lightning.star.rationales import Rationales
 from genrm_lightning.star.settings import StarSettings
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 from tests.star.common import fit_here, refused, star  # noqa: F401
 from tests.tiny_star import leftovers, scalars, star_fit, tables
 

@@ -14,7 +14,7 @@ from typing import Any
 from data_tools.artifact import digest, digest_of, read_json, write_json
 from data_tools.errors import UserError
 from genrm_lightning.star.settings import OWN, REFERENCE, StarSettings
-from genrm_lightning.star.stages import identity
+from genrm_lightning.star.stage import identity
 
 FILE = ".digests.json"
 

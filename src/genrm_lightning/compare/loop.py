@@ -22,7 +22,7 @@ from genrm_lightning.locking import only_one
 from genrm_lightning.star import stages
 from genrm_lightning.star.loop import note
 from genrm_lightning.star.settings import HELD_OUT
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 
 SUMMARY = "summary.json"
 RESULTS = "results.md"

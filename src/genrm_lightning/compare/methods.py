@@ -33,7 +33,7 @@ from genrm_lightning.progress import Progress
 from genrm_lightning.star import fitting, rationales, stages
 from genrm_lightning.star.fitting import WARM_START
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact, identity, run_stage
 
 _SAMPLES = "judgments.parquet"
 _JUDGING = ("evaluate", "quality")  # stages of an iteration that train nothing
@@ -72,7 +72,7 @@ def check(place: Place) -> None:
 
 def _zero_shot(place: Place, others: Sequence[Place]) -> dict[str, Any]:
     star = place.star
-    start = digest_of(stages.identity(star.backbone))
+    start = digest_of(identity(star.backbone))
     if not place.writes:
         return _facts(place, _read(place, star.backbone, start))
     adopt(place, others)
@@ -85,7 +85,7 @@ def _pairs(place: Place, others: Sequence[Place]) -> dict[str, Any]:
     rows = _labelled(star, place.folder / "labelled", place.pairs)
     section = place.settings.fit_section(place.name)
     key = {"stage": "fit", "objective": place.line["objective"], "examples": rows.digest, "fit": section}
-    key |= {"start": digest_of(stages.identity(star.backbone)), "seed": star.seed, "judge_prompt": star.judge_prompt}
+    key |= {"start": digest_of(identity(star.backbone)), "seed": star.seed, "judge_prompt": star.judge_prompt}
     key |= policy_key(star.too_long)
     folder = place.folder / "fit"
 
@@ -96,7 +96,7 @@ def _pairs(place: Place, others: Sequence[Place]) -> dict[str, Any]:
         fitting.run_fit(path, folder)
         return {}
 
-    fitted = stages.run_stage(folder, key, work)
+    fitted = run_stage(folder, key, work)
     judged = _read(place, str(folder / "judge"), fitted.digest)
     return _facts(place, judged, [fitted], pairs=rows.facts["rows"])
 
@@ -171,7 +171,7 @@ def _labelled(star: StarSettings, folder: Path, pairs: Artifact) -> Artifact:
 
     key = {"stage": "labelled", "data": pairs.digest, "parts": star.parts, "iterations": star.iterations}
     key |= {} if star.fresh else {"fresh": False}
-    return stages.run_stage(folder, key, work)
+    return run_stage(folder, key, work)
 
 
 def _fit_config(place: Place, train: Path, folder: Path) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def _read(place: Place, judge: str, judge_digest: str) -> Artifact:
             dropped[name] = pairs.join(table, on="pair_id", how="anti")["pair_id"].sort().to_list()
         return {"dropped": dropped}
 
-    return stages.run_stage(folder, key, work)
+    return run_stage(folder, key, work)
 
 
 def _done(folder: Path) -> Artifact:

@@ -14,7 +14,7 @@ from genrm_lightning.compare.digests import digests_of
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.samplers.choice import SamplerSettings, VLLMSettings
 from genrm_lightning.star.settings import StarSettings
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,8 @@ from genrm_lightning.finite import Watch
 from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
-from genrm_lightning.strategy import FSDP2Strategy, full, is_sharded, shard, trained_whole
+from genrm_lightning.sharded import full, is_sharded, load_sharded, trained_whole
+from genrm_lightning.strategy import FSDP2Strategy
 
 
 @dataclass
@@ -100,6 +101,10 @@ class Objective(L.LightningModule):
         Values have one number an example, NaN for an example that has no such value: means leave it out.
         """
 
+    def taught(self, tree: Tree) -> int:
+        """How many tokens of a tree the loss compares with a teacher's whole next-token distribution."""
+        return 0
+
     def metrics(self) -> dict[str, Metric]:
         """Metrics beyond the means of what ``loss`` returns: name -> metric, fed with the value of that name."""
         return {}
@@ -123,15 +128,21 @@ class Objective(L.LightningModule):
                 "themselves; take bf16-mixed or 32-true"
             )
         if self.policy is None:  # Lightning may call this more than once
-            self.policy = load_policy(self.backbone_settings, self.scores, self.needs_reference)
-            self.policy.train()
-            if self.device_mesh is not None:
-                if not isinstance(self.trainer.strategy, FSDP2Strategy):
+            chosen = self.backbone_settings, self.scores, self.needs_reference
+            if self.device_mesh is None:
+                self.policy = load_policy(*chosen)
+            else:
+                strategy = self.trainer.strategy
+                if not isinstance(strategy, FSDP2Strategy):
                     raise UserError(
                         "trainer.strategy: ModelParallelStrategy by itself would save frozen weights and split layers; "
                         "set class_path: genrm_lightning.strategy.FSDP2Strategy"
                     )
-                shard(self.policy, self.device_mesh["data_parallel"], self.trainer.precision)
+                self.policy = load_sharded(
+                    *chosen, mesh=self.device_mesh["data_parallel"], precision=self.trainer.precision,
+                    device=strategy.root_device, first=strategy.is_global_zero, broadcast=strategy.broadcast,
+                )  # fmt: skip
+            self.policy.train()
 
     def forward(self, batch: PrefixBatch) -> Output:
         return self.policy(batch)

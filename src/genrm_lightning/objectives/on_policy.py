@@ -82,6 +82,9 @@ class OnPolicyRationalizer(Objective):
             tree = Tree(row["pair_id"], renderer.prompt(row["prompt"]), [branch], right=int(right is Verdict.B))
             yield with_told(tree, row, self.judge_prompt, right, renderer)
 
+    def taught(self, tree: Tree) -> int:
+        return sum(role in TOKENS for role in tree.branches[0].roles)
+
     def forward(self, batch: PrefixBatch) -> Output:
         student, teacher = _sides(batch)
         return self.policy(batch, teaching=Teaching(student, teacher, self.needs_reference, self.divergence, self.mix))

@@ -20,7 +20,7 @@ from genrm_lightning.evaluation.report import percent, points
 from genrm_lightning.evaluation.scores import clusters, compare, pair_scores, presentations, without
 from genrm_lightning.star.fitting import WARM_START
 from genrm_lightning.star.settings import VALIDATION, StarSettings
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact
 
 
 def numbers(settings: StarSettings, pairs: Artifact, evaluated: Artifact) -> dict[str, float]:

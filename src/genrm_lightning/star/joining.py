@@ -16,7 +16,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.shards import note
 from genrm_lightning.star.sharing import ASKED, OWNER, PAIRS, SHARED
-from genrm_lightning.star.stages import identity
+from genrm_lightning.star.stage import identity
 
 
 def join(run: Path, patience: float) -> int:

@@ -17,7 +17,7 @@ from genrm_lightning.star import early_stop, quality, rationales, stages
 from genrm_lightning.star.fitting import WARM_START, check_config
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
 from genrm_lightning.star.sharing import under_way
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact, identity
 from genrm_lightning.star.variants import VARIANTS
 
 SUMMARY = "summary.json"
@@ -38,7 +38,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
     with only_one(root, "--run", _PATIENCE), under_way(root):
         sweep(root)
         pairs = stages.data(settings, root / "data")
-        judge, judge_digest = settings.backbone, digest_of(stages.identity(settings.backbone))
+        judge, judge_digest = settings.backbone, digest_of(identity(settings.backbone))
         base = (judge, judge_digest)
         given = rationales.of_file(settings, root / "iteration-1", pairs, *base)  # a mistake there shows at once
         evaluated = [stages.evaluate(settings, root / "zero-shot", pairs, judge, judge_digest, 0, "zero-shot")]

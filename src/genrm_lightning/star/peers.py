@@ -15,7 +15,7 @@ from data_tools.errors import UserError
 from genrm_lightning.claims import Claims
 from genrm_lightning.shards import Shards
 from genrm_lightning.star.sharing import SHARED
-from genrm_lightning.star.stages import STARTED, began, run_stage
+from genrm_lightning.star.stage import STARTED, began, run_stage
 
 _TABLE = "table"  # the claim of the one that puts the shards together
 

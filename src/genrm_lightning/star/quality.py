@@ -17,7 +17,7 @@ from genrm_lightning.evaluation.rationales import rationale_scores
 from genrm_lightning.progress import Progress
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
-from genrm_lightning.star.stages import Artifact, run_stage
+from genrm_lightning.star.stage import Artifact, run_stage
 
 FILE = "faithfulness.parquet"
 SET = "id"  # the held-out set whose judgments are asked about

@@ -24,7 +24,7 @@ from data_tools.schema import JUDGMENT, PREFERENCE
 from data_tools.told import Told
 from genrm_lightning.star import stages
 from genrm_lightning.star.settings import OWN, REFERENCE, StarSettings
-from genrm_lightning.star.stages import Artifact
+from genrm_lightning.star.stage import Artifact, identity, run_stage
 from genrm_lightning.star.tokens import retokenised
 from genrm_lightning.star.variants import VARIANTS
 
@@ -72,7 +72,7 @@ def of_iteration(
     if iteration == 1 and settings.bootstrap is not None and settings.bootstrap.file is None:
         reader, sampler = (judge, judge_digest), settings.bootstrap.sampler
         judge = settings.bootstrap.judge or sampler.served
-        judge_digest = digest_of(stages.identity(judge))
+        judge_digest = digest_of(identity(judge))
     found = given or Rationales(
         *(
             stages.sample_part(
@@ -267,4 +267,4 @@ def _take(
         write_table(named.sort("pair_id", "swapped", "sample_index"), folder / "judgments.parquet", JUDGMENT)
         return counts
 
-    return stages.run_stage(folder, key | given.key, work)
+    return run_stage(folder, key | given.key, work)
