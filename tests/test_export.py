@@ -19,7 +19,15 @@ from data_tools.errors import UserError
 from data_tools.judging import render_pair, render_prompt
 from data_tools.schema import PREFERENCE
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings, load_judge, load_policy, load_renderer, scores_of
+from genrm_lightning.backbone import (
+    BackboneSettings,
+    empty_policy,
+    load_judge,
+    load_policy,
+    load_renderer,
+    scores_of,
+)
+from genrm_lightning.cost import Shape
 from genrm_lightning.export import export_judge, scoring_template
 from genrm_lightning.objectives import BradleyTerry, GenRM, Objective, PairRM
 from genrm_lightning.prefix import collate
@@ -299,6 +307,21 @@ def test_a_classifier_is_a_backbone_with_its_head(classifiers, tmp_path, kind, w
     after = [rewards(policy, renderer, rows) for policy in read]
     torch.testing.assert_close(after[0], after[1], atol=1e-5, rtol=0)
     assert (after[0] - torch.tensor(expected)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_the_shape_of_a_classifiers_judge_needs_no_weights(classifiers, tmp_path, kind):
+    """An untied classifier's judge has no vocabulary head, which its config does not say."""
+    judge = saved(BradleyTerry, classifiers[kind], tmp_path / "judge")
+    adapter = saved(BradleyTerry, judge, tmp_path / "adapter", "lora")
+    pieces = shutil.copytree(judge, tmp_path / "pieces")
+    (pieces / "model.safetensors").unlink()
+    load_judge(str(judge), torch.float32, 1).base.save_pretrained(pieces, max_shard_size="60KB")
+    assert (pieces / "model.safetensors.index.json").is_file()
+    for folder in (classifiers[kind], judge, adapter, pieces):
+        settings = BackboneSettings(str(folder), lora=None)
+        shape = Shape.of(empty_policy(settings, 1))
+        assert shape == Shape.of(load_policy(settings, 1)) and not shape.parts["vocabulary head"].parameters
 
 
 def test_a_head_that_does_not_fit_is_one_line(classifiers, tiny_llama, tmp_path):

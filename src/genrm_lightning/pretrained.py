@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -17,6 +19,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from data_tools.errors import UserError
 from genrm_lightning import attention
@@ -81,6 +84,9 @@ def load_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> tuple[PreTraine
 def empty_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> PreTrainedModel:
     """The causal LM of :func:`load_lm` without its weights, made on torch's current device; needs the config alone.
 
+    Whether a reward model's LM has a vocabulary head is read from the weights' files where they are on this machine
+    (their index alone); of a hub's model that is not, the config has to do.
+
     Raises:
         UserError: no config of a causal LM, or of one whose forward this project's would get wrong.
     """
@@ -91,10 +97,32 @@ def empty_lm(folder: str, dtype: torch.dtype, scores: int = 0) -> PreTrainedMode
         )
     except ValueError as error:
         raise UserError(f"backbone.name: '{folder}' is no causal LM ({first_line(error)})") from None
-    if scores and classes_of(config) and not config.tie_word_embeddings:
+    if scores and not config.tie_word_embeddings and (classes_of(config) or _lacks_vocabulary(lm, folder)):
         lm.set_output_embeddings(None)
     _refuse_unlike_llama(lm, folder)
     return lm
+
+
+def _lacks_vocabulary(lm: PreTrainedModel, folder: str) -> bool:
+    """Whether the files hold no vocabulary head: those of a judge do not that was made from an untied classifier."""
+    head = lm.get_output_embeddings().weight
+    stored = _stored(folder)
+    return stored is not None and not any(name in stored for name, p in lm.named_parameters() if p is head)
+
+
+def _stored(folder: str) -> set[str] | None:
+    """Names of the tensors in a model's files; None where no file is on this machine, or none that can be read."""
+    for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME):  # the order in which transformers looks
+        path = cached_file(folder, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            try:
+                if file == SAFE_WEIGHTS_INDEX_NAME:
+                    return set(json.loads(Path(path).read_text())["weight_map"])
+                with safe_open(path, "pt") as tensors:
+                    return set(tensors.keys())
+            except (OSError, ValueError, KeyError, SafetensorError):
+                return None  # load_lm will say what is wrong with it
+    return None
 
 
 def _refuse_unlike_llama(lm: PreTrainedModel, folder: str) -> None:

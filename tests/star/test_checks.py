@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 
 import polars as pl
@@ -15,7 +16,7 @@ from genrm_lightning.objectives.rationalizer import with_told
 from genrm_lightning.prefix import Tree
 from genrm_lightning.star import checks
 from genrm_lightning.star.fitting import check_config
-from genrm_lightning.star.settings import StarSettings
+from genrm_lightning.star.settings import StarSettings, WarmStart
 from tests.tiny import preferences
 
 FIT = {"data": {"init_args": {}}, "trainer": {"accelerator": "cpu"}}
@@ -52,6 +53,40 @@ def test_a_tree_with_a_told_prompt_fits(tiny_llama, variant, arguments):
 
     assert not any(promised(longest - less) for less in (1, 20)), "too long to train on"
     assert promised(longest + 100), "not far from what is needed"
+
+
+@pytest.mark.parametrize(("section", "name"), [("fit", "train"), ("warm_start.fit", "warm")])
+def test_a_batch_that_holds_no_tree_is_refused_before_sampling(tiny_llama, section, name):
+    """What the data module would refuse behind hours of sampling, in its words."""
+    renderer, pairs = load_renderer(str(tiny_llama)), preferences(4)
+    longest = 0
+    for row in pairs.iter_rows(named=True):
+        a, b, _ = responses(row["pair_id"], False, row["chosen"], row["rejected"])
+        prompt = renderer.prompt(render_prompt(row["prompt"], a, b, "brief"))
+        longest = max(longest, len(Tree("p", prompt, [renderer.completion([9] * WORDS, Verdict.A)])))
+
+    def refused(**data) -> str:
+        fits = {"fit": FIT, "warm_start.fit": FIT, section: {"data": {"init_args": data}}}
+        settings = StarSettings(variant="star-sft", backbone=str(tiny_llama), judge_prompt="brief", fit=fits["fit"])
+        settings.warm_start = WarmStart(4, fit=fits["warm_start.fit"])
+        settings.sampling.rationale_tokens = WORDS
+        try:
+            checks.lengths(settings, {name: pairs})
+        except UserError as error:
+            return str(error)
+        return ""
+
+    where = f"{section}.data.init_args"
+    said = re.fullmatch(
+        rf"{where}.batch_tokens: {longest - 1} is less than the (\d+) tokens of pair 'pair-\d' \({name}\) "
+        rf"with all that may be sampled; raise it, or lower {where}.max_tokens",
+        refused(batch_tokens=longest - 1),
+    )
+    most = int(said[1])
+    assert longest <= most < longest + 100, "not far from what is needed"
+    assert refused(batch_tokens=most - 1) and not refused(batch_tokens=most)
+    assert not refused(batch_tokens=most - 1, max_tokens=most - 1), "what is longer will be shortened"
+    assert not refused()
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,15 @@ def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | No
 
 
 def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
-    """A judge prompt with its judgments must fit the model's context, and a training tree data.max_tokens.
+    """A judge prompt with its judgments must fit the model's context, and a training tree data's max_tokens and
+    batch_tokens.
 
     Under ``too_long: error`` that is every one; else one of each table, shortened where it may be: the rest is the
-    policy's matter, but a table of which nothing is left would end the run later.
+    policy's matter, but a table of which nothing is left would end the run later. No policy shortens a tree for
+    batch_tokens.
 
     Raises:
-        UserError: names the longest pair, or the table, and the number that it breaks.
+        UserError: names a pair, or the table, and the number that it breaks.
     """
     from genrm_lightning.backbone import context_of, load_renderer
 
@@ -57,15 +59,21 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
         ends = [{"role": "user", "content": hint(settings.judge_prompt, letter)} for letter in (Verdict.A, Verdict.B)]
         branches["train"] += judgment + max(len(renderer.prompt([end])) for end in ends)
         told = True
-    limits = {}
+    limits, batches = {}, {}
     for name in tables:
         trained = name in branches
         sampling = settings.sampling if trained else settings.evaluation
-        limits[name] = (context - sampling.rationale_tokens - frame, f"the model's context of {context}")
+        sampled = context - sampling.rationale_tokens - frame
+        limits[name] = (sampled, f"the model's context of {context}")
         if trained:
             section = "warm_start.fit" if name == "warm" else "fit"
-            most, _ = of_fit(settings.warm_start.fit if name == "warm" else settings.fit)
-            limits[name] = min(limits[name], (most - branches[name], f"{section}.data.init_args.max_tokens of {most}"))
+            fit = settings.warm_start.fit if name == "warm" else settings.fit
+            most, _ = of_fit(fit)
+            where = f"{section}.data.init_args"
+            limits[name] = min(limits[name], (most - branches[name], f"{where}.max_tokens of {most}"))
+            budget = ((fit.get("data") or {}).get("init_args") or {}).get("batch_tokens")
+            if budget is not None and budget < most:  # else no tree that the fit takes can be longer
+                batches[name] = where, budget, sampled
 
     def tokens(name: str, row: dict[str, Any], conversation: list[dict[str, str]]) -> int:
         a, b, _ = responses(row["pair_id"], False, row["chosen"], row["rejected"])
@@ -93,3 +101,12 @@ def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:
                 f"{name}: none of {len(table)} pairs fits, {limit} leaves {max(0, room)} tokens for a judge prompt "
                 "beside the rationale; raise it, or lower rationale_tokens"
             )
+    for name, (where, budget, sampled) in batches.items():
+        for row in tables[name].iter_rows(named=True):
+            n = tokens(name, row, row["prompt"])
+            tree = min(n, limits[name][0]) + branches[name]  # what is longer is shortened, or dropped
+            if tree > budget and not (settings.too_long == "drop" and n > sampled):
+                raise UserError(
+                    f"{where}.batch_tokens: {budget} is less than the {tree} tokens of pair '{row['pair_id']}' "
+                    f"({name}) with all that may be sampled; raise it, or lower {where}.max_tokens"
+                )
