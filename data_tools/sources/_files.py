@@ -119,8 +119,7 @@ class Columns(RawFile):
             frame = self._scanned()
             frame.collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{self.path}: cannot be read as {self.path.suffix[1:]} ({reason})") from None
+            raise UserError(f"{self.path}: cannot be read as {self.path.suffix[1:]} ({_reason(error)})") from None
         return frame
 
     def _scanned(self) -> pl.LazyFrame:
@@ -136,7 +135,7 @@ class Columns(RawFile):
         try:
             head = self.frame.head(1).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read ({str(error).partition(chr(10))[0]})") from None
+            raise UserError(f"{self.path}: cannot be read ({_reason(error)})") from None
         if head.is_empty():
             raise UserError(f"{self.path}: the table has no rows")
         return head.row(0, named=True)
@@ -155,6 +154,11 @@ class Columns(RawFile):
 
     def altered(self, schema: pl.Schema) -> UserError | None:
         return None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what polars says."""
+    return str(error).partition("\n")[0]
 
 
 def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
@@ -183,7 +187,7 @@ class Csv(RawFile):
         try:
             frame = pl.read_csv(self.path, infer_schema=False, glob=False)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read as CSV ({str(error).partition(chr(10))[0]})") from None
+            raise UserError(f"{self.path}: cannot be read as CSV ({_reason(error)})") from None
         if frame.is_empty():
             raise UserError(f"{self.path}: the table has no rows")
         return frame
