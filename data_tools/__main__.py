@@ -11,6 +11,7 @@ from typing import get_args
 
 from data_tools import sources, star, told
 from data_tools.commands import (
+    SIDES,
     run_clean,
     run_ingest,
     run_prompts,
@@ -82,11 +83,17 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
 
     added = command(run_ingest, "raw files -> train.parquet, validation.parquet, test.parquet")
-    added.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON Lines, also .gz and .zst")
+    added.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE",
+        help="JSON Lines (also .gz, .zst), a JSON array, CSV, Parquet, Arrow, or a folder of files of one format",
+    )  # fmt: skip
     added.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the tables and the manifest")
     added.add_argument(
-        "--format", default="auto", help=f"auto (by the first row) or one of: {', '.join(sources.formats())}"
-    )
+        "--format", default="auto", metavar="NAME",
+        help=f"auto (by the first row, default) or one of: {', '.join(sources.formats())}",
+    )  # fmt: skip
+    for side in SIDES:
+        added.add_argument(f"--{side}-key", metavar="COLUMN", help=f"OpenRLHF's rows: the column of {side}")
     added.add_argument(
         "--rows", type=int, metavar="N", help="at most N rows a split, chosen by a hash of the pair's id (default: all)"
     )

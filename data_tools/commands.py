@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,52 +27,59 @@ from data_tools.stats import TOTAL, stats
 from data_tools.visible import visible
 
 # Raised when the same files and settings begin to give other tables.
-INGEST_VERSION = 1
+INGEST_VERSION = 2
+SIDES = ("prompt", "chosen", "rejected")
 
 
 def run_ingest(arguments: argparse.Namespace) -> None:
     """Rows keep the split they have, others get one by a hash of the prompt; unusable rows are dropped and counted."""
     _at_least_one(arguments, "rows", "max_chars")
-    settings = {
-        name: getattr(arguments, name) for name in ("format", "rows", "max_chars", "validation", "test", "redo")
-    }
+    names = ("format", "rows", "max_chars", "validation", "test", "redo", *(f"{side}_key" for side in SIDES))
+    settings = {name: getattr(arguments, name) for name in names}
     key = {
         "stage": "ingest",
         "version": INGEST_VERSION,
         # The name too: rows that name no source take it from there.
-        "inputs": [[file.name, artifact.digest(sources.existing(file))] for file in arguments.files],
+        "inputs": [[file.name, artifact.digest(file)] for given in arguments.files for file in sources.files(given)],
         **settings,
     }
     if _nothing_to_do(arguments.out, key):
         return
     console = Console(stderr=True)
     reading = track(arguments.files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    read = [sources.read(file, arguments.format) for file in reading]
-    raw = pl.concat(read)
+    keys = {side: name for side in SIDES if (name := getattr(arguments, f"{side}_key")) is not None}
+    loaded = [sources.load(file, arguments.format, keys) for file in reading]
+    raw = pl.concat(file.frame for file in loaded)
+    left_out = dict(sum((Counter(file.left_out) for file in loaded), Counter()))
     table, dropped = clean(
         split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo),
         max_chars=arguments.max_chars,
     )
     if table.is_empty():
-        gone = ", ".join(f"{reason}: {n:,}" for reason, n in dropped.items() if n)
+        gone = ", ".join(f"{reason}: {n:,}" for reason, n in {**left_out, **dropped}.items() if n)
         raise UserError(
-            f"{_names(arguments.files)}: none of {raw.height:,} rows is left ({gone}); "
+            f"{_names(arguments.files)}: none of {raw.height + sum(left_out.values()):,} rows is left ({gone}); "
             "loosen --max-chars or use other data"
         )
     twice = table.filter(pl.col("pair_id").is_duplicated())["pair_id"].min()
     if twice is not None:
-        holders = [file for file, rows in zip(arguments.files, read, strict=True) if twice in rows["pair_id"]]
+        holders = [file for file, of in zip(arguments.files, loaded, strict=True) if twice in of.frame["pair_id"]]
         raise UserError(f"{_names(holders)}: id '{twice}' stands for different pairs; make the ids unique")
     kept = {name: table.filter(pl.col("split") == name) for name in SPLITS}
     tables = {name: sample(rows, arguments.rows or rows.height) for name, rows in kept.items() if not rows.is_empty()}
     counts = {
         "read": raw.height,
+        "left_out": left_out,
         "dropped": dropped,
         "kept": {name: rows.height for name, rows in kept.items()},
         "written": {name: tables[name].height if name in tables else 0 for name in SPLITS},
     }
     _write_tables(arguments.out, tables, SPLITS, key, counts=counts)
-    _show("ingest", {"read": raw.height, **_nonzero(dropped, "dropped: "), **_named(counts["written"], "written: ")})
+    for name in sorted({file.format for file in loaded}):
+        of = [file for file, its in zip(arguments.files, loaded, strict=True) if its.format == name]
+        print(f"format {name}: {visible(_names(of))}", file=sys.stderr)
+    lost = {**_named(left_out, "left out: "), **_nonzero(dropped, "dropped: ")}
+    _show("ingest", {"read": raw.height, **lost, **_named(counts["written"], "written: ")})
     if missing := [name for name in SPLITS if name not in tables]:
         print(f"no rows for: {', '.join(missing)} (no such file written)")
 

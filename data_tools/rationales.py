@@ -76,7 +76,7 @@ def _lines(path: Path) -> pl.DataFrame:
 def _row(path: Path, number: int, line: str) -> dict:
     row = _jsonl.parse(path, number, line)
     if _jsonl.has_surrogate([row.get(key) for key in _KEYS]):
-        raise _jsonl.half_a_character(path, number)
+        raise _jsonl.half_a_character(path, f"line {number}")
     for key, kind in _KEYS.items():
         if type(row.get(key)) is not kind:
             found = "missing" if key not in row else json.dumps(row[key], ensure_ascii=False)[:40]

@@ -15,36 +15,43 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.schema import MESSAGES
+from data_tools.sources._rows import ROW
 
 _GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", "\ufeff"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # what Python's parser makes of half a pair; a whole one is a character
-_KINDS = {pl.String: "a string", pl.Float64: "a number", MESSAGES: 'a list of {"role", "content"} turns'}
+_SCALARS = {pl.String: "a string", pl.Float64: "a number", pl.Boolean: "true or false"}
+
+
+def existing_file(path: str | Path) -> Path:
+    """``path`` if it is a file. Raises UserError for a folder, or where there is no such file."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return path
 
 
 def existing(path: str | Path) -> Path:
     """``path`` if it is a file that may hold JSON Lines.
 
     Raises:
-        UserError: no such file, a folder, an empty file, or parquet.
+        UserError: no such file, a folder, an empty file, or parquet under another name.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name the files in it")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    path = existing_file(path)
     with open(path, "rb") as handle:
         start = handle.read(4)
     if not start:
         raise UserError(f"{path}: the file is empty; it needs one JSON object a line")
     if start == _PARQUET:
-        raise UserError(f"{path}: is parquet, ingest takes JSON Lines; on a table already ingested use clean or split")
+        raise UserError(f"{path}: is parquet, though its name does not say so; name it .parquet")
     return path
 
 
 def scan(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
-    """A query over the file's objects with exactly the columns of ``schema``; absent keys are null."""
+    """A query over the file's objects: ``ROW``, and the columns of ``schema``, whose absent keys are null."""
     # A path is a pattern to polars: without the escape, "a[1].jsonl" would be read as no file at all.
-    return pl.scan_ndjson(glob.escape(str(existing(path))), schema=schema)
+    return pl.scan_ndjson(glob.escape(str(existing(path))), schema=schema, row_index_name=ROW)
 
 
 def _lines(path: Path) -> pl.LazyFrame:
@@ -92,21 +99,66 @@ def parse(path: str | Path, number: int, line: str) -> dict[str, Any]:
     if line.startswith(_BOM):
         raise UserError(f"{path}: line {number} starts with a byte order mark; save the file as UTF-8 without one")
     try:
-        row = json.loads(line, parse_constant=_refuse_constant)
+        row = _loads(line, f"{path}: line {number}")
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: line {number} is not valid JSON ({error.msg}, column {error.colno}); "
             "correct or remove the line: the file needs one whole JSON object a line"
         ) from None
-    except RecursionError:
-        raise UserError(f"{path}: line {number} is nested too deeply; a row has strings, numbers and turns") from None
-    except _Constant as error:
-        raise UserError(f"{path}: line {number} is not valid JSON ({error}); write null instead") from None
-    except ValueError:  # Python turns no more than 4300 digits into an integer
-        raise UserError(f"{path}: line {number} holds a number of thousands of digits; write a shorter one") from None
     if not isinstance(row, dict):
         raise UserError(f"{path}: line {number} is not a JSON object; the file needs one object a line")
     return row
+
+
+def _loads(text: str, where: str) -> Any:
+    """The JSON value of a text. Raises JSONDecodeError, or UserError for what Python's parser would not mind."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply; a row has strings, numbers and turns") from None
+    except _Constant as error:
+        raise UserError(f"{where} is not valid JSON ({error}); write null instead") from None
+    except ValueError:  # Python turns no more than 4300 digits into an integer
+        raise UserError(f"{where} holds a number of thousands of digits; write a shorter one") from None
+
+
+def loads_or_text(cell: str | None) -> Any:
+    """The JSON value of a text, or the text where it is none."""
+    try:
+        return None if cell is None else json.loads(cell, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return cell
+
+
+def begins_an_array(path: Path) -> bool:
+    """Whether the first character of a file that is no blank opens an array."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as handle:
+        return handle.read(4096).removeprefix(_BOM.encode()).lstrip()[:1] == b"["
+
+
+def parse_array(path: Path) -> list[Any]:
+    """The items of a file that is one JSON array. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
+    try:
+        return _loads(text, f"{path}: the array")
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: is not valid JSON ({error.msg}, line {error.lineno}, column {error.colno}); "
+            "the file needs one whole array of objects, or an object a line"
+        ) from None
+
+
+def scan_rows(rows: list[dict[str, Any]], schema: pl.Schema) -> pl.LazyFrame:
+    """As :func:`scan`, over objects in memory."""
+    lines = "\n".join(json.dumps(row) for row in rows)
+    return pl.scan_ndjson(io.BytesIO(lines.encode()), schema=schema, row_index_name=ROW)
 
 
 class _Constant(ValueError):
@@ -122,21 +174,54 @@ def misfit(row: dict[str, Any], schema: pl.Schema) -> str | None:
     for key, dtype in schema.items():
         value = row.get(key)
         if value is not None and not _fits(value, dtype):
-            return f"key '{key}' should be {_KINDS[dtype]}, found {_describe(value)}"
+            return f"key '{key}' should be {kind(dtype)}, found {_describe(value)}"
     return None
 
 
 def _fits(value: Any, dtype: pl.DataType) -> bool:
-    if isinstance(value, bool):
-        return False
     if dtype == pl.String:  # numbers too: ids often are
-        return isinstance(value, str | int | float)
+        return isinstance(value, str | int | float) and not isinstance(value, bool)
     if dtype == pl.Float64:
-        return isinstance(value, int | float)
-    return isinstance(value, list) and all(
-        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
-        for turn in value
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if dtype == pl.Boolean:
+        return isinstance(value, bool)
+    if dtype == MESSAGES:
+        return isinstance(value, list) and all(
+            isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+            for turn in value
+        )
+    if isinstance(dtype, pl.List):
+        return isinstance(value, list) and all(item is None or _fits(item, dtype.inner) for item in value)
+    found = value if isinstance(value, dict) else None
+    return found is not None and all(
+        found.get(field.name) is None or _fits(found[field.name], field.dtype) for field in dtype.fields
     )
+
+
+def kind(dtype: pl.DataType) -> str:
+    """A raw column's type in words."""
+    if dtype == MESSAGES:
+        return 'a list of {"role", "content"} turns'
+    if isinstance(dtype, pl.List):
+        return "a list of strings" if dtype.inner == pl.String else f"a list of {_object(dtype.inner)}"
+    return f"an object {_object(dtype)}" if isinstance(dtype, pl.Struct) else _SCALARS[dtype]
+
+
+def _object(dtype: pl.DataType) -> str:
+    return f"{{{', '.join(json.dumps(field.name) for field in dtype.fields)}}}" if isinstance(dtype, pl.Struct) else "…"
+
+
+def _texts(dtype: pl.DataType, name: str) -> Iterator[tuple[str, bool]]:
+    """(name, is it a list of texts?) of each string in a raw column of that type and name."""
+    if dtype == pl.String:
+        yield name, False
+    elif dtype == pl.List(pl.String):
+        yield name, True
+    elif isinstance(dtype, pl.List):
+        yield from _texts(dtype.inner, name)
+    elif isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield from _texts(field.dtype, field.name)
 
 
 def _describe(value: Any) -> str:
@@ -167,7 +252,7 @@ def find_broken(path: str | Path, schema: pl.Schema) -> UserError | None:
     number, line = lines[0]
     reason = _refusal(lines, schema) or reason
     if has_surrogate(parse(path, number, line)):
-        return half_a_character(path, number)
+        return half_a_character(path, f"line {number}")
     if "InvalidNumber" in reason:
         return UserError(f"{path}: line {number} holds a number out of range; write ids as strings")
     return UserError(f"{path}: line {number} cannot be read ({reason})")
@@ -188,8 +273,12 @@ def find_stringified(path: str | Path, schema: pl.Schema) -> UserError | None:
     polars would turn such a value into its JSON text without a word. One regular expression over the raw lines
     finds the candidates (a quote inside a JSON string is escaped, so text does not match), the parser decides.
     """
-    keys = [key for key, dtype in schema.items() if dtype == pl.String] + ["content"]
-    suspect = pl.col("line").str.contains(rf'"(?:{"|".join(keys)})"\s*:\s*[\[{{tf]')
+    texts = {text for key, dtype in schema.items() for text in _texts(dtype, key)}
+    single = "|".join(sorted(re.escape(name) for name, several in texts if not several))
+    listed = "|".join(sorted(re.escape(name) for name, several in texts if several))
+    suspect = pl.col("line").str.contains(rf'"(?:{single})"\s*:\s*[\[{{tf]')
+    if listed:  # any of its elements may be none: the parser looks at them all
+        suspect |= pl.col("line").str.contains(rf'"(?:{listed})"\s*:\s*\[')
     for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
         if problem := misfit(parse(path, number, line), schema):
             return UserError(f"{path}: line {number}: {problem}")
@@ -205,7 +294,7 @@ def find_surrogate(path: str | Path, schema: pl.Schema) -> UserError | None:
     for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
         row = parse(path, number, line)
         if has_surrogate([row.get(key) for key in schema]):
-            return half_a_character(path, number)
+            return half_a_character(path, f"line {number}")
     return None
 
 
@@ -214,9 +303,9 @@ def has_surrogate(value: Any) -> bool:
     return _SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
 
 
-def half_a_character(path: str | Path, number: int) -> UserError:
+def half_a_character(path: str | Path, place: str) -> UserError:
     return UserError(
-        f"{path}: line {number} holds half a character (an escape \\ud800 to \\udfff without its other half); "
+        f"{path}: {place} holds half a character (an escape \\ud800 to \\udfff without its other half); "
         "write the whole character or remove it"
     )
 

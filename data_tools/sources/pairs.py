@@ -1,4 +1,4 @@
-"""Pairs: the fields of PREFERENCE as JSON Lines.
+"""Pairs: the fields of PREFERENCE.
 
 | key | value |
 | --- | --- |
@@ -12,31 +12,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from data_tools.schema import MESSAGES, PREFERENCE, conform
-from data_tools.sources import _jsonl
+from data_tools.schema import MESSAGES
+from data_tools.sources import _rows
+from data_tools.sources._rows import Rows
 
 KEYS = ("id", "source", "prompt", "chosen", "rejected", "label_kind")
 REMEDY = {"pair_id": "key 'id' is missing or null; every row needs one of its own"}
 
-_RAW = pl.Schema(
-    {
-        **dict.fromkeys(("id", "group_id", "source", "category", "subset", "label_kind", "split"), pl.String),
-        **dict.fromkeys(("chosen", "rejected"), pl.String),
-        "prompt": MESSAGES,
-        "margin": pl.Float64,
-    }
-)
-
 
 def schema(first: dict[str, Any]) -> pl.Schema:
-    return _RAW
+    texts = dict.fromkeys(("chosen", "rejected"), pl.String)
+    return pl.Schema({**_rows.EXTRAS, **texts, "prompt": MESSAGES, "margin": pl.Float64})
 
 
-def scan(path: str | Path) -> pl.LazyFrame:
-    """A query of PREFERENCE. Raises UserError for a missing or empty file."""
-    return conform(_jsonl.scan(path, _RAW).rename({"id": "pair_id"}), PREFERENCE)
+def pairs(rows: Rows) -> pl.LazyFrame:
+    return rows.frame.rename({"id": "pair_id"})

@@ -8,6 +8,7 @@ from data_tools import sources
 from data_tools.errors import UserError
 from data_tools.order import hash64
 from data_tools.schema import PREFERENCE
+from data_tools.sources._rows import LEFT_OUT
 
 
 def user(text):
@@ -69,9 +70,9 @@ def test_pairs(tmp_path, name):
 
 @pytest.mark.parametrize(("name", "rows"), [("pairs", PAIRS), ("trl", TRL)])
 def test_a_formats_scan_is_lazy(tmp_path, name, rows):
-    lazy = sources.formats()[name].scan(write(tmp_path / "x.jsonl", [*rows, "{broken"]))
+    lazy = sources.scan(write(tmp_path / "x.jsonl", [*rows, "{broken"]), name)
     assert isinstance(lazy, pl.LazyFrame)
-    assert lazy.collect_schema() == PREFERENCE
+    assert lazy.collect_schema() == {**PREFERENCE, LEFT_OUT: pl.String}
 
 
 def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
@@ -80,15 +81,35 @@ def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
 
 
 def test_the_format_is_told_by_the_first_row(tmp_path):
-    assert sorted(sources.formats()) == ["pairs", "trl"]
     assert sources.format_of(write(tmp_path / "a.jsonl", PAIRS)) is sources.formats()["pairs"]
     assert sources.format_of(write(tmp_path / "b.jsonl", TRL)) is sources.formats()["trl"]
-    assert error(write(tmp_path / "c.jsonl", [{"prompt": "q", "winner": "c"}])) == (
-        "the first row fits no known format (pairs lacks id, source, chosen, rejected, label_kind; "
-        "trl lacks chosen, rejected); rename its keys"
-    )
-    with pytest.raises(UserError, match="format 'csv' is unknown; there are: auto, pairs, trl"):
+    said = error(write(tmp_path / "c.jsonl", [{"prompt": "q", "winner": "c"}]))
+    assert said.startswith("the first row has prompt, winner, which fits no known format; rename its keys, or name")
+    assert "; trl (chosen, rejected); trl_unpaired (prompt, completion, label); " in said
+    assert "ms_swift (messages, rejected_response or rejected_messages)" in said
+    with pytest.raises(UserError, match="format 'csv' is unknown; there are: auto, chat_arena, .*, trl, trl_unpaired"):
         sources.read(tmp_path / "a.jsonl", "csv")
+
+
+def test_a_row_of_several_formats_is_refused_unless_one_is_named(tmp_path):
+    swift = {"messages": [user("q"), assistant("c")], "rejected_response": "r2"}
+    path = write(tmp_path / "x.jsonl", [{**TRL[0], **swift}])
+    assert error(path) == (
+        "the first row has prompt, chosen, rejected, messages, rejected_response, and fits several formats: "
+        "ms_swift, trl; say which with --format"
+    )
+    assert sources.read(path, "trl")["rejected"].to_list() == ["r"]
+    assert sources.read(path, "ms_swift")["rejected"].to_list() == ["r2"]
+
+
+def test_a_named_format_needs_its_keys(tmp_path):
+    said = error(write(tmp_path / "x.jsonl", TRL), "llmbar")
+    assert said == "the first row has prompt, chosen, rejected; format llmbar needs input, output_1, output_2, label"
+
+
+def test_a_table_already_ingested_is_no_raw_file(tmp_path):
+    path = write(tmp_path / "x.jsonl", sources.read(write(tmp_path / "raw.jsonl", PAIRS)).to_dicts())
+    assert error(path) == "is a table already ingested; use clean or split"
 
 
 def test_trl_standard(tmp_path):
@@ -266,19 +287,19 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path, suffix):
 
 def test_files_that_hold_nothing(tmp_path):
     assert error(tmp_path / "nope.jsonl") == "no such file"
-    assert error(tmp_path) == "is a folder; name the files in it"
+    assert error(tmp_path).startswith("the folder holds no raw files; they end in .jsonl, .jsonl.gz, ")
     assert error(write(tmp_path / "empty.jsonl", [])).startswith("the file is empty")
     assert error(write(tmp_path / "empty.jsonl.gz", [])).startswith("the file holds only blank lines")
     assert error(write(tmp_path / "blank.jsonl", ["", " "])).startswith("the file holds only blank lines")
 
 
 def test_files_of_another_kind(tmp_path):
-    pl.DataFrame({"id": [1]}).write_parquet(tmp_path / "x.parquet")
-    assert error(tmp_path / "x.parquet").startswith("is parquet")
+    pl.DataFrame({"id": [1]}).write_parquet(tmp_path / "x")
+    assert error(tmp_path / "x").startswith("is parquet, though its name does not say so")
     (tmp_path / "bom.jsonl").write_text(json.dumps(PAIRS[0]) + "\n", encoding="utf-8-sig")
     assert error(tmp_path / "bom.jsonl").startswith("line 1 starts with a byte order mark")
-    (tmp_path / "pretty.json").write_text(json.dumps(PAIRS, indent=1))
-    assert error(tmp_path / "pretty.json").startswith("line 1 is not valid JSON")
+    (tmp_path / "pretty.jsonl").write_text(json.dumps(PAIRS, indent=1))
+    assert error(tmp_path / "pretty.jsonl").startswith("line 1 is not valid JSON")
 
 
 def test_a_damaged_archive(tmp_path):

@@ -1,0 +1,33 @@
+"""LLMBar: an ``input``, two outputs, and the better one's number (``label`` is 1 or 2); all rows are test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from data_tools.sources import _rows
+from data_tools.sources._rows import Rows
+
+KEYS = ("input", "output_1", "output_2", "label")
+REMEDY = {
+    "chosen": "'label' should be 1 or 2, and both outputs be there",
+    "prompt": "key 'input' is missing or null",
+}
+
+
+def schema(first: dict[str, Any]) -> pl.Schema:
+    return pl.Schema({**dict.fromkeys(KEYS[:3], pl.String), "label": pl.Float64})
+
+
+def pairs(rows: Rows) -> pl.LazyFrame:
+    label = pl.col("label")
+    frame = rows.frame.with_columns(
+        source=pl.lit("llmbar"),
+        split=pl.lit("test"),
+        prompt=_rows.user_turn(pl.col("input")),
+        chosen=pl.when(label == 1).then("output_1").when(label == 2).then("output_2"),
+        rejected=pl.when(label == 1).then("output_2").when(label == 2).then("output_1"),
+        label_kind=pl.lit("human"),
+    )
+    return frame.with_columns(pair_id=_rows.content_hash())
