@@ -119,7 +119,8 @@ def test_layout_names_tags_that_exist(rows, tmp_path):
 def test_every_chart_shows_where_a_row_has_every_number(rows, tables, tmp_path):
     """A chart of a number that nobody writes would never show."""
     asked = Faithfulness(*[0.5] * len(fields(Faithfulness))).as_dict()
-    more = {"kept_share": 0.5, **with_set(asked, "id"), **with_set(rationale_scores(*tables(3), "brief"), "id")}
+    scores = {name: 0.5 if value is None else value for name, value in rationale_scores(*tables(3), "brief").items()}
+    more = {"kept_share": 0.5, **with_set(asked, "id"), **with_set(scores, "id")}
     more |= {f"accuracy_validation{end}": 0.5 for end in ("", "_low", "_high")}
     found = charts(write_dashboard(tmp_path, [row | more for row in rows]))
     assert {title: set(shown) for title, shown in found.items()} == {
