@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import polars as pl
 
@@ -46,6 +47,8 @@ def counted(
     One said to be in a response has to be in that response; any other one in the conversation or either response. Case,
     punctuation and spaces do not count; a quotation of nothing but those is none.
     """
+    if '"' not in rationale and "“" not in rationale:
+        return 0, 0
     places = {"A": _plain(response_a), "B": _plain(response_b)}
     anywhere = "|".join((*(_plain(turn["content"]) for turn in conversation), *places.values()))
     n = false = 0
@@ -71,6 +74,7 @@ def with_quotations(judgments: pl.DataFrame, preferences: pl.DataFrame) -> pl.Da
     return judgments.hstack(pl.DataFrame(counts, schema=schema, orient="row"))
 
 
+@lru_cache(maxsize=1024)  # the samples of a pair are about the same texts
 def _plain(text: str) -> str:
     """The words alone, in lower case, each between two spaces: found within another only where whole words are."""
     return f" {' '.join(_WORD.findall(text.lower()))} "

@@ -27,7 +27,7 @@ HELD_OUT: tuple[str, ...] = tuple(kind.__name__ for kind in UNSEEN)
 TRAINABLE: tuple[str, ...] = tuple(kind.__name__ for kind in TRAINED)
 LEVELS = (1, 2, 3)
 
-# Raised when the same arguments begin to give other pairs.
+# Raised when the same arguments begin to give other pairs, or other rationales of them.
 VERSION = 1
 MAX_ROWS = 20_000
 MAX_TEST_ROWS = 1_000

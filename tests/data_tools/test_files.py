@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from data_tools import sources
-from data_tools.errors import UserError
+from tests.data_tools.raw import error
 
 FIXTURES = Path(__file__).with_name("fixtures")
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "json", "parquet", "arrow", "ipc", "stream.arrow")
@@ -55,14 +55,6 @@ def write(path, rows):
 
 def _json(turns):
     return json.dumps(turns.to_list())
-
-
-def error(path, format="auto"):
-    with pytest.raises(UserError) as caught:
-        sources.read(path, format)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
-    return message.removeprefix(f"{path}: ")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "csv"])

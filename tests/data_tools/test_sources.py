@@ -9,6 +9,7 @@ from data_tools.errors import UserError
 from data_tools.order import hash64
 from data_tools.schema import PREFERENCE
 from data_tools.sources._rows import LEFT_OUT
+from tests.data_tools.raw import error
 
 
 def user(text):
@@ -50,14 +51,6 @@ def write(path, rows, newline="\n"):
     data = "".join(line + newline for line in lines).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
-
-
-def error(path, format="auto"):
-    with pytest.raises(UserError) as caught:
-        sources.read(path, format)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
-    return message.removeprefix(f"{path}: ")
 
 
 @pytest.mark.parametrize("name", ["five.jsonl", "five.jsonl.gz", "odd [1]* name.jsonl"])

@@ -163,7 +163,8 @@ class StarSettings:
         ranking: which samples of a prompt are best (data_tools.selection.ranking); r_star is ReasonGRM's.
             star-rationalizer-kl has none: it takes those that were drawn first.
         pairing: star-dpo: which right sample goes with which wrong one (data_tools.selection.pairings).
-        fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer).
+        fit: the fit's config in LightningCLI's own words (model.init_args, data.init_args, trainer). A second --config
+            that names it, ``objective`` or ``warm_start.fit`` replaces that section as a whole.
         objective: what the variant's objective alone takes (beta, say), laid over fit.model.init_args: a second
             --config that names another variant sets this and leaves ``fit`` as it is (configs/star/embedded).
         warm_start: a labelled fit before the first iteration; null for none. "base" is then the warm-started judge.
