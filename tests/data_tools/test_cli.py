@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from data_tools import __main__ as cli
-from data_tools import artifact
+from data_tools import artifact, sources
 from data_tools.judging import parse
 from data_tools.order import chosen_is_a, hash64
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, conform
@@ -170,7 +170,7 @@ def test_ingest_errors_about_files(tmp_path, capsys):
 
 def test_clean_and_split(tmp_path, capsys):
     raw, out = write(tmp_path / "one.jsonl", rejected="good 0", split=None), tmp_path / "table.parquet"
-    frame = cli.sources.read(raw)
+    frame = sources.read(raw)
     artifact.write_table(frame, out, PREFERENCE)
     assert "dropped: chosen equals rejected" in runs(capsys, "clean", out, "--out", tmp_path / "clean.parquet")
     runs(capsys, "split", tmp_path / "clean.parquet", "--out", tmp_path / "split.parquet", "--test", 0.5)
@@ -185,7 +185,7 @@ def test_clean_and_split(tmp_path, capsys):
 
 
 def test_split_says_which_labels_disagree(tmp_path, capsys):
-    frame = cli.sources.read(write(tmp_path / "one.jsonl", 6, prompt=[{"role": "user", "content": "the same"}]))
+    frame = sources.read(write(tmp_path / "one.jsonl", 6, prompt=[{"role": "user", "content": "the same"}]))
     file, out = tmp_path / "table.parquet", tmp_path / "split.parquet"
     artifact.write_table(frame, file, PREFERENCE)
     assert f"on more than one side: 1 prompts, whose labels in {file} disagree" in runs(
@@ -199,7 +199,7 @@ def test_split_says_which_labels_disagree(tmp_path, capsys):
 @pytest.fixture
 def judged(tmp_path):
     """Preferences, and judgments of which every second is right."""
-    preferences = cli.sources.read(write(tmp_path / "one.jsonl", 20))
+    preferences = sources.read(write(tmp_path / "one.jsonl", 20))
     artifact.write_table(preferences, tmp_path / "preferences.parquet", PREFERENCE)
     rows = [
         {
@@ -338,7 +338,7 @@ def test_ctrl_c(monkeypatch, capsys, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.sources, "read", interrupted)
+    monkeypatch.setattr(sources, "read", interrupted)
     assert cli.main(["stats", str(write(tmp_path / "one.jsonl", 1))]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
