@@ -72,8 +72,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         finally:
             if aside.exists() and not path.exists():
                 os.replace(aside, path)
-            _remove(aside)
-            _remove(temporary)
+            remove(aside)
+            remove(temporary)
 
 
 def replace_folder(temporary: Path, path: Path) -> None:
@@ -86,11 +86,11 @@ def replace_folder(temporary: Path, path: Path) -> None:
     for inner in (*temporary.rglob("*"), temporary):
         _sync(inner)
     if path.exists():
-        _remove(aside)
+        remove(aside)
         os.replace(path, aside)
     os.replace(temporary, path)
     _sync(path.parent)
-    _remove(aside)
+    remove(aside)
 
 
 def put_back(path: str | Path) -> None:
@@ -136,7 +136,7 @@ def sweep(folder: str | Path) -> None:
     """Remove what a killed process left of its atomic writes in ``folder`` (not below it), and nothing else."""
     for left in Path(folder).glob(".*"):
         if _TEMPORARY.fullmatch(left.name):
-            _remove(left)
+            remove(left)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -269,7 +269,7 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.previous")
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """A file, a link or a folder; missing is fine, and what cannot be removed of a folder stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

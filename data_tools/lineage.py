@@ -25,46 +25,39 @@ def manifest_of(file: str | Path) -> Path:
     return file.with_name(file.name + SUFFIX)
 
 
-def facts(command: str, inputs: Iterable[str | Path], out: str | Path) -> dict[str, Any]:
-    """What every manifest says of its making.
-
-    Args:
-        command: the name of the command.
-        inputs: files that were read; each is named from the manifest's folder, with its digest and bytes.
-        out: the folder that the manifest stands in.
+def inputs(files: Iterable[str | Path], out: str | Path) -> list[dict[str, Any]]:
+    """Files that are read: each named from the folder ``out`` that the manifest stands in, with digest and bytes.
 
     Raises:
-        UserError: an input that is not there.
+        UserError: a file that is not there.
     """
-    return {
-        "command": command,
-        "inputs": [
-            {
-                "file": os.path.relpath(file, out),
-                "digest": artifact.digest(file),
-                "bytes": Path(file).stat().st_size,
-            }
-            for file in inputs
-        ],
-        "versions": versions(),
-    }
+    return [
+        {"file": os.path.relpath(file, out), "digest": artifact.digest(file), "bytes": Path(file).stat().st_size}
+        for file in files
+    ]
+
+
+def facts(command: str, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What every manifest says of its making; ``inputs`` of :func:`inputs`."""
+    return {"command": command, "inputs": inputs, "versions": versions()}
 
 
 def write(
     file: str | Path,
     command: str,
-    inputs: Iterable[str | Path],
+    files: Iterable[str | Path],
     settings: Mapping[str, Any],
     counts: Mapping[str, Any],
 ) -> None:
     """Write the manifest of a single output file, which is complete: the file's own digest stands in it, too.
 
     Args:
+        files: that were read.
         settings: of the command, as JSON values.
         counts: rows in and out, and what was left out by reason.
     """
     file = Path(file)
-    said = facts(command, inputs, file.parent)
+    said = facts(command, inputs(files, file.parent))
     said |= {"settings": dict(settings), "counts": dict(counts), "digest": artifact.digest(file)}
     artifact.write_json(manifest_of(file), said)
 

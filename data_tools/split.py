@@ -14,10 +14,14 @@ from data_tools.order import hash64, unit
 from data_tools.schema import SPLITS
 
 
+def text_of_prompt() -> pl.Expr:
+    """All turns' contents."""
+    return pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
+
+
 def normalised_prompt() -> pl.Expr:
     """The text by which two prompts count as the same: all turns' contents, lower-cased, whitespace collapsed."""
-    contents = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
-    return contents.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    return text_of_prompt().str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
 
 
 def split(
@@ -42,32 +46,55 @@ def split(
     Raises:
         UserError: shares out of range, or a label that is none of train, validation and test.
     """
+    check_shares(validation, test)
+    if not redo:
+        check_labels(frame.select("split"), where)
+    drawn = labels(pl.col("_text"), validation=validation, test=test, redo=redo)
+    narrow = frame.lazy().with_columns(_text=normalised_prompt()).select(*drawn, _key=pl.col("_text").hash())
+    return frame.with_columns(narrow.select(settled()).collect().to_series())
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Raises UserError for shares out of range."""
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise UserError(
             f"split shares validation={validation} and test={test}: each must be at least 0, together below 1"
         )
-    unknown = frame.with_row_index("_row", 1).filter(~pl.col("split").is_in(SPLITS))
-    if not redo and not unknown.is_empty():
+
+
+def check_labels(splits: pl.DataFrame, where: object, before: int = 0) -> None:
+    """Raises UserError for a label in ``split`` that there is not, with its row, ``before`` rows further on."""
+    unknown = splits.with_row_index("_row", before + 1).filter(~pl.col("split").is_in(SPLITS))
+    if not unknown.is_empty():
         raise UserError(
             f"{where}: row {unknown['_row'][0]}: split '{unknown['split'][0]}' is unknown; "
             f"there are: {', '.join(SPLITS)}; or draw all anew with --redo"
         )
-    keyed = frame.with_columns(_key=normalised_prompt(), _label=pl.lit(None, pl.String) if redo else pl.col("split"))
-    # SPLITS is in the order train, validation, test: the largest rank is the label that must not leak.
-    rank = pl.col("_label").replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int8)
-    prompts = keyed.group_by("_key").agg(rank.max().alias("_rank"))
 
-    def drawn(key: str) -> int:
-        at = unit("split", key)
+
+def labels(text: pl.Expr, *, validation: float, test: float, redo: bool) -> tuple[pl.Expr, pl.Expr]:
+    """Of rows of PREFERENCE: ``_label``, what a row brings, and ``_drawn``, what its prompt's hash says where it brings
+    nothing; both the place of a split in SPLITS, so that the largest is the one that must not leak.
+
+    Args:
+        text: the normalised prompt.
+    """
+    given = pl.lit(None, pl.String) if redo else pl.col("split")
+
+    def draw(prompts: pl.Series) -> pl.Series:
+        return pl.Series([None if text is None else rank(unit("split", text)) for text in prompts], dtype=pl.UInt8)
+
+    def rank(at: float) -> int:
         return 2 if at < test else 1 if at < test + validation else 0
 
-    ranks = [drawn(key) if rank is None else rank for key, rank in prompts.iter_rows()]
-    prompts = prompts.select("_key", _drawn=pl.Series([SPLITS[rank] for rank in ranks], dtype=pl.String))
-    return (
-        keyed.join(prompts, on="_key", how="left", maintain_order="left")
-        .with_columns(split=pl.coalesce("_label", "_drawn"))
-        .select(frame.columns)
-    )
+    drawn = pl.when(given.is_null()).then(text).map_batches(draw, return_dtype=pl.UInt8, is_elementwise=True)
+    return given.cast(pl.Enum(SPLITS)).to_physical().cast(pl.UInt8).alias("_label"), drawn.alias("_drawn")
+
+
+def settled() -> pl.Expr:
+    """``split`` of rows with ``_label``, ``_drawn`` and ``_key``, the prompt's hash; all rows of a prompt are there."""
+    rank = pl.coalesce("_label", pl.col("_label").max().over("_key"), "_drawn")
+    return rank.replace_strict(range(len(SPLITS)), list(SPLITS), return_dtype=pl.String).alias("split")
 
 
 def conflicting_prompts(frame: pl.DataFrame) -> int:

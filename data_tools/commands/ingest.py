@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from data_tools import artifact, sources
-from data_tools.clean import clean
+from data_tools import artifact, lineage, sources
 from data_tools.commands._flags import max_chars, shares
-from data_tools.commands._shared import at_least_one, file_names, named, nonzero, nothing_to_do, show, write_tables
+from data_tools.commands._shared import at_least_one, file_names, named, nonzero, nothing_to_do, show
 from data_tools.errors import UserError
+from data_tools.ingest import QUARANTINE, Settings, ingest
+from data_tools.memory import Memory, add_memory
 from data_tools.schema import SPLITS
-from data_tools.split import sample, split
 from data_tools.visible import visible
 
 SUMMARY = "raw files -> train.parquet, validation.parquet, test.parquet"
@@ -28,7 +29,7 @@ EXAMPLES = (
 )
 
 # Raised when the same files and settings begin to give other tables.
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 SIDES = ("prompt", "chosen", "rejected")
 
 
@@ -49,56 +50,62 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     max_chars(parser)
     shares(parser)
+    parser.add_argument("--ties", action="store_true", help="write comparisons of equals, too: ties.parquet")
+    parser.add_argument(
+        "--max-broken", type=float, default=0.05, metavar="SHARE",
+        help="of a file's rows that may be broken; more is an error (default 0.05)",
+    )  # fmt: skip
+    add_memory(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Rows keep the split they have, others get one by a hash of the prompt; unusable rows are dropped and counted."""
+    """Rows keep the split they have, others get one by a hash of the prompt. Rows that cannot be used go to
+    quarantine.jsonl with their line and the reason; those of no use (repeats, contradictions, prompts that are held
+    out) are dropped and counted. Memory is bounded, whatever the files' size."""
     at_least_one(arguments, "rows", "max_chars")
-    names = ("format", "rows", "max_chars", "validation", "test", "redo", *(f"{side}_key" for side in SIDES))
-    settings = {name: getattr(arguments, name) for name in names}
-    key = {
-        "stage": "ingest",
-        "version": INGEST_VERSION,
-        # The name too: rows that name no source take it from there.
-        "inputs": [[file.name, artifact.digest(file)] for given in arguments.files for file in sources.files(given)],
-        **settings,
-    }
-    if nothing_to_do(arguments.out, key):
-        return
-    console = Console(stderr=True)
-    reading = track(arguments.files, "reading", console=console, transient=True, disable=not console.is_terminal)
     keys = {side: name for side in SIDES if (name := getattr(arguments, f"{side}_key")) is not None}
-    loaded = [sources.load(file, arguments.format, keys) for file in reading]
-    raw = pl.concat(file.frame for file in loaded)
-    left_out = dict(sum((Counter(file.left_out) for file in loaded), Counter()))
-    table, dropped = clean(
-        split(raw, validation=arguments.validation, test=arguments.test, redo=arguments.redo),
-        max_chars=arguments.max_chars,
-    )
-    if table.is_empty():
-        gone = ", ".join(f"{reason}: {n:,}" for reason, n in {**left_out, **dropped}.items() if n)
-        raise UserError(
-            f"{file_names(arguments.files)}: none of {raw.height + sum(left_out.values()):,} rows is left ({gone}); "
-            "loosen --max-chars or use other data"
-        )
-    twice = table.filter(pl.col("pair_id").is_duplicated())["pair_id"].min()
-    if twice is not None:
-        holders = [file for file, of in zip(arguments.files, loaded, strict=True) if twice in of.frame["pair_id"]]
-        raise UserError(f"{file_names(holders)}: id '{twice}' stands for different pairs; make the ids unique")
-    kept = {name: table.filter(pl.col("split") == name) for name in SPLITS}
-    tables = {name: sample(rows, arguments.rows or rows.height) for name, rows in kept.items() if not rows.is_empty()}
-    counts = {
-        "read": raw.height,
-        "left_out": left_out,
-        "dropped": dropped,
-        "kept": {name: rows.height for name, rows in kept.items()},
-        "written": {name: tables[name].height if name in tables else 0 for name in SPLITS},
-    }
-    write_tables(arguments.out, tables, SPLITS, key, counts=counts)
-    for name in sorted({file.format for file in loaded}):
-        of = [file for file, its in zip(arguments.files, loaded, strict=True) if its.format == name]
+    names = ("format", "rows", "max_chars", "validation", "test", "redo", "ties", "max_broken")
+    settings = Settings(keys=keys, **{name: getattr(arguments, name) for name in names})
+    memory = Memory.of(arguments.memory)
+    files = {given: sources.files(given) for given in arguments.files}
+    for given, inside in files.items():
+        sources.one_format(given, {file.name: sources.Reading(file, settings.format, keys).format for file in inside})
+    every = [file for inside in files.values() for file in inside]
+    with ThreadPoolExecutor(1) as pool:
+        inputs = pool.submit(lambda: lineage.inputs(every, arguments.out))  # beside the reading
+        if (arguments.out / artifact.MANIFEST).exists() and nothing_to_do(
+            arguments.out, _key(inputs.result(), settings)
+        ):
+            return
+        if arguments.out.exists() and not arguments.out.is_dir():
+            raise UserError(f"{arguments.out}: is a file; name a folder for --out")
+        artifact.sweep(arguments.out)
+        with Progress(
+            TextColumn("reading"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+        ) as progress:  # fmt: skip
+            task = progress.add_task("reading", total=None)
+            counts = ingest(every, arguments.out, settings, memory, lambda rows: progress.advance(task, rows))
+        key = _key(inputs.result(), settings)
+    told = counts.told()
+    tables = [name for name in SPLITS if counts.written[name]]
+    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, **lineage.facts("ingest", inputs.result()))
+    for name in sorted(set(counts.formats.values())):
+        of = [given for given, inside in files.items() if counts.formats[inside[0]] == name]
         print(f"format {name}: {visible(file_names(of))}", file=sys.stderr)
-    lost = {**named(left_out, "left out: "), **nonzero(dropped, "dropped: ")}
-    show("ingest", {"read": raw.height, **lost, **named(counts["written"], "written: ")})
+    lost = {
+        **named(told["broken"], "broken: "),
+        **named(told["left_out"], "left out: "),
+        **nonzero(told["dropped"], "dropped: "),
+    }
+    show("ingest", {"read": told["read"], **lost, **named(told["written"], "written: ")})
+    if counts.broken:
+        print(f"broken rows, with their lines: {arguments.out / QUARANTINE}")
     if missing := [name for name in SPLITS if name not in tables]:
         print(f"no rows for: {', '.join(missing)} (no such file written)")
+
+
+def _key(inputs: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    # The name too: rows that name no source take it from there.
+    found = [[Path(one["file"]).name, one["digest"]] for one in inputs]
+    return {"stage": "ingest", "version": INGEST_VERSION, "inputs": found, **asdict(settings)}

@@ -9,17 +9,18 @@ A format is a module with
     pairs(rows)   a query of PREFERENCE (schema.py) over the raw columns (_rows.py), as far as the format knows it; a
                   value that cannot be made is null. It keeps ROW, and says in LEFT_OUT why a comparison is no pair
     REMEDY        optional: {PREFERENCE column: what to say where it is null, or a margin out of range}
+    ANY_SCALE     optional: True where margins may be above 1: those of a file are divided by its largest
     NEEDS         optional: KEYS in words, where they do not say all
 
 Nothing else has to be touched to add one. A first row that fits several is of the one whose keys include the others'.
-``load`` runs the query and, only if it failed, looks for the row.
+A file is read in chunks (:class:`Reading`); ``load`` reads it whole, and refuses one with a broken row.
 """
 
 from __future__ import annotations
 
 import pkgutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,42 +29,73 @@ from typing import Any
 
 import polars as pl
 
+from data_tools.clean import EMPTY, IDENTICAL
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE, ROLES, SPLITS, check, conform
-from data_tools.sources import _files, openrlhf
+from data_tools.sources import _decoding, _files, openrlhf
+from data_tools.sources._broken import MISSING, Broken
 from data_tools.sources._files import files as files
-from data_tools.sources._rows import LEFT_OUT, ROW, Rows
+from data_tools.sources._rows import LEFT_OUT, ROW, TIE, Rows
+from data_tools.split import text_of_prompt
+
+_MOST = "_most"  # the largest margin that may be
 
 _role = pl.element().struct.field("role")
 _content = pl.element().struct.field("content")
-# (is a row bad?, what to say): over the whole table at once; {…} is filled with the bad row's value.
-_CHECKS: list[tuple[str, pl.Expr, str]] = [
+# (is a row bad?, its reason, what to say): over a chunk at once; {…} is filled with the bad row's value.
+_CHECKS: list[tuple[str, pl.Expr, str, str]] = [
     *(
-        (column, pl.col(column).is_null(), f"key '{column}' is missing or null")
+        (column, pl.col(column).is_null(), MISSING, f"key '{column}' is missing or null")
         # The responses before the prompt: a format may take the prompt from them.
         for column in ("pair_id", "source", "chosen", "rejected", "prompt")
     ),
     (
         "prompt",
         pl.col("prompt").list.eval(_role.is_null() | _content.is_null()).list.any(),
+        MISSING,
         "a turn of 'prompt' lacks 'role' or 'content'",
     ),
     (
         "prompt",
         ~pl.col("prompt").list.eval(_role.is_in(ROLES)).list.all(),
+        "unknown role",
         f"a turn of 'prompt' has an unknown role; there are: {', '.join(ROLES)}",
     ),
     (
         "prompt",
-        pl.col("prompt").list.last().struct.field("role") != "user",
+        (pl.col("prompt").list.last().struct.field("role") != "user") | (pl.col("prompt").list.len() == 0),
+        "prompt does not end in a user turn",
         "the last turn of 'prompt' should be the user's; leave the response out of it",
     ),
     (
         "margin",
-        ~((pl.col("margin") > 0) & (pl.col("margin") <= 1)),
+        ~((pl.col("margin") > 0) & (pl.col("margin") <= pl.col(_MOST))),
+        "margin out of range",
         "margin is {}, it should be above 0 and at most 1, or null where unknown",
     ),
-    ("split", ~pl.col("split").is_in(SPLITS), f"split is '{{}}'; there are: {', '.join(SPLITS)}"),
+    (
+        "split",
+        ~pl.col("split").is_in(SPLITS),
+        "unknown split",
+        f"split is '{{}}'; there are: {', '.join(SPLITS)}",
+    ),
+]
+# What is well-formed and of no use.
+_USELESS: list[tuple[str, pl.Expr, str, str]] = [
+    (
+        "chosen",
+        (text_of_prompt().str.strip_chars() == "")
+        | (pl.col("chosen").str.strip_chars() == "")
+        | (pl.col("rejected").str.strip_chars() == ""),
+        EMPTY,
+        "the prompt or a response is empty",
+    ),
+    (
+        "chosen",
+        pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars(),
+        IDENTICAL,
+        "chosen and rejected are the same",
+    ),
 ]
 
 
@@ -140,20 +172,102 @@ def _fits(module: ModuleType, first: dict[str, Any]) -> bool:
     return all(key in first for key in module.KEYS) and (fits is None or fits(first))
 
 
-def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
-    """A query of PREFERENCE over one raw file, and of ``LEFT_OUT``; nothing is checked but the first row.
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a raw file, in its order.
+
+    Attributes:
+        frame: PREFERENCE, checked; margins of a format that has them of any scale are not scaled yet.
+        ties: PREFERENCE likewise, comparisons of equals; which response is called chosen says nothing.
+        left_out: reason -> comparisons that are no pair.
+        broken: the rows that cannot be used.
+        largest: the largest margin; 0 without any.
+    """
+
+    frame: pl.DataFrame
+    ties: pl.DataFrame
+    left_out: dict[str, int]
+    broken: list[Broken]
+    largest: float
+
+
+class Reading:
+    """A raw file that is read a chunk at a time, in as many threads as there are calls of :meth:`batch`.
+
+    Attributes:
+        format: the format's name.
+        file: the raw file.
+        scaled: whether margins are of any scale: those of a file are divided by its largest, where that is above 1.
+
+    Args:
+        chunk: bytes of raw text in a chunk, about.
 
     Raises:
-        UserError: as :func:`format_of`.
+        UserError: a missing or empty file, an unknown format; see :func:`format_of`.
     """
-    file = _files.opened(path)
-    return _query(file, _format(file, format)[1]).drop(ROW)
+
+    def __init__(
+        self,
+        path: str | Path,
+        format: str = "auto",
+        keys: Mapping[str, str] | None = None,
+        chunk: int = _files.CHUNK,
+    ) -> None:
+        self.file = _files.opened(path, chunk)
+        self.format, self._module = _format(self.file, format, keys)
+        self._first = self.file.first()
+        self.schema = self._module.schema(self._first)
+        self.scaled = getattr(self._module, "ANY_SCALE", False)
+
+    def chunks(self) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        """Raw chunks, for :meth:`batch`."""
+        return self.file.chunks(self.schema)
+
+    def batch(self, chunk: tuple[pl.DataFrame, list[Broken]], useless: bool = True) -> Batch:
+        """A chunk as PREFERENCE.
+
+        Args:
+            useless: whether rows with an empty or two equal responses count as broken; else they stay.
+        """
+        raw, cut = chunk
+        decoded, unread = _decoding.decoded(self.file, raw, self.schema)
+        rows = Rows(decoded.lazy(), self._first, self.file.path.name.split(".")[0])
+        wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String})
+        frame = conform(self._module.pairs(rows), wanted).collect()
+        is_tie = pl.col(LEFT_OUT) == TIE
+        ties = frame.filter(is_tie, *(pl.col(name).is_not_null() for name in ("chosen", "rejected", "prompt")))
+        left_out = frame[LEFT_OUT].drop_nulls().value_counts().sort(LEFT_OUT)
+        frame, wrong = self._checked(frame.filter(pl.col(LEFT_OUT).is_null()), _CHECKS + _USELESS * useless, raw)
+        return Batch(
+            frame.select(list(PREFERENCE)),
+            ties.select(list(PREFERENCE)),
+            dict(left_out.iter_rows()),
+            sorted([*cut, *unread, *wrong], key=lambda broken: broken.row),
+            frame["margin"].max() or 0.0,
+        )
+
+    def _checked(
+        self, frame: pl.DataFrame, checks: list[tuple[str, pl.Expr, str, str]], raw: pl.DataFrame
+    ) -> tuple[pl.DataFrame, list[Broken]]:
+        frame = frame.with_columns(pl.lit(float("inf") if self.scaled else 1.0).alias(_MOST))
+        flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _, _) in enumerate(checks))
+        if not (any_bad := flags.select(bad=pl.any_horizontal(pl.all()))["bad"]).any():
+            return frame, []
+        which = flags.filter(any_bad).select(pl.concat_list(pl.all()).list.arg_max()).to_series()
+        lines = dict(raw.select("number", "line").iter_rows()) if "line" in raw.columns else {}
+        broken = []
+        for i, row in zip(which, frame.filter(any_bad).iter_rows(named=True), strict=True):
+            column, _, reason, message = checks[i]
+            if i < len(_CHECKS) and (row[column] is None or column == "margin"):  # which a format may compute
+                message = getattr(self._module, "REMEDY", {}).get(column, message)
+            said = f"{self.file.place(row[ROW])}: {message.replace('{}', str(row[column]))}"
+            broken.append(Broken(row[ROW], reason, said, lines.get(row[ROW])))
+        return frame.filter(~any_bad), broken
 
 
-def _query(file: _files.RawFile, module: ModuleType) -> pl.LazyFrame:
-    first = file.first()
-    rows = Rows(file.scan(module.schema(first)), first, file.path.name.split(".")[0])
-    return conform(module.pairs(rows), pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String}))
+def scaled(frame: pl.DataFrame, largest: float) -> pl.DataFrame:
+    """With the margins of a file, whose largest is given, in (0, 1]."""
+    return frame.with_columns(pl.col("margin") / max(largest, 1.0))
 
 
 def read(path: str | Path, format: str = "auto") -> pl.DataFrame:
@@ -162,48 +276,45 @@ def read(path: str | Path, format: str = "auto") -> pl.DataFrame:
 
 
 def load(path: str | Path, format: str = "auto", keys: Mapping[str, str] | None = None) -> Loaded:
-    """A raw file, or a folder of raw files of one format, as a checked PREFERENCE table.
+    """A raw file, or a folder of raw files of one format, as a checked PREFERENCE table, in memory.
 
     Args:
         keys: the columns' names under OpenRLHF, for ``prompt``, ``chosen`` and ``rejected`` or some of them.
 
     Raises:
-        UserError: a missing or empty file, a broken line, a missing key, a value of the wrong kind, a folder of
-            several formats; one line that names the file and the line.
+        UserError: a missing or empty file, a broken row, a folder of several formats; one line that names the file and
+            the line.
     """
     if not Path(path).is_dir():
         return _load(path, format, keys)
     inside = {file.name: _load(file, format, keys) for file in files(path)}
-    example = {loaded.format: file for file, loaded in inside.items()}
-    if len(example) > 1:
-        found = ", ".join(f"{name} ({file})" for name, file in example.items())
-        raise UserError(f"{path}: the folder holds files of several formats: {found}; ingest them apart")
+    one_format(path, {name: loaded.format for name, loaded in inside.items()})
     left_out: Counter[str] = Counter()
     for loaded in inside.values():
         left_out.update(loaded.left_out)
-    return Loaded(pl.concat(loaded.frame for loaded in inside.values()), *example, dict(left_out))
+    example = next(iter(inside.values()))
+    return Loaded(pl.concat(loaded.frame for loaded in inside.values()), example.format, dict(left_out))
+
+
+def one_format(folder: str | Path, formats: Mapping[str, str]) -> None:
+    """Raises UserError where the files of a folder (name -> format) are of several formats."""
+    example = {format: file for file, format in formats.items()}
+    if len(example) > 1:
+        found = ", ".join(f"{name} ({file})" for name, file in example.items())
+        raise UserError(f"{folder}: the folder holds files of several formats: {found}; ingest them apart")
 
 
 def _load(path: str | Path, format: str, keys: Mapping[str, str] | None) -> Loaded:
-    file = _files.opened(path)
-    name, module = _format(file, format, keys)
-    schema = module.schema(file.first())
-    try:
-        frame = _query(file, module).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise file.broken(schema) or UserError(f"{path}: cannot be read ({reason})") from None
-    if error := file.altered(schema):
-        raise error
-    left_out = frame.filter(pl.col(LEFT_OUT).is_not_null())[LEFT_OUT].value_counts().sort(LEFT_OUT)
-    frame = frame.filter(pl.col(LEFT_OUT).is_null())
-    flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _) in enumerate(_CHECKS))
-    found = [(flags[str(i)].arg_max(), i) for i in range(len(_CHECKS)) if flags[str(i)].any()]
-    if found:
-        row, i = min(found)
-        column, _, message = _CHECKS[i]
-        if frame[column][row] is None or column == "margin":  # which a format may compute
-            message = getattr(module, "REMEDY", {}).get(column, message)
-        place = file.place(frame[ROW][row])
-        raise UserError(f"{path}: {place}: {message.replace('{}', str(frame[column][row]))}")
-    return Loaded(check(frame.select(list(PREFERENCE)), PREFERENCE, path), name, dict(left_out.iter_rows()))
+    reading = Reading(path, format, keys)
+    frames, largest, left_out = [], 0.0, Counter()
+    for chunk in reading.chunks():
+        batch = reading.batch(chunk, useless=False)
+        if batch.broken:
+            raise UserError(f"{path}: {batch.broken[0].detail}")
+        frames.append(batch.frame)
+        left_out.update(batch.left_out)
+        largest = max(largest, batch.largest)
+    frame = pl.concat(frames)
+    if reading.scaled:
+        frame = scaled(frame, largest)
+    return Loaded(check(frame, PREFERENCE, path), reading.format, dict(left_out))

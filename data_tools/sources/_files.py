@@ -1,23 +1,32 @@
-"""Kinds of raw files. Each gives the first row, a query of the raw columns, and the place of what is wrong."""
+"""Kinds of raw files. Each gives the first row, its rows in chunks, the raw columns of a chunk, and what is wrong."""
 
 from __future__ import annotations
 
 import glob
-import math
+import json
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from data_tools.artifact import MANIFEST
 from data_tools.errors import UserError
-from data_tools.sources import _jsonl
-from data_tools.sources._jsonl import kind
+from data_tools.lineage import SUFFIX
+from data_tools.sources import _broken, _jsonl
+from data_tools.sources._broken import Broken
 from data_tools.sources._rows import ROW
+from data_tools.sources._values import has_surrogate, is_out_of_range, kind, leaves, misfit
 
 _BOOLEANS = {"true": True, "false": False}
 _ARROW = b"ARROW1"  # how a file of Arrow's begins that is no stream
+CHUNK = 32 << 20  # bytes of raw text that are worked on at once, by each thread
+_ROWS = (256, 65_536)  # and the fewest and most rows
+_GUARD = "_ line"  # a key that no row has
 
 
 class RawFile(ABC):
@@ -25,88 +34,158 @@ class RawFile(ABC):
 
     Args:
         path: the file; what is wrong with it is told when it is read.
+        chunk: bytes of raw text in a chunk, about.
+
+    Attributes:
+        unit: what a row's number counts.
     """
 
-    def __init__(self, path: Path) -> None:
+    unit = "row"
+
+    def __init__(self, path: Path, chunk: int = CHUNK) -> None:
         self.path = path
+        self._chunk = chunk
+
+    def _rows(self, size: float | None) -> int:
+        """As many rows of so many bytes as a chunk should have."""
+        fewest, most = _ROWS
+        return min(max(int(self._chunk / max(size or 1, 1)), fewest), most)
 
     @abstractmethod
     def first(self) -> dict[str, Any]:
-        """The first row. Raises UserError for a file that holds none, or cannot be read so far."""
+        """The first row that can be read. Raises UserError for a file that holds none."""
 
     @abstractmethod
-    def scan(self, schema: pl.Schema) -> pl.LazyFrame:
-        """A query of ``ROW`` and the raw columns. Raises UserError for a file that cannot be scanned."""
+    def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        """The rows as they stand in the file, with their ``number`` (from 1), and those that could not even be cut out.
+
+        Args:
+            schema: the raw columns that will be wanted.
+        """
 
     @abstractmethod
-    def broken(self, schema: pl.Schema) -> UserError | None:
-        """The first row for which the query fails, where one is to blame."""
+    def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        """``ROW`` and the raw columns of a chunk. Raises a PolarsError where a row does not fit."""
 
-    @abstractmethod
-    def altered(self, schema: pl.Schema) -> UserError | None:
-        """The first row that the query reads as something else than it is."""
+    def suspects(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        """Rows of a chunk that ``decode`` may read as something else than they are."""
+        return chunk.clear()
 
-    def place(self, row: int) -> str:
-        """Where the row of that index (from 0) stands, in words."""
-        return f"row {row + 1}"
+    def explain(self, row: dict[str, Any], schema: pl.Schema) -> Broken | None:
+        """Why a row of a chunk cannot be used; None where nothing is wrong with it."""
+        return None
+
+    def place(self, number: int) -> str:
+        """Where the row of that number stands, in words."""
+        return f"{self.unit} {number}"
+
+    def _said(self, number: int, value: dict[str, Any], schema: pl.Schema, text: str | None) -> Broken | None:
+        """What of a row's values does not fit."""
+        place, wanted = self.place(number), [value.get(key) for key in schema]
+        if problem := misfit(value, schema):
+            return Broken(number, _broken.WRONG_TYPE, f"{place}: {problem}", text)
+        if has_surrogate(wanted):
+            said = (
+                f"{place} holds half a character (an escape \\ud800 to \\udfff without its other half); "
+                "write the whole character or remove it"
+            )
+            return Broken(number, _broken.NOT_UTF8, said, text)
+        if is_out_of_range(wanted):
+            return Broken(number, _broken.NUMBER, f"{place} holds a number out of range; write ids as strings", text)
+        return None
 
 
 class JsonLines(RawFile):
     """JSON Lines, plain, .gz or .zst."""
 
+    unit = "line"
+
     def first(self) -> dict[str, Any]:
-        return _jsonl.first_row(self.path)
+        path = _jsonl.existing(self.path)
+        head = _jsonl.head(path)
+        if head.is_empty():
+            for _, broken in _jsonl.chunks(path, 1):
+                raise UserError(f"{path}: {broken[0].detail}")
+            raise UserError(f"{path}: the file holds only blank lines; it needs one JSON object a line")
+        parsed = [_jsonl.parse(line, self.place(number)) for number, line in head.iter_rows()]
+        found = next((row for row in parsed if isinstance(row, dict)), None)
+        if found is None:
+            raise UserError(f"{path}: {parsed[0].detail}")
+        return found
 
-    def scan(self, schema: pl.Schema) -> pl.LazyFrame:
-        return _jsonl.scan(self.path, schema)
+    def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        path = _jsonl.existing(self.path)
+        return _jsonl.chunks(path, self._rows(_jsonl.head(path)["line"].str.len_bytes().mean()))
 
-    def broken(self, schema: pl.Schema) -> UserError | None:
-        return _jsonl.find_broken(self.path, schema)
+    def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        # polars joins the lines to one array. The number that every object is given shows that each line was one
+        # object, whatever brackets it holds.
+        line = pl.col("line")
+        guarded = pl.concat_str(pl.lit(f'{{"{_GUARD}":'), "number", pl.lit(","), line.str.slice(1))
+        parsed = chunk.select(guarded).to_series().str.json_decode(pl.Struct({_GUARD: pl.UInt32, **schema}))
+        found = parsed.struct.unnest()
+        if not (chunk["line"].str.starts_with("{").all() and found[_GUARD].equals(chunk["number"])):
+            raise pl.exceptions.ComputeError("a line is not one object")
+        return found.rename({_GUARD: ROW})
 
-    def altered(self, schema: pl.Schema) -> UserError | None:
-        return _jsonl.find_stringified(self.path, schema) or _jsonl.find_surrogate(self.path, schema)
+    def suspects(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        """Truth values where texts or numbers belong and half characters, which polars takes without a word.
 
-    def place(self, row: int) -> str:
-        return f"line {_jsonl.line_number(self.path, row)}"
+        Regular expressions over the lines find the candidates (a quote inside a JSON string is escaped, so text does
+        not match), the parser decides.
+        """
+        found = {leaf for key, dtype in schema.items() for leaf in leaves(dtype, key)}
+        single = "|".join(sorted(re.escape(name) for name, several in found if not several))
+        listed = "|".join(sorted(re.escape(name) for name, several in found if several))
+        line = pl.col("line")
+        suspect = line.str.contains(rf'"(?:{single})"\s*:\s*[tf]')
+        if listed:  # any of its elements may be one: the parser looks at them all
+            suspect |= line.str.contains(rf'"(?:{listed})"\s*:\s*[^n\s]')
+        escaped = chunk.filter(line.str.contains(r"\\u[dD][89a-fA-F]"))
+        whole = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+        halves = escaped.filter(line.str.replace_all(whole, "").str.contains(r"\\u[dD][89a-fA-F]"))
+        return pl.concat([chunk.filter(suspect), halves]).unique("number", maintain_order=True)
+
+    def explain(self, row: dict[str, Any], schema: pl.Schema) -> Broken | None:
+        number, line = row["number"], row["line"]
+        value = _jsonl.parse(line, self.place(number))
+        if isinstance(value, Broken):
+            return replace(value, row=number)
+        return self._said(number, value, schema, line)
 
 
-class JsonArray(RawFile):
+class JsonArray(JsonLines):
     """A JSON array of objects, which is read whole."""
+
+    unit = "row"
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         rows = _jsonl.parse_array(self.path)
         if not rows:
             raise UserError(f"{self.path}: the array is empty; it needs one JSON object a row")
-        for i, row in enumerate(rows):
-            if not isinstance(row, dict):
-                raise UserError(f"{self.path}: {self.place(i)} is not a JSON object; the array needs one object a row")
         return rows
 
     def first(self) -> dict[str, Any]:
-        return self.rows[0]
+        found = next((row for row in self.rows if isinstance(row, dict)), None)
+        if found is None:
+            raise UserError(f"{self.path}: row 1 is not a JSON object; the array needs one object a row")
+        return found
 
-    def scan(self, schema: pl.Schema) -> pl.LazyFrame:
-        return _jsonl.scan_rows([{key: row.get(key) for key in schema} for row in self.rows], schema)
+    def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        step = _ROWS[0]
+        for start in range(0, len(self.rows), step):
+            numbered = list(enumerate(self.rows[start : start + step], start + 1))
+            lines = [(i, json.dumps({key: row.get(key) for key in schema})) for i, row in numbered if type(row) is dict]
+            broken = [
+                Broken(i, _broken.NOT_OBJECT, f"row {i} is not a JSON object; the array needs one object a row")
+                for i, row in numbered
+                if type(row) is not dict
+            ]
+            yield pl.DataFrame(lines, schema={"number": pl.UInt32, "line": pl.String}, orient="row"), broken
 
-    def broken(self, schema: pl.Schema) -> UserError | None:
-        for i, row in enumerate(self.rows):
-            if problem := _jsonl.misfit(row, schema):
-                return UserError(f"{self.path}: {self.place(i)}: {problem}")
-            if _jsonl.has_surrogate([row.get(key) for key in schema]):
-                return _jsonl.half_a_character(self.path, self.place(i))
-            if any(_is_out_of_range(row.get(key)) for key in schema):
-                return UserError(f"{self.path}: {self.place(i)} holds a number out of range; write ids as strings")
-        return None
-
-    altered = broken
-
-
-def _is_out_of_range(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and math.isinf(value)
-    except OverflowError:  # an integer that no float can hold
-        return True
+    def explain(self, row: dict[str, Any], schema: pl.Schema) -> Broken | None:
+        return self._said(row["number"], self.rows[row["number"] - 1], schema, row["line"])
 
 
 class Columns(RawFile):
@@ -132,33 +211,54 @@ class Columns(RawFile):
         return pl.scan_ipc(pattern) if whole else pl.read_ipc_stream(self.path).lazy()
 
     def first(self) -> dict[str, Any]:
-        try:
-            head = self.frame.head(1).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read ({_reason(error)})") from None
+        head = self._head(1)
         if head.is_empty():
             raise UserError(f"{self.path}: the table has no rows")
         return head.row(0, named=True)
 
-    def scan(self, schema: pl.Schema) -> pl.LazyFrame:
+    def _head(self, rows: int) -> pl.DataFrame:
+        try:
+            return self.frame.head(rows).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be read ({_reason(error)})") from None
+
+    def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         found = self.frame.collect_schema()
         for name, dtype in schema.items():
             if name in found and not _castable(found[name], dtype):
                 raise UserError(f"{self.path}: column '{name}' should be {kind(dtype)}, found {found[name]}")
-        columns = {name: pl.col(name) if name in found else pl.lit(None) for name in schema}
-        cast = (column.cast(schema[name]).alias(name) for name, column in columns.items())
-        return self.frame.with_row_index(ROW).select(ROW, *cast)
+        there = [name for name in schema if name in found]
+        head = self._head(100).select(there)
+        frame = self.frame.with_row_index("number", 1).select(
+            "number", *(pl.col(name).alias(f"={name}") for name in there)
+        )
+        try:
+            step = self._rows(head.estimated_size() / max(head.height, 1))
+            for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
+                for part in chunk.iter_slices(step):
+                    yield part, []
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be read ({_reason(error)}); fetch or write it again") from None
 
-    def broken(self, schema: pl.Schema) -> UserError | None:
-        return None
-
-    def altered(self, schema: pl.Schema) -> UserError | None:
-        return None
+    def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        columns = {name: pl.col(f"={name}") if f"={name}" in chunk.columns else pl.lit(None) for name in schema}
+        return chunk.select(
+            pl.col("number").cast(pl.UInt32).alias(ROW),
+            *(column.cast(schema[name]).alias(name) for name, column in columns.items()),
+        )
 
 
 def _reason(error: Exception) -> str:
     """The first line of what polars says."""
     return str(error).partition("\n")[0]
+
+
+def _numbered(frame: pl.LazyFrame, names: list[str], rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+    """The columns as ``=name`` (one of theirs may be called number), with ``number``."""
+    columns = (pl.col(name).alias(f"={name}") for name in names)
+    for chunk in frame.with_row_index("number", 1).select("number", *columns).collect_batches(chunk_size=rows):
+        for part in chunk.iter_slices(rows):  # polars takes the size as a wish
+            yield part, []
 
 
 def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
@@ -182,44 +282,61 @@ class Csv(RawFile):
     """
 
     @cached_property
-    def frame(self) -> pl.DataFrame:
+    def frame(self) -> pl.LazyFrame:
         _jsonl.existing_file(self.path)
+        return pl.scan_csv(glob.escape(str(self.path)), infer_schema=False)
+
+    def _error(self, error: Exception) -> UserError:
+        return UserError(f"{self.path}: cannot be read as CSV ({_reason(error)})")
+
+    @cached_property
+    def head(self) -> pl.DataFrame:
         try:
-            frame = pl.read_csv(self.path, infer_schema=False, glob=False)
+            return self.frame.head(100).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read as CSV ({_reason(error)})") from None
-        if frame.is_empty():
-            raise UserError(f"{self.path}: the table has no rows")
-        return frame
+            raise self._error(error) from None
 
     def first(self) -> dict[str, Any]:
-        return {name: _turns_or_text(cell) for name, cell in self.frame.row(0, named=True).items()}
+        if self.head.is_empty():
+            raise UserError(f"{self.path}: the table has no rows")
+        return {name: _turns_or_text(cell) for name, cell in self.head.row(0, named=True).items()}
 
-    def scan(self, schema: pl.Schema) -> pl.LazyFrame:
+    def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        there = [name for name in schema if name in self.head.columns]
+        frame = self.frame.with_row_index("number", 1).select(
+            "number", *(pl.col(name).alias(f"={name}") for name in there)
+        )
+        step = self._rows(self.head.estimated_size() / max(self.head.height, 1))
+        try:
+            for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
+                for part in chunk.iter_slices(step):
+                    yield part, []
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._error(error) from None
+
+    def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
         def column(name: str, dtype: pl.DataType) -> pl.Expr:
-            if name not in self.frame.columns:
+            if f"={name}" not in chunk.columns:
                 return pl.lit(None, dtype)
+            cell = pl.col(f"={name}")
             if dtype == pl.Boolean:
-                return pl.col(name).str.to_lowercase().replace_strict(_BOOLEANS, default=None)
-            return pl.col(name).str.json_decode(dtype) if dtype.is_nested() else pl.col(name).cast(dtype)
+                return cell.str.to_lowercase().replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+            return cell.str.json_decode(dtype) if dtype.is_nested() else cell.cast(dtype)
 
-        return self.frame.lazy().with_row_index(ROW).select(
-            ROW, *(column(name, dtype).alias(name) for name, dtype in schema.items())
-        )  # fmt: skip
+        return chunk.select(
+            pl.col("number").cast(pl.UInt32).alias(ROW),
+            *(column(name, dtype).alias(name) for name, dtype in schema.items()),
+        )
 
-    def broken(self, schema: pl.Schema) -> UserError | None:
-        parsed = {name: dtype for name, dtype in schema.items() if dtype != pl.String and name in self.frame.columns}
-        if not parsed:
-            return None
-        for i, cells in enumerate(self.frame.select(list(parsed)).iter_rows(named=True)):
-            row = {name: _BOOLEANS.get(str(cell).lower(), _jsonl.loads_or_text(cell)) for name, cell in cells.items()}
-            if problem := _jsonl.misfit(row, pl.Schema(parsed)):
-                return UserError(f"{self.path}: {self.place(i)}: {problem}")
-            if _jsonl.has_surrogate(list(row.values())):
-                return _jsonl.half_a_character(self.path, self.place(i))
-        return None
+    def suspects(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+        parsed = any(dtype != pl.String and f"={name}" in chunk.columns for name, dtype in schema.items())
+        return chunk if parsed else chunk.clear()
 
-    altered = broken
+    def explain(self, row: dict[str, Any], schema: pl.Schema) -> Broken | None:
+        parsed = pl.Schema({name: dtype for name, dtype in schema.items() if dtype != pl.String and f"={name}" in row})
+        cells = {name: row[f"={name}"] for name in parsed}
+        value = {name: _BOOLEANS.get(str(cell).lower(), _jsonl.loads_or_text(cell)) for name, cell in cells.items()}
+        return self._said(row["number"], value, parsed, None)
 
 
 def _turns_or_text(cell: str | None) -> Any:
@@ -241,17 +358,17 @@ _KINDS: dict[str, type[RawFile]] = {
 }
 
 
-def opened(path: str | Path) -> RawFile:
+def opened(path: str | Path, chunk: int = CHUNK) -> RawFile:
     """The file as what its name says; other names are JSON Lines."""
     path = Path(path)
     ending = next((ending for ending in _KINDS if path.name.lower().endswith(ending)), ".jsonl")
     if ending == ".json" and _jsonl.begins_an_array(path):
-        return JsonArray(path)
-    return _KINDS[ending](path)
+        return JsonArray(path, chunk)
+    return _KINDS[ending](path, chunk)
 
 
 def files(path: str | Path) -> list[Path]:
-    """The raw files of a path: the file itself, or those that lie in the folder, by name.
+    """The raw files of a path: the file itself, or those that lie in the folder, by name; no manifests of ours.
 
     Raises:
         UserError: nothing of that name, or a folder without such files.
@@ -262,6 +379,7 @@ def files(path: str | Path) -> list[Path]:
     inside = sorted(
         file for file in path.iterdir()
         if file.is_file() and not file.name.startswith(".") and file.name.lower().endswith(tuple(_KINDS))
+        and not (file.name == MANIFEST or file.name.endswith(SUFFIX))
     )  # fmt: skip
     if not inside:
         raise UserError(f"{path}: the folder holds no raw files; they end in {', '.join(_KINDS)}")

@@ -1,12 +1,14 @@
-"""Reading JSON Lines (plain, .gz, .zst): a fast query by polars, and the line number when a line is broken."""
+"""JSON Lines (plain, .gz, .zst) in chunks of lines, and single lines explained.
+
+polars cuts the file into lines and parses them a chunk at a time. Only a file with bytes that are no UTF-8 is read line
+by line by Python, from the chunk on that polars refuses.
+"""
 
 from __future__ import annotations
 
 import glob
 import gzip
-import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ from typing import Any
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.schema import MESSAGES
-from data_tools.sources._rows import ROW
+from data_tools.sources import _broken
+from data_tools.sources._broken import Broken
 
-_GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", "\ufeff"
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python's parser makes of half a pair; a whole one is a character
-_SCALARS = {pl.String: "a string", pl.Float64: "a number", pl.Boolean: "true or false"}
+_GZIP, _ZSTD, _PARQUET, BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", "\ufeff"
+_HEAD = 100  # lines by which the mean line is known
+_LINES = {"number": pl.UInt32, "line": pl.String}
 
 
 def existing_file(path: str | Path) -> Path:
@@ -48,80 +50,106 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def scan(path: str | Path, schema: pl.Schema) -> pl.LazyFrame:
-    """A query over the file's objects: ``ROW``, and the columns of ``schema``, whose absent keys are null."""
-    # A path is a pattern to polars: without the escape, "a[1].jsonl" would be read as no file at all.
-    return pl.scan_ndjson(glob.escape(str(existing(path))), schema=schema, row_index_name=ROW)
-
-
 def _lines(path: Path) -> pl.LazyFrame:
-    """The file's lines that are not blank: ``number`` (from 1) and ``line``."""
+    """The file's lines that are not blank: ``number`` (from 1) and ``line``, without spaces around."""
+    # A path is a pattern to polars: without the escape, "a[1].jsonl" would be read as no file at all.
     frame = pl.scan_lines(glob.escape(str(path)), row_index_name="number", row_index_offset=1)
-    return frame.filter(pl.col("line").str.strip_chars() != "")
+    return frame.select("number", pl.col("line").str.strip_chars(" \t\r\n" + BOM)).filter(pl.col("line") != "")
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, text) of each line that is not blank; raises UserError at one that is not UTF-8 or is cut off."""
+def head(path: Path) -> pl.DataFrame:
+    """The first lines that are not blank, as far as they can be read."""
     try:
-        yield from _lines(path).collect().iter_rows()
-    except OSError as error:
-        raise UserError(f"{path}: the compressed file is damaged ({error}); fetch it again") from None
-    except pl.exceptions.PolarsError:
-        raise _not_utf8(path) from None
-
-
-def _not_utf8(path: Path) -> UserError:
-    with open(path, "rb") as handle:
-        compressed = handle.read(2) == _GZIP
-    with gzip.open(path) if compressed else open(path, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return UserError(f"{path}: line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8")
-    return UserError(f"{path}: cannot be read as lines of UTF-8; save the file as UTF-8 JSON Lines")
-
-
-def first_row(path: str | Path) -> dict[str, Any]:
-    """The file's first object. Raises UserError for a file that holds none, or whose first line is broken."""
-    path = existing(path)
-    try:
-        head = _lines(path).head(1).collect()
+        return _lines(path).head(_HEAD).collect()
     except (OSError, pl.exceptions.PolarsError):
-        head = pl.DataFrame(list(_numbered(path))[:1], schema=["number", "line"], orient="row")
-    if head.is_empty():
-        raise UserError(f"{path}: the file holds only blank lines; it needs one JSON object a line")
-    return parse(path, *head.row(0))
+        return next(_by_hand(path, 0, _HEAD), (pl.DataFrame(schema=_LINES), []))[0]
 
 
-def parse(path: str | Path, number: int, line: str) -> dict[str, Any]:
-    """The JSON object of one line. Raises UserError that names file, line and column."""
-    if line.startswith(_BOM):
-        raise UserError(f"{path}: line {number} starts with a byte order mark; save the file as UTF-8 without one")
+def chunks(path: Path, rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+    """(``number`` and ``line`` of at most ``rows`` lines that are not blank, those of them that are no UTF-8).
+
+    Raises:
+        UserError: a compressed file that is damaged.
+    """
+    done = 0
     try:
-        row = _loads(line, f"{path}: line {number}")
+        for chunk in _lines(path).collect_batches(chunk_size=rows, maintain_order=True):
+            for part in chunk.iter_slices(rows):  # polars takes the size as a wish
+                if not part.is_empty():
+                    done = part["number"][-1]
+                    yield part, []
+    except OSError as error:
+        raise _damaged(path, error) from None
+    except pl.exceptions.PolarsError as error:
+        if _begins(path, _ZSTD):
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{path}: cannot be read ({reason}); fetch it again, or unpack it, and what is wrong can be told"
+            ) from None
+        yield from _by_hand(path, done, rows)
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: the compressed file is damaged ({error}); fetch it again")
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    with open(path, "rb") as handle:
+        return handle.read(len(mark)) == mark
+
+
+def _by_hand(path: Path, done: int, rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+    """As :func:`chunks`, behind line number ``done``."""
+    lines: list[tuple[int, str]] = []
+    broken: list[Broken] = []
+
+    def chunk() -> tuple[pl.DataFrame, list[Broken]]:
+        return pl.DataFrame(lines, schema=_LINES, orient="row"), list(broken)
+
+    with gzip.open(path) if _begins(path, _GZIP) else open(path, "rb") as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                if number <= done:
+                    continue
+                try:
+                    text = line.decode("utf-8").strip(" \t\r\n" + BOM)
+                except UnicodeDecodeError as error:
+                    said = f"line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
+                    broken.append(Broken(number, _broken.NOT_UTF8, said, line.decode("utf-8", "replace").rstrip()))
+                else:
+                    if text:
+                        lines.append((number, text))
+                if len(lines) + len(broken) >= rows:
+                    yield chunk()
+                    lines.clear()
+                    broken.clear()
+        except (OSError, EOFError) as error:
+            raise _damaged(path, error) from None
+    if lines or broken:
+        yield chunk()
+
+
+def parse(line: str, place: str) -> dict[str, Any] | Broken:
+    """The JSON object of a line, or why it is none. ``row`` of what is broken is 0."""
+    try:
+        row = json.loads(line, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: line {number} is not valid JSON ({error.msg}, column {error.colno}); "
-            "correct or remove the line: the file needs one whole JSON object a line"
-        ) from None
-    if not isinstance(row, dict):
-        raise UserError(f"{path}: line {number} is not a JSON object; the file needs one object a line")
-    return row
-
-
-def _loads(text: str, where: str) -> Any:
-    """The JSON value of a text. Raises JSONDecodeError, or UserError for what Python's parser would not mind."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError:
-        raise
+        said = (
+            f"{place} is not valid JSON ({error.msg}, column {error.colno}); "
+            f"correct or remove the {place.split()[0]}: the file needs one whole JSON object a {place.split()[0]}"
+        )
+        return Broken(0, _broken.NOT_JSON, said, line)
     except RecursionError:
-        raise UserError(f"{where} is nested too deeply; a row has strings, numbers and turns") from None
+        said = f"{place} is nested too deeply; a row has strings, numbers and turns"
+        return Broken(0, _broken.NOT_JSON, said, line)
     except _Constant as error:
-        raise UserError(f"{where} is not valid JSON ({error}); write null instead") from None
+        return Broken(0, _broken.NOT_JSON, f"{place} is not valid JSON ({error}); write null instead", line)
     except ValueError:  # Python turns no more than 4300 digits into an integer
-        raise UserError(f"{where} holds a number of thousands of digits; write a shorter one") from None
+        said = f"{place} holds a number of thousands of digits; write a shorter one"
+        return Broken(0, _broken.NUMBER, said, line)
+    if not isinstance(row, dict):
+        return Broken(0, _broken.NOT_OBJECT, f"{place} is not a JSON object; the file needs one object a line", line)
+    return row
 
 
 def loads_or_text(cell: str | None) -> Any:
@@ -137,7 +165,7 @@ def begins_an_array(path: Path) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as handle:
-        return handle.read(4096).removeprefix(_BOM.encode()).lstrip()[:1] == b"["
+        return handle.read(4096).removeprefix(BOM.encode()).lstrip()[:1] == b"["
 
 
 def parse_array(path: Path) -> list[Any]:
@@ -147,18 +175,18 @@ def parse_array(path: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
     try:
-        return _loads(text, f"{path}: the array")
+        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: is not valid JSON ({error.msg}, line {error.lineno}, column {error.colno}); "
             "the file needs one whole array of objects, or an object a line"
         ) from None
-
-
-def scan_rows(rows: list[dict[str, Any]], schema: pl.Schema) -> pl.LazyFrame:
-    """As :func:`scan`, over objects in memory."""
-    lines = "\n".join(json.dumps(row) for row in rows)
-    return pl.scan_ndjson(io.BytesIO(lines.encode()), schema=schema, row_index_name=ROW)
+    except RecursionError:
+        raise UserError(f"{path}: the array is nested too deeply; a row has strings, numbers and turns") from None
+    except _Constant as error:
+        raise UserError(f"{path}: the array is not valid JSON ({error}); write null instead") from None
+    except ValueError:
+        raise UserError(f"{path}: the array holds a number of thousands of digits; write a shorter one") from None
 
 
 class _Constant(ValueError):
@@ -167,149 +195,3 @@ class _Constant(ValueError):
 
 def _refuse_constant(name: str) -> None:
     raise _Constant(f"{name} is no JSON number")
-
-
-def misfit(row: dict[str, Any], schema: pl.Schema) -> str | None:
-    """What of a row does not fit the raw schema, in words; None where everything does."""
-    for key, dtype in schema.items():
-        value = row.get(key)
-        if value is not None and not _fits(value, dtype):
-            return f"key '{key}' should be {kind(dtype)}, found {_describe(value)}"
-    return None
-
-
-def _fits(value: Any, dtype: pl.DataType) -> bool:
-    if dtype == pl.String:  # numbers too: ids often are
-        return isinstance(value, str | int | float) and not isinstance(value, bool)
-    if dtype == pl.Float64:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if dtype == pl.Boolean:
-        return isinstance(value, bool)
-    if dtype == MESSAGES:
-        return isinstance(value, list) and all(
-            isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
-            for turn in value
-        )
-    if isinstance(dtype, pl.List):
-        return isinstance(value, list) and all(item is None or _fits(item, dtype.inner) for item in value)
-    found = value if isinstance(value, dict) else None
-    return found is not None and all(
-        found.get(field.name) is None or _fits(found[field.name], field.dtype) for field in dtype.fields
-    )
-
-
-def kind(dtype: pl.DataType) -> str:
-    """A raw column's type in words."""
-    if dtype == MESSAGES:
-        return 'a list of {"role", "content"} turns'
-    if isinstance(dtype, pl.List):
-        return "a list of strings" if dtype.inner == pl.String else f"a list of {_object(dtype.inner)}"
-    return f"an object {_object(dtype)}" if isinstance(dtype, pl.Struct) else _SCALARS[dtype]
-
-
-def _object(dtype: pl.DataType) -> str:
-    return f"{{{', '.join(json.dumps(field.name) for field in dtype.fields)}}}" if isinstance(dtype, pl.Struct) else "…"
-
-
-def _texts(dtype: pl.DataType, name: str) -> Iterator[tuple[str, bool]]:
-    """(name, is it a list of texts?) of each string in a raw column of that type and name."""
-    if dtype == pl.String:
-        yield name, False
-    elif dtype == pl.List(pl.String):
-        yield name, True
-    elif isinstance(dtype, pl.List):
-        yield from _texts(dtype.inner, name)
-    elif isinstance(dtype, pl.Struct):
-        for field in dtype.fields:
-            yield from _texts(field.dtype, field.name)
-
-
-def _describe(value: Any) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        return "many nested ones"
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def find_broken(path: str | Path, schema: pl.Schema) -> UserError | None:
-    """The error of the first line that is not JSON or does not fit the raw schema, else of the first polars refuses."""
-    lines = []
-    try:
-        for number, line in _numbered(Path(path)):
-            if problem := misfit(parse(path, number, line), schema):
-                return UserError(f"{path}: line {number}: {problem}")
-            lines.append((number, line))
-    except UserError as error:
-        return error
-    reason = _refusal(lines, schema)
-    if reason is None:
-        return None
-    while len(lines) > 1:  # the first bad line is in the first half, or else in the second
-        half = len(lines) // 2
-        found = _refusal(lines[:half], schema)
-        lines, reason = (lines[:half], found) if found else (lines[half:], reason)
-    number, line = lines[0]
-    reason = _refusal(lines, schema) or reason
-    if has_surrogate(parse(path, number, line)):
-        return half_a_character(path, f"line {number}")
-    if "InvalidNumber" in reason:
-        return UserError(f"{path}: line {number} holds a number out of range; write ids as strings")
-    return UserError(f"{path}: line {number} cannot be read ({reason})")
-
-
-def _refusal(lines: list[tuple[int, str]], schema: pl.Schema) -> str | None:
-    """Why polars cannot read these lines, in its own words."""
-    try:
-        pl.read_ndjson(io.BytesIO("\n".join(line for _, line in lines).encode()), schema=schema)
-    except pl.exceptions.PolarsError as error:
-        return str(error).partition("\n")[0]
-    return None
-
-
-def find_stringified(path: str | Path, schema: pl.Schema) -> UserError | None:
-    """The error of the first line with a list, an object or a truth value where the schema has a string.
-
-    polars would turn such a value into its JSON text without a word. One regular expression over the raw lines
-    finds the candidates (a quote inside a JSON string is escaped, so text does not match), the parser decides.
-    """
-    texts = {text for key, dtype in schema.items() for text in _texts(dtype, key)}
-    single = "|".join(sorted(re.escape(name) for name, several in texts if not several))
-    listed = "|".join(sorted(re.escape(name) for name, several in texts if several))
-    suspect = pl.col("line").str.contains(rf'"(?:{single})"\s*:\s*[\[{{tf]')
-    if listed:  # any of its elements may be none: the parser looks at them all
-        suspect |= pl.col("line").str.contains(rf'"(?:{listed})"\s*:\s*\[')
-    for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
-        if problem := misfit(parse(path, number, line), schema):
-            return UserError(f"{path}: line {number}: {problem}")
-    return None
-
-
-def find_surrogate(path: str | Path, schema: pl.Schema) -> UserError | None:
-    """The error of the first line with half a surrogate pair (the escape ``\\ud800`` alone) in a key of the schema.
-
-    No UTF-8 text can hold it, and polars would put a NUL character in its place without a word.
-    """
-    suspect = pl.col("line").str.contains(r"\\u[dD][89a-fA-F]")
-    for number, line in _lines(Path(path)).filter(suspect).collect().iter_rows():
-        row = parse(path, number, line)
-        if has_surrogate([row.get(key) for key in schema]):
-            return half_a_character(path, f"line {number}")
-    return None
-
-
-def has_surrogate(value: Any) -> bool:
-    """Whether a text in a JSON value holds half a surrogate pair."""
-    return _SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
-
-
-def half_a_character(path: str | Path, place: str) -> UserError:
-    return UserError(
-        f"{path}: {place} holds half a character (an escape \\ud800 to \\udfff without its other half); "
-        "write the whole character or remove it"
-    )
-
-
-def line_number(path: str | Path, row: int) -> int:
-    """The line (from 1) on which the row of that index (from 0) stands: blank lines are lines, but no rows."""
-    return _lines(Path(path)).select("number").slice(row, 1).collect().item()

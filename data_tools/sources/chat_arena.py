@@ -29,12 +29,14 @@ def schema(first: dict[str, Any]) -> pl.Schema:
 
 def pairs(rows: Rows) -> pl.LazyFrame:
     a, b, winner = (pl.col(key) for key in KEYS)
-    tie = pl.when(winner.str.starts_with("tie")).then(pl.lit(TIE))
+    tied = winner.str.starts_with("tie")
+    # Of a tie the first: it is left out, or kept as a comparison without a winner.
+    first, second = tied | (winner == "model_a"), winner == "model_b"
     frame = rows.frame.with_columns(
-        pl.coalesce(tie, _rows.diverging(a, b)).alias(LEFT_OUT),
+        pl.coalesce(pl.when(tied).then(pl.lit(TIE)), _rows.diverging(a, b)).alias(LEFT_OUT),
         prompt=_rows.before_last(a),
-        chosen=pl.when(winner == "model_a").then(_rows.response(a)).when(winner == "model_b").then(_rows.response(b)),
-        rejected=pl.when(winner == "model_a").then(_rows.response(b)).when(winner == "model_b").then(_rows.response(a)),
+        chosen=pl.when(first).then(_rows.response(a)).when(second).then(_rows.response(b)),
+        rejected=pl.when(first).then(_rows.response(b)).when(second).then(_rows.response(a)),
         source=pl.lit("chat_arena"),
         label_kind=pl.lit("human"),
     )

@@ -33,8 +33,9 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     frame = rows.frame.with_columns(
         pl.when(preference == 0).then(pl.lit(TIE)).alias(LEFT_OUT),
         prompt="context",
-        chosen=pl.when(preference < 0).then("response1").when(preference > 0).then("response2"),
-        rejected=pl.when(preference < 0).then("response2").when(preference > 0).then("response1"),
+        # Of a tie the first: it is left out, or kept as a comparison without a winner.
+        chosen=pl.when(preference <= 0).then("response1").when(preference > 0).then("response2"),
+        rejected=pl.when(preference <= 0).then("response2").when(preference > 0).then("response1"),
         margin=preference.abs() / 3,
         subset="domain",
         source=pl.lit("helpsteer3"),

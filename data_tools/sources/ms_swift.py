@@ -16,6 +16,7 @@ from data_tools.sources import _rows
 from data_tools.sources._rows import Rows
 
 KEYS = ("messages",)
+ANY_SCALE = True
 NEEDS = "messages, rejected_response or rejected_messages"
 REMEDY = {
     "chosen": "'messages' is missing, or its last turn is not the assistant's",
@@ -40,6 +41,5 @@ def pairs(rows: Rows) -> pl.LazyFrame:
         prompt=pl.when(other.is_null() | prompt.eq_missing(_rows.before_last(other))).then(prompt),
         chosen=_rows.response(conversation),
         rejected=pl.coalesce("rejected_response", _rows.response(other)),
-        margin=_rows.scaled(pl.col("margin")),
     )
     return _rows.identified(frame, rows)

@@ -7,7 +7,7 @@ The values are those of the format trl; a ``margin`` of 0 says that there is non
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -27,6 +27,7 @@ class Named:
     prompt: str = "prompt"
     chosen: str = "chosen"
     rejected: str = "rejected"
+    ANY_SCALE: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if len(self._names) < 3:
@@ -69,6 +70,7 @@ _DEFAULT = Named()
 KEYS = _DEFAULT.KEYS
 NEEDS = "chosen, rejected, or other names for them"
 REMEDY = trl.REMEDY
+ANY_SCALE = True
 schema = _DEFAULT.schema
 pairs = _DEFAULT.pairs
 

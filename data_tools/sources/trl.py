@@ -25,6 +25,7 @@ from data_tools.sources import _rows, hh_rlhf
 from data_tools.sources._rows import Rows
 
 KEYS = ("chosen", "rejected")
+ANY_SCALE = True
 REMEDY = {
     "pair_id": "key 'id' is missing, but the first row has one; give every row an id, or none",
     "prompt": (
@@ -68,7 +69,6 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     whole = (opening & (known | given.is_null())).fill_null(False)
     frame = rows.frame.with_columns(
         prompt=pl.when(whole).then(shared).otherwise(pl.concat_list(prompt, shared)),
-        margin=_rows.scaled(pl.col("margin")),
         **{side: _rows.response(pl.col(side)) if raw[side] == MESSAGES else pl.col(side) for side in KEYS},
     )
     return _rows.identified(frame, rows)

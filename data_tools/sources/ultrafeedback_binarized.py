@@ -15,6 +15,7 @@ from data_tools.sources import _rows
 from data_tools.sources._rows import LEFT_OUT, TIE, Rows
 
 KEYS = ("prompt", "prompt_id", "chosen", "rejected", "messages", "score_chosen", "score_rejected")
+ANY_SCALE = True
 REMEDY = {
     "prompt": "'chosen' and 'rejected' should be conversations that differ in the last turn alone",
     "margin": "'score_chosen' is below 'score_rejected'; the responses are in the wrong order",
@@ -35,7 +36,7 @@ def pairs(rows: Rows) -> pl.LazyFrame:
         source=pl.lit("ultrafeedback_binarized"),
         label_kind=pl.lit("gpt-4"),
         split=pl.lit("test" if rows.stem.startswith("test_prefs") else None, pl.String),
-        margin=_rows.scaled(gap),
+        margin=gap,
         chosen=_rows.response(chosen),
         rejected=_rows.response(rejected),
     )

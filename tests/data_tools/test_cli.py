@@ -111,8 +111,8 @@ def test_errors_name_the_files_at_fault(tmp_path, capsys):
     assert said.startswith(f"{first}, {second}: id 'same' stands for different pairs")
     for path in (first, second):
         write(path, rejected=" ")
-    said = fails(capsys, "ingest", first, second, "--out", tmp_path / "out")
-    assert said.startswith(f"{first}, {second}: none of 120 rows is left")
+    said = fails(capsys, "ingest", first, second, "--out", tmp_path / "out", "--max-broken", 1)
+    assert said.startswith(f"{first}, {second}: none of 120 rows is left (empty prompt or response: 120)")
 
 
 def test_rows_are_a_fair_sample_of_each_split(tmp_path, capsys):
@@ -141,7 +141,13 @@ def test_a_missing_split_is_said(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "arguments", "said"),
     [
-        ({"rejected": " "}, [], "none of 60 rows is left (empty prompt or response: 60)"),
+        ({}, ["--max-chars", 1], "none of 60 rows is left (too long: 60)"),
+        (
+            {"rejected": " "},
+            [],
+            "one.jsonl: line 1: the prompt or a response is empty (60 of 60 rows cannot be used (empty prompt or "
+            "response: 60), more than --max-broken 0.05: correct them, or allow more)",
+        ),
         ({"id": "same"}, [], "id 'same' stands for different pairs"),
         ({"chosen": None}, [], "line 1: key 'chosen' is missing or null"),
         ({}, ["--rows", 0], "--rows 0: must be at least 1"),
@@ -155,6 +161,88 @@ def test_an_ingest_that_fails_writes_nothing(tmp_path, capsys, more, arguments, 
     raw, out = write(tmp_path / "one.jsonl", **more), tmp_path / "out"
     assert said in fails(capsys, "ingest", raw, "--out", out, *arguments)
     assert not out.exists()
+
+
+def test_broken_rows_are_put_away_with_their_lines(tmp_path, capsys):
+    good = [json.loads(line) for line in write(tmp_path / "good.jsonl").read_text().splitlines()]
+    raw, out = tmp_path / "one.jsonl", tmp_path / "out"
+    lines = [json.dumps(row).encode() for row in good]
+    lines[3:3] = [b'{"id": "x", ', b"", b"[1]"]
+    lines[20:20] = [
+        json.dumps({**good[0], "chosen": ["a", "b"]}).encode(),
+        json.dumps({**good[0], "prompt": [{"role": "assistant", "content": "a"}]}).encode(),
+        json.dumps({**good[0], "rejected": " "}).encode(),
+        json.dumps({**good[0], "chosen": "\ud83d!"}).encode(),
+        b'{"id": "\xff"}',
+        json.dumps({**good[0], "split": "dev"}).encode(),
+    ]
+    raw.write_bytes(b"\n".join(lines))
+    said = runs(capsys, "ingest", raw, "--out", out, "--max-broken", 0.2)
+    assert "broken: not JSON" in said and str(out / "quarantine.jsonl") in said
+    put = [json.loads(line) for line in (out / "quarantine.jsonl").read_text().splitlines()]
+    assert [(row["line"], row["reason"]) for row in put] == [
+        (4, "not JSON"),
+        (6, "not an object"),
+        (21, "wrong type"),
+        (22, "prompt does not end in a user turn"),
+        (23, "empty prompt or response"),
+        (24, "invalid Unicode"),
+        (25, "invalid Unicode"),
+        (26, "unknown split"),
+    ]
+    assert put[0]["text"] == '{"id": "x",' and put[2]["detail"].startswith("line 21: key 'chosen' should be a string")
+    assert {row["file"] for row in put} == {"one.jsonl"}
+    kept = pl.concat(pl.read_parquet(file) for file in out.glob("*.parquet"))
+    assert set(kept["pair_id"]) == {row["id"] for row in good}
+    counts = json.loads((out / "manifest.json").read_text())["counts"]
+    assert counts["read"] == 68 and sum(counts["broken"].values()) == 8
+    assert sum(counts["kept"].values()) == 60
+
+
+def test_few_broken_rows_are_no_error_and_many_are(tmp_path, capsys):
+    raw = write(tmp_path / "one.jsonl")
+    with open(raw, "a") as handle:
+        handle.write("{broken\n" * 3)
+    runs(capsys, "ingest", raw, "--out", tmp_path / "a")
+    assert "3 of 63 rows" in fails(capsys, "ingest", raw, "--out", tmp_path / "b", "--max-broken", 0.04)
+    assert not (tmp_path / "b").exists()
+
+
+def test_ties_are_kept_on_demand(tmp_path, capsys):
+    rows = [
+        {
+            "context": [{"role": "user", "content": f"q{i}"}],
+            "response1": f"a{i}",
+            "response2": "b",
+            "overall_preference": p,
+        }
+        for i, p in enumerate([-1, 0, 2, 0, 3])
+    ]
+    raw = tmp_path / "steer.jsonl"
+    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = runs(capsys, "ingest", raw, "--out", tmp_path / "a", "--validation", 0, "--test", 0)
+    assert "left out: tie" in said and not (tmp_path / "a/ties.parquet").exists()
+    runs(capsys, "ingest", raw, "--out", tmp_path / "b", "--ties", "--validation", 0, "--test", 0)
+    ties = artifact.read_table(tmp_path / "b/ties.parquet", PREFERENCE)
+    assert ties.select("chosen", "rejected", "margin").rows() == [("a1", "b", None), ("a3", "b", None)]
+    assert artifact.read_table(tmp_path / "b/train.parquet", PREFERENCE).height == 3
+
+
+def test_chunks_and_pieces_change_nothing(tmp_path, capsys, monkeypatch):
+    raw = write(tmp_path / "one.jsonl", 700, split=None)
+    with open(raw, "a") as handle:  # repeats, and the other way round
+        for i, line in enumerate(raw.read_text().splitlines()[:300]):
+            row = json.loads(line)
+            row |= {"id": f"again{i}"} | ({"chosen": row["rejected"], "rejected": row["chosen"]} if i % 3 == 0 else {})
+            handle.write(json.dumps(row) + "\n")
+    runs(capsys, "ingest", raw, "--out", tmp_path / "a")
+    monkeypatch.setattr("data_tools.memory.Memory.of", classmethod(lambda cls, gib: cls(rows=37, chunk=1, threads=3)))
+    runs(capsys, "ingest", raw, "--out", tmp_path / "b")  # 256 rows a chunk, 37 decided at once
+    for name in ("train", "validation", "test"):
+        a, b = (artifact.read_table(tmp_path / out / f"{name}.parquet", PREFERENCE) for out in "ab")
+        assert a.height > 20 and a.equals(b)
+    a, b = (json.loads((tmp_path / out / "manifest.json").read_text())["counts"] for out in "ab")
+    assert a == b and a["dropped"]["repeat"] == 200 and a["dropped"]["both orders occur"] == 200
 
 
 def test_ingest_errors_about_files(tmp_path, capsys):
@@ -359,7 +447,7 @@ def python(*argv, **more):
 def test_as_a_process(tmp_path):
     raw = write(tmp_path / "one.jsonl")
     with open(raw, "a") as handle:
-        handle.write("{broken\n")
+        handle.write("{broken\n" * 4)
     done = python("ingest", raw, "--out", tmp_path / "out")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(f"error: {raw}: line 61 is not valid JSON") and done.stderr.count("\n") == 1

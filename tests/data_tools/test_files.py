@@ -97,7 +97,7 @@ def test_a_label_in_csv(tmp_path):
     ("row", "said"),
     [
         ({"chosen": "c"}, "row 3: key 'chosen' should be a list of"),
-        ({"chosen": [{"role": "user", "content": 3}]}, "row 3: key 'chosen' should be a list of"),
+        ({"chosen": [{"role": "user", "content": True}]}, "row 3: key 'chosen' should be a list of"),
         ({"chosen": [{"role": "user", "content": "\ud800"}]}, "row 3 holds half a character"),
         ({"chosen": turns("q2", "ä", "and 2?")}, "row 3: 'chosen' is missing, or does not end with an assistant turn"),
     ],
@@ -211,7 +211,7 @@ def test_ingest_says_what_it_found_and_left_out(tmp_path):
     assert done.stderr == f"format chat_arena: {folder}\nformat trl: {tmp_path / 'mine.parquet'}\n"
     assert "left out: tie" in done.stdout and "left out: conversations differ before the last turn" in done.stdout
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["counts"]["read"] == 7
+    assert manifest["counts"]["read"] == 10
     assert manifest["counts"]["left_out"] == {"tie": 2, "conversations differ before the last turn": 1}
     assert [name for name, _ in manifest["key"]["inputs"]] == ["arena.jsonl", "mine.parquet"]
 

@@ -23,7 +23,14 @@ def conversation(*turns, system=None):
 
 
 def hashed(*values):
-    return f"{hash64('pair', json.dumps(list(values), ensure_ascii=False)):016x}"
+    return f"{hash64('pair', chr(0x1D).join(map(flat, values))):016x}"
+
+
+def flat(value):
+    """Texts, and lists of objects of texts: a sign between records, another between their fields."""
+    if isinstance(value, str):
+        return value
+    return chr(0x1E).join(chr(0x1F).join(str(field) for field in record.values()) for record in value)
 
 
 def pair(pair_id, prompt, chosen, rejected, source, **more):

@@ -1,0 +1,309 @@
+"""Raw files -> clean tables, in two passes and bounded memory.
+
+The first pass reads the raw files a chunk at a time, puts away what cannot be used, and writes the pairs as they are,
+with a narrow table beside (:mod:`data_tools.passes`). On that the splits and the rows that stay are decided, and the
+second pass writes the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import polars as pl
+
+from data_tools import artifact, clean, passes
+from data_tools.errors import UserError
+from data_tools.memory import Memory
+from data_tools.order import hash64
+from data_tools.schema import SPLITS
+from data_tools.sources import Batch, Reading
+from data_tools.split import check_shares, labels, normalised_prompt, settled
+
+QUARANTINE = "quarantine.jsonl"
+TIES = "ties.parquet"
+_EARLY = 10_000  # broken rows after which a file of mostly broken rows is given up
+_KEPT = 2_000  # characters of a broken line that the quarantine keeps
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How raw files become tables.
+
+    Attributes:
+        format: name of the raw format, or auto.
+        keys: OpenRLHF's names of columns.
+        rows: at most so many a split, those with the smallest hash of the pair's id.
+        max_chars: of prompt and longer response together.
+        validation, test: shares of the prompts.
+        redo: forget labels that the rows bring.
+        ties: write comparisons of equals to a table of their own.
+        max_broken: share of the rows that may be broken.
+    """
+
+    format: str = "auto"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    max_chars: int | None = None
+    validation: float = 0.1
+    test: float = 0.1
+    redo: bool = False
+    ties: bool = False
+    max_broken: float = 0.05
+
+
+@dataclass
+class Counts:
+    """Rows, by what became of them, and each file's format. ``read`` is the sum of all but ``written``."""
+
+    broken: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    formats: dict[Path, str] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        parts = (self.broken, self.left_out, self.dropped, self.kept)
+        return {
+            "read": sum(sum(part.values()) for part in parts),
+            "broken": dict(sorted(self.broken.items())),
+            "left_out": dict(sorted(self.left_out.items())),
+            "dropped": self.dropped,
+            "kept": self.kept,
+            "written": self.written,
+        }
+
+
+@dataclass
+class _Part:
+    """Some pairs as they were read: two files, and where they came from."""
+
+    wide: Path
+    narrow: Path
+    file: Path
+    rows: int
+    largest: float = 1.0  # what margins are divided by
+
+
+def ingest(
+    files: Sequence[Path], out: Path, settings: Settings, memory: Memory, seen: Callable[[int], None] = lambda _: None
+) -> Counts:
+    """Write ``train.parquet``, ``validation.parquet`` and ``test.parquet`` into ``out``, as far as there are such rows,
+    ``quarantine.jsonl`` with the rows that cannot be used, if any, and ``ties.parquet`` on demand.
+
+    Args:
+        seen: told the number of further rows, for a display.
+
+    Raises:
+        UserError: a file that cannot be read, too many broken rows, ids that stand for several pairs, nothing left.
+    """
+    check_shares(settings.validation, settings.test)
+    counts = Counts()
+    with passes.scratch(out) as temporary:
+        parts = list(_read(files, temporary, settings, memory, counts, seen))
+        at = _decide(parts, settings, memory, counts)
+        if not sum(counts.kept.values()):
+            raise _nothing_left(files, counts)
+        _check_ids(parts, at)
+        if settings.rows:
+            at = _sampled(parts, at, settings.rows)
+        counts.written = {name: int((at == i).sum()) for i, name in enumerate(SPLITS)}
+        _check_stale(out, counts.written)
+        _write(parts, at, out)
+        _settle(temporary / QUARANTINE, out / QUARANTINE)
+        _settle(temporary / TIES, out / TIES)
+    return counts
+
+
+def _read(
+    files: Sequence[Path],
+    temporary: Path,
+    settings: Settings,
+    memory: Memory,
+    counts: Counts,
+    seen: Callable[[int], None],
+) -> Iterator[_Part]:
+    """The first pass."""
+    ties = []
+    n = 0
+    with open(temporary / QUARANTINE, "w", encoding="utf-8") as quarantine:
+        for file in files:
+            reading = Reading(file, settings.format, settings.keys, chunk=memory.chunk)
+            counts.formats[file] = reading.format
+
+            def work(item: tuple[int, Any], reading: Reading = reading, file: Path = file) -> tuple[_Part, Batch]:
+                i, chunk = item
+                batch = reading.batch(chunk)
+                part = _Part(temporary / f"{i}.wide.parquet", temporary / f"{i}.narrow.parquet", file, len(batch.frame))
+                # Read once and thrown away: speed is worth more than size.
+                batch.frame.write_parquet(part.wide, compression="lz4", statistics=False)
+                _narrowed(batch.frame, settings).write_parquet(part.narrow, compression="uncompressed")
+                return part, batch
+
+            of_file: list[_Part] = []
+            largest, pairs, broken = 0.0, 0, Counter()
+            for part, batch in _in_order(work, enumerate(reading.chunks(), n), memory.threads):
+                n += 1
+                of_file.append(part)
+                pairs += part.rows + sum(batch.left_out.values())
+                largest = max(largest, batch.largest)
+                counts.left_out.update(batch.left_out)
+                if settings.ties and not batch.ties.is_empty():
+                    ties.append(batch.ties)
+                broken.update(row.reason for row in batch.broken)
+                _put_away(quarantine, file, reading, batch)
+                if batch.broken and broken.total() >= _EARLY:
+                    _check_broken(file, broken, pairs, settings, quarantine)
+                seen(part.rows + len(batch.broken))
+            if broken:
+                _check_broken(file, broken, pairs, settings, quarantine)
+            counts.broken.update(broken)
+            for part in of_file:
+                part.largest = max(largest, 1.0) if reading.scaled else 1.0
+            yield from of_file
+    if ties:
+        pl.concat(ties).with_columns(margin=pl.lit(None, pl.Float64)).write_parquet(temporary / TIES)
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """``map`` in threads, with no more items underway than threads and one to come."""
+    with ThreadPoolExecutor(threads) as pool:
+        underway: deque = deque()
+        try:
+            for item in items:
+                underway.append(pool.submit(work, item))
+                if len(underway) > threads:
+                    yield underway.popleft().result()
+            while underway:
+                yield underway.popleft().result()
+        finally:
+            for future in underway:
+                future.cancel()
+
+
+def _narrowed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    drawn = labels(pl.col("_text"), validation=settings.validation, test=settings.test, redo=settings.redo)
+    return frame.lazy().with_columns(_text=normalised_prompt()).select(*clean.narrow(), *drawn).collect()
+
+
+def _put_away(quarantine: TextIO, file: Path, reading: Reading, batch: Batch) -> None:
+    for row in batch.broken:
+        said = {"file": file.name, reading.file.unit: row.row, "reason": row.reason, "detail": row.detail}
+        said["text"] = row.text[:_KEPT] if row.text else None
+        # Half a character has no UTF-8: as an escape it is seen for what it is.
+        quarantine.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def _check_broken(file: Path, broken: Counter[str], pairs: int, settings: Settings, quarantine: TextIO) -> None:
+    """Raises UserError where more rows are broken than may be."""
+    n, total = broken.total(), broken.total() + pairs
+    if n <= settings.max_broken * total:
+        return
+    quarantine.flush()
+    with open(quarantine.name, encoding="utf-8") as lines:
+        mine = (said for line in lines if (said := json.loads(line))["file"] == file.name)
+        first = next(mine)["detail"]
+    by_reason = ", ".join(f"{reason}: {rows:,}" for reason, rows in broken.most_common())
+    raise UserError(
+        f"{file}: {first} ({n:,} of {total:,} rows cannot be used ({by_reason}), more than --max-broken "
+        f"{settings.max_broken:g}: correct them, or allow more)"
+    )
+
+
+def _decide(parts: Sequence[_Part], settings: Settings, memory: Memory, counts: Counts) -> pl.Series:
+    """For every row the place of its split in SPLITS; null where it is dropped."""
+
+    def decide(rows: pl.DataFrame) -> pl.DataFrame:
+        rows = rows.with_columns(settled())
+        found = clean.reasons(rows, max_chars=settings.max_chars)
+        return found.with_columns(rows["split"].replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.UInt8))
+
+    found = passes.decided([part.narrow for part in parts], decide, memory.rows)
+    counts.dropped = clean.count(found["reason"])
+    at = found.select(pl.when(pl.col("reason").is_null()).then("split")).to_series()
+    counts.kept = {name: int((at == i).sum()) for i, name in enumerate(SPLITS)}
+    return at
+
+
+def _nothing_left(files: Sequence[Path], counts: Counts) -> UserError:
+    told = counts.told()
+    gone = ", ".join(
+        f"{why}: {n:,}" for name in ("broken", "left_out", "dropped") for why, n in told[name].items() if n
+    )
+    names = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    return UserError(f"{names}: none of {told['read']:,} rows is left ({gone}); loosen --max-chars or use other data")
+
+
+def _ids(parts: Sequence[_Part]) -> pl.LazyFrame:
+    return pl.scan_parquet([part.narrow for part in parts], glob=False).select("pair_id")
+
+
+def _check_ids(parts: Sequence[_Part], at: pl.Series) -> None:
+    """Raises UserError where an id stands for several rows that stay."""
+    hashes = _ids(parts).select(pl.col("pair_id").hash()).collect(engine="streaming")
+    again = hashes.filter(at.is_not_null()).filter(pl.col("pair_id").is_duplicated()).unique()
+    if again.is_empty():
+        return
+    start, found = 0, []
+    for part in parts:
+        ids = pl.read_parquet(part.narrow, columns=["pair_id"]).filter(at[start : start + part.rows].is_not_null())
+        ids = ids.filter(pl.col("pair_id").hash().is_in(again["pair_id"].implode()))
+        found.append(ids.with_columns(file=pl.lit(str(part.file))))
+        start += part.rows
+    twice = pl.concat(found).filter(pl.col("pair_id").is_duplicated())
+    first = twice["pair_id"].min()
+    if first is not None:
+        files = twice.filter(pl.col("pair_id") == first)["file"].unique(maintain_order=True)
+        raise UserError(f"{', '.join(files)}: id '{first}' stands for different pairs; make the ids unique")
+
+
+def _sampled(parts: Sequence[_Part], at: pl.Series, rows: int) -> pl.Series:
+    """Null, too, for all but ``rows`` of each split: those with the smallest hash of the id."""
+    hashes = []
+    for batch in _ids(parts).collect_batches(maintain_order=True):
+        hashes.append(pl.Series([hash64("sample", pair) for pair in batch["pair_id"]], dtype=pl.UInt64))
+    table = pl.DataFrame({"at": at, "hash": pl.concat(hashes)})
+    rank = pl.col("hash").rank("ordinal").over("at")
+    return table.select(pl.when(rank <= rows).then("at")).to_series()
+
+
+def _check_stale(out: Path, written: Mapping[str, int]) -> None:
+    """Raises UserError for a table of another run, which would seem part of this one."""
+    for name, rows in written.items():
+        stale = out / f"{name}.parquet"
+        if not rows and stale.exists():
+            raise UserError(
+                f"{stale}: is left from another run, this one has no {name} rows; remove it or use another folder"
+            )
+
+
+def _write(parts: Sequence[_Part], at: pl.Series, out: Path) -> None:
+    """The second pass."""
+    beside = at.alias("_at").to_frame()
+    # The label that was decided: rows without one bring none.
+    names = pl.col("_at").replace_strict(range(len(SPLITS)), list(SPLITS), return_dtype=pl.String)
+    changed = {"split": names}
+    if any(part.largest != 1.0 for part in parts):
+        largest = pl.concat(pl.repeat(part.largest, part.rows, eager=True) for part in parts)
+        beside = beside.with_columns(_largest=largest)
+        changed["margin"] = pl.col("margin") / pl.col("_largest")
+    outs = {out / f"{name}.parquet": pl.col("_at") == i for i, name in enumerate(SPLITS) if (at == i).any()}
+    passes.write(pl.scan_parquet([part.wide for part in parts], glob=False), beside, outs, changed)
+
+
+def _settle(made: Path, at: Path) -> None:
+    """Give a file of the scratch folder its place, or remove what an unfinished run left there."""
+    if made.exists() and made.stat().st_size:
+        with artifact.atomic_path(at) as temporary:
+            made.replace(temporary)
+    else:
+        at.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""How much is worked on at once, from the memory that a command may use."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+
+from data_tools.errors import UserError
+
+_GIB = 2**30
+_NARROW = 512  # bytes a row, while a narrow table is decided
+_RAW = 16  # times its text, while a chunk is parsed, checked and written
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Limits that follow from a number of GiB.
+
+    Attributes:
+        rows: of a narrow table, decided at once.
+        chunk: bytes of raw text that a thread works on.
+        threads: that work on chunks.
+    """
+
+    rows: int
+    chunk: int
+    threads: int
+
+    @classmethod
+    def of(cls, gib: float) -> Memory:
+        """Raises UserError for less than a quarter of a GiB."""
+        if not gib >= 0.25:
+            raise UserError(f"--memory {gib:g}: must be at least 0.25 GiB")
+        threads = os.cpu_count() or 1
+        return cls(int(gib * _GIB / _NARROW), min(int(gib * _GIB / (2 * _RAW * threads)), 32 << 20), threads)
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory", type=float, default=4.0, metavar="GIB", help="to use, whatever the files' size (default 4)"
+    )

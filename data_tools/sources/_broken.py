@@ -1,0 +1,31 @@
+"""Rows that cannot be used, each with its place and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Reasons are few and fixed, so that they can be counted; the detail says the rest.
+NOT_JSON = "not JSON"
+NOT_OBJECT = "not an object"
+NOT_UTF8 = "invalid Unicode"
+WRONG_TYPE = "wrong type"
+NUMBER = "number out of range"
+MISSING = "missing value"
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row that cannot be used.
+
+    Attributes:
+        row: its line or row, from 1.
+        reason: one of a few, to count by.
+        detail: what is wrong in words, beginning with the place: ``line 3: key 'chosen' is missing or null``.
+        text: the raw line, where there is one.
+    """
+
+    row: int
+    reason: str
+    detail: str
+    text: str | None = None
