@@ -6,8 +6,11 @@ three look at rows of one prompt only, so a narrow table may be cut by prompts a
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
+from data_tools import passes
 from data_tools.errors import UserError
 from data_tools.split import normalised_prompt, text_of_prompt
 
@@ -45,6 +48,20 @@ def clean(frame: pl.DataFrame, *, max_chars: int | None = None) -> tuple[pl.Data
     texts = frame.lazy().with_row_index("_row").with_columns(_text=normalised_prompt())
     found = reasons(texts.select("_row", "split", *narrow()).collect(), max_chars=max_chars)
     return frame.filter(found["reason"].is_null()), count(found["reason"])
+
+
+def clean_file(
+    table: pl.LazyFrame, scratch: Path, *, max_chars: int | None = None, at_once: int = 8_000_000
+) -> pl.Series:
+    """Why each row of a table goes (one of REASONS; null: it stays), as :func:`clean` says, in bounded memory.
+
+    Args:
+        table: PREFERENCE.
+        scratch: folder for a narrow table.
+        at_once: rows of it that are decided at once.
+    """
+    file = passes.narrowed(table, [pl.col("split"), *narrow()], scratch)
+    return passes.decided([file], lambda rows: reasons(rows, max_chars=max_chars), at_once)["reason"]
 
 
 def count(reason: pl.Series) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from data_tools import artifact
+from data_tools.split import normalised_prompt
 
 KEY = "_key"  # the hash of the normalised prompt
 
@@ -34,6 +35,14 @@ def scratch(folder: Path) -> Iterator[Path]:
             artifact.remove(inside)
             if new and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def narrowed(table: pl.LazyFrame, columns: Sequence[pl.Expr], folder: Path) -> Path:
+    """A narrow table of a wide one, in a file in ``folder``: ``columns`` over PREFERENCE and ``_text``, the prompt."""
+    file = folder / f"{artifact.temporary_name('narrow')}.parquet"
+    texts = table.with_columns(_text=normalised_prompt())
+    texts.select(columns).sink_parquet(file, compression="uncompressed", maintain_order=True, engine="streaming")
+    return file
 
 
 def decided(narrow: Sequence[Path], decide: Callable[[pl.DataFrame], pl.DataFrame], at_once: int) -> pl.DataFrame:

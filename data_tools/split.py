@@ -21,7 +21,8 @@ def text_of_prompt() -> pl.Expr:
 
 def normalised_prompt() -> pl.Expr:
     """The text by which two prompts count as the same: all turns' contents, lower-cased, whitespace collapsed."""
-    return text_of_prompt().str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    # Single spaces, nearly all there is of whitespace, are not replaced by themselves: a third of the time.
+    return text_of_prompt().str.to_lowercase().str.replace_all(r"\s{2,}|[^\S ]", " ").str.strip_chars(" ")
 
 
 def split(
@@ -48,10 +49,24 @@ def split(
     """
     check_shares(validation, test)
     if not redo:
-        check_labels(frame.select("split"), where)
-    drawn = labels(pl.col("_text"), validation=validation, test=test, redo=redo)
-    narrow = frame.lazy().with_columns(_text=normalised_prompt()).select(*drawn, _key=pl.col("_text").hash())
+        check_labels(frame.lazy(), where)
+    texts = frame.lazy().with_columns(_text=normalised_prompt())
+    narrow = texts.select(split_columns(validation=validation, test=test, redo=redo))
     return frame.with_columns(narrow.select(settled()).collect().to_series())
+
+
+def split_columns(*, validation: float, test: float, redo: bool) -> list[pl.Expr]:
+    """What :func:`decide_split` looks at, of PREFERENCE with ``_text``, the normalised prompt."""
+    text = pl.col("_text")
+    return [text.hash().alias("_key"), *labels(text, validation=validation, test=test, redo=redo)]
+
+
+def decide_split(rows: pl.DataFrame) -> pl.DataFrame:
+    """``_row``, ``split`` and ``_crosses`` (the first row of a prompt that is in several splits); all rows of a prompt
+    are there, or none."""
+    rows = rows.with_columns(settled())
+    crosses = (pl.col("split").n_unique().over("_key") > 1) & pl.col("_key").is_first_distinct()
+    return rows.select("_row", "split", _crosses=crosses)
 
 
 def check_shares(validation: float, test: float) -> None:
@@ -62,9 +77,10 @@ def check_shares(validation: float, test: float) -> None:
         )
 
 
-def check_labels(splits: pl.DataFrame, where: object, before: int = 0) -> None:
-    """Raises UserError for a label in ``split`` that there is not, with its row, ``before`` rows further on."""
-    unknown = splits.with_row_index("_row", before + 1).filter(~pl.col("split").is_in(SPLITS))
+def check_labels(table: pl.LazyFrame, where: object) -> None:
+    """Raises UserError for a label in ``split`` that there is not, with its row."""
+    numbered = table.select("split").with_row_index("_row", 1)
+    unknown = numbered.filter(~pl.col("split").is_in(SPLITS)).head(1).collect(engine="streaming")
     if not unknown.is_empty():
         raise UserError(
             f"{where}: row {unknown['_row'][0]}: split '{unknown['split'][0]}' is unknown; "

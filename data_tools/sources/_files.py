@@ -22,6 +22,8 @@ from data_tools.sources._broken import Broken
 from data_tools.sources._rows import ROW
 from data_tools.sources._values import has_surrogate, is_out_of_range, kind, leaves, misfit
 
+# What polars raises of a damaged file: some readers panic, which is no PolarsError.
+FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _BOOLEANS = {"true": True, "false": False}
 _ARROW = b"ARROW1"  # how a file of Arrow's begins that is no stream
 CHUNK = 32 << 20  # bytes of raw text that are worked on at once, by each thread
@@ -197,7 +199,7 @@ class Columns(RawFile):
         try:
             frame = self._scanned()
             frame.collect_schema()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read as {self.path.suffix[1:]} ({_reason(error)})") from None
         return frame
 
@@ -219,7 +221,7 @@ class Columns(RawFile):
     def _head(self, rows: int) -> pl.DataFrame:
         try:
             return self.frame.head(rows).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read ({_reason(error)})") from None
 
     def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
@@ -237,7 +239,7 @@ class Columns(RawFile):
             for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
                 for part in chunk.iter_slices(step):
                     yield part, []
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read ({_reason(error)}); fetch or write it again") from None
 
     def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
@@ -293,7 +295,7 @@ class Csv(RawFile):
     def head(self) -> pl.DataFrame:
         try:
             return self.frame.head(100).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except FAULTS as error:
             raise self._error(error) from None
 
     def first(self) -> dict[str, Any]:
@@ -311,7 +313,7 @@ class Csv(RawFile):
             for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
                 for part in chunk.iter_slices(step):
                     yield part, []
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except FAULTS as error:
             raise self._error(error) from None
 
     def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:

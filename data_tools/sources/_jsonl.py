@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def head(path: Path) -> pl.DataFrame:
     """The first lines that are not blank, as far as they can be read."""
     try:
         return _lines(path).head(_HEAD).collect()
-    except (OSError, pl.exceptions.PolarsError):
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return next(_by_hand(path, 0, _HEAD), (pl.DataFrame(schema=_LINES), []))[0]
 
 
@@ -80,7 +81,7 @@ def chunks(path: Path, rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]
                     yield part, []
     except OSError as error:
         raise _damaged(path, error) from None
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         if _begins(path, _ZSTD):
             reason = str(error).partition("\n")[0]
             raise UserError(
@@ -123,7 +124,7 @@ def _by_hand(path: Path, done: int, rows: int) -> Iterator[tuple[pl.DataFrame, l
                     yield chunk()
                     lines.clear()
                     broken.clear()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise _damaged(path, error) from None
     if lines or broken:
         yield chunk()
