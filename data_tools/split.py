@@ -107,6 +107,18 @@ def labels(text: pl.Expr, *, validation: float, test: float, redo: bool) -> tupl
     return given.cast(pl.Enum(SPLITS)).to_physical().cast(pl.UInt8).alias("_label"), drawn.alias("_drawn")
 
 
+def stable_part(text: pl.Expr, n: int) -> pl.Expr:
+    """Which of ``n`` parts (from 0) a row is in, by its normalised prompt alone: more rows move none that were there.
+
+    The price are unequal sizes, by about the square root of a part's prompts; :func:`parts` cuts equal ones.
+    """
+
+    def draw(prompts: pl.Series) -> pl.Series:
+        return pl.Series([int(unit("part", key) * n) for key in prompts], dtype=pl.UInt16)
+
+    return text.map_batches(draw, return_dtype=pl.UInt16, is_elementwise=True)
+
+
 def settled() -> pl.Expr:
     """``split`` of rows with ``_label``, ``_drawn`` and ``_key``, the prompt's hash; all rows of a prompt are there."""
     rank = pl.coalesce("_label", pl.col("_label").max().over("_key"), "_drawn")
@@ -158,7 +170,7 @@ def parts(frame: pl.DataFrame, n: int) -> list[pl.DataFrame]:
 
     Prompts stand in the order of their hash, rows of a prompt in that of their pair id, so the result depends on
     neither the order nor the order of arrival of the rows. Each part's size is that of an equal cut, to within the
-    largest prompt's number of rows.
+    largest prompt's number of rows. Further rows may move prompts near a cut; :func:`stable_part` moves none.
 
     Raises:
         UserError: ``n`` below 1, or too few prompts for a row in every part.

@@ -9,25 +9,40 @@ import polars as pl
 
 from data_tools import artifact, lineage, passes
 from data_tools.commands._flags import shares
-from data_tools.commands._shared import no_folder, show
+from data_tools.commands._shared import at_least_one, no_folder, show
+from data_tools.errors import UserError
 from data_tools.memory import Memory, add_memory
 from data_tools.schema import PREFERENCE, SPLITS
-from data_tools.split import check_labels, check_shares, decide_split, split_columns
+from data_tools.split import check_labels, check_shares, decide_split, normalised_prompt, split_columns, stable_part
 
 SUMMARY = "label rows train, validation or test by a hash of the prompt"
 PLACE = 30
-EXAMPLES = ("split data/pairs.parquet --out data/split.parquet --test 0.2",)
+EXAMPLES = (
+    "split data/pairs.parquet --out data/split.parquet --test 0.2",
+    "split data/pairs/train.parquet --parts 3 --out data/parts",
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="parquet to write")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="parquet to write; of --parts the folder for them"
+    )
+    parser.add_argument(
+        "--parts", type=int, metavar="N",
+        help="instead of labels, N tables by a hash of the prompt: part-1.parquet and so on, for N rounds of STaR",
+    )  # fmt: skip
     shares(parser)
     add_memory(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Rows that have a label keep it unless --redo is given; the others of a prompt go to one side together."""
+    """Rows that have a label keep it unless --redo is given; the others of a prompt go to one side together. Rows that
+    are added later change neither the label nor the part of those that were there."""
+    at_least_one(arguments, "parts")
+    if arguments.parts is not None:
+        _write_parts(arguments)
+        return
     names = ("validation", "test", "redo")
     settings = {name: getattr(arguments, name) for name in names}
     check_shares(arguments.validation, arguments.test)
@@ -49,3 +64,19 @@ def run(arguments: argparse.Namespace) -> None:
             f"on more than one side: {n:,} prompts, whose labels in {arguments.file} disagree; "
             "clean drops such rows from training, --redo draws all anew"
         )
+
+
+def _write_parts(arguments: argparse.Namespace) -> None:
+    out, n = arguments.out, arguments.parts
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name a folder for --out")
+    table = artifact.scan_tables([arguments.file], PREFERENCE)
+    rows = table.with_columns(_text=normalised_prompt()).select(_part=stable_part(pl.col("_text"), n))
+    part = rows.collect(engine="streaming")
+    counts = {f"part-{i + 1}": int((part["_part"] == i).sum()) for i in range(n)}
+    if empty := [name for name, rows in counts.items() if not rows]:
+        raise UserError(f"{arguments.file}: {empty[0]} of {n} would be empty; use fewer parts or more data")
+    passes.write(table, part, {out / f"{name}.parquet": pl.col("_part") == i for i, name in enumerate(counts)})
+    for name in counts:
+        lineage.write(out / f"{name}.parquet", "split", [arguments.file], {"parts": n}, {name: counts[name]})
+    show("split", counts)

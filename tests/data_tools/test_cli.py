@@ -272,6 +272,25 @@ def test_clean_and_split(tmp_path, capsys):
     assert fails(capsys, "clean", out, "--out", out).startswith(f"{out}: id 'p' stands for 59 rows")
 
 
+def test_parts_are_stable_under_further_rows(tmp_path, capsys):
+    def parts(n, rows):
+        raw = tmp_path / f"{rows}.jsonl"
+        pairs = ({"id": str(i), "prompt": f"q {i // 2}", "chosen": "c", "rejected": "r"} for i in range(rows))
+        raw.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        artifact.write_table(sources.read(raw), tmp_path / f"{rows}.parquet", PREFERENCE)
+        runs(capsys, "split", tmp_path / f"{rows}.parquet", "--parts", n, "--out", tmp_path / f"parts{rows}")
+        found = [artifact.read_table(tmp_path / f"parts{rows}/part-{i + 1}.parquet", PREFERENCE) for i in range(n)]
+        return [{int(pair) for pair in part["pair_id"]} for part in found]
+
+    few, many = parts(3, 200), parts(3, 300)
+    assert set.union(*few) == set(range(200)) and sum(map(len, many)) == 300
+    assert all({pair for pair in b if pair < 200} == a and 40 < len(a) < 95 for a, b in zip(few, many, strict=True))
+    assert all(pair ^ 1 in part for part in many for pair in part)  # both rows of a prompt
+    assert "would be empty; use fewer parts" in fails(
+        capsys, "split", tmp_path / "200.parquet", "--parts", 500, "--out", tmp_path / "none"
+    )
+
+
 def test_split_says_which_labels_disagree(tmp_path, capsys):
     frame = sources.read(write(tmp_path / "one.jsonl", 6, prompt=[{"role": "user", "content": "the same"}]))
     file, out = tmp_path / "table.parquet", tmp_path / "split.parquet"
