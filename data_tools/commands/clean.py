@@ -3,32 +3,135 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from data_tools import artifact
+import polars as pl
+
+from data_tools import artifact, lineage, removal
 from data_tools.clean import clean
+from data_tools.commands import _evaluation
 from data_tools.commands._flags import max_chars
-from data_tools.commands._shared import at_least_one, nonzero, show, write_table
+from data_tools.commands._shared import at_least_one, no_folder, nonzero, show
+from data_tools.conflicts import WAYS, outvoted
+from data_tools.contamination import contaminated, evaluation
 from data_tools.errors import UserError
+from data_tools.language import other_languages
+from data_tools.near import THRESHOLD, near_duplicates
 from data_tools.schema import PREFERENCE, check_unique_ids
+from data_tools.tokens import load, too_many_tokens
 
 SUMMARY = "drop unusable rows of a table and count them"
 PLACE = 20
-EXAMPLES = ("clean data/pairs.parquet --out data/clean.parquet --max-chars 6000",)
+EXAMPLES = (
+    "clean data/pairs.parquet --out data/clean.parquet --max-chars 6000",
+    "clean data/pairs.parquet --out data/clean.parquet --near-duplicates --languages en de --report gone.jsonl",
+    "clean train.parquet --out clean.parquet --max-tokens 2048 --tokenizer judge/ --against rewardbench.jsonl",
+)
+OUTVOTED = "outvoted"
+TOKENS = "too many tokens"
+LANGUAGE = "other language"
+CONTAMINATED = "overlaps an evaluation prompt"
+NEAR = "near duplicate"
+Finder = Callable[[pl.LazyFrame], pl.DataFrame]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="parquet to write")
     max_chars(parser)
+    parser.add_argument(
+        "--max-tokens", type=int, metavar="N",
+        help="drop rows with more tokens than N in prompt and longer response together, chat template not counted",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokenizer", metavar="PLACE", help="for --max-tokens: a tokenizer.json, a folder that has one, or a hub name"
+    )
+    parser.add_argument("--languages", nargs="+", metavar="CODE", help="drop rows of others than these: en, de, ...")
+    parser.add_argument(
+        "--conflicts", choices=WAYS, default="drop",
+        help="the same responses preferred both ways: drop all (default), or keep those of the majority",
+    )  # fmt: skip
+    parser.add_argument(
+        "--near-duplicates", type=float, nargs="?", const=THRESHOLD, metavar="SIMILARITY",
+        help=f"drop rows whose word 5-grams have this Jaccard similarity with another's ({THRESHOLD} where not given)",
+    )  # fmt: skip
+    _evaluation.against(parser, required=False)
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="each row that one of these flags dropped, and why: *.jsonl or *.parquet",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Empty and identical responses, repeats, contradictions, and training rows whose prompt is held out."""
-    at_least_one(arguments, "max_chars")
+    """Empty and identical responses, repeats, contradictions, and training rows whose prompt is held out; then, where
+    flags ask for it, what is too long in tokens, in other languages, in an evaluation set, or a near duplicate. A row
+    counts under the first reason that applies."""
+    _check(arguments)
     raw = artifact.read_table(arguments.file, PREFERENCE)
-    table, dropped = clean(raw, max_chars=arguments.max_chars)
-    if table.is_empty():
-        raise UserError(f"{arguments.file}: none of {raw.height:,} rows is left; loosen --max-chars or use other data")
-    write_table(check_unique_ids(table, arguments.file), arguments.out, PREFERENCE)
-    show("clean", {"read": raw.height, **nonzero(dropped, "dropped: "), "written": table.height})
+    counts: dict[str, int] = {}
+    reports = [pl.DataFrame(schema=removal.REPORT)]
+    table, given = raw, removal.numbered(raw.lazy())
+    if arguments.conflicts == "majority":  # before contradictions go altogether
+        lost = outvoted(given)
+        table = removal.without(given, lost).drop("_row").collect()
+        reports.append(removal.report(lost, OUTVOTED))
+        counts[OUTVOTED] = lost.height
+    table, dropped = clean(table, max_chars=arguments.max_chars)
+    counts |= dropped
+    rows = removal.numbered(check_unique_ids(table, arguments.file).lazy())
+    notes: dict[str, int] = {}
+    for reason, find in _finders(arguments, notes).items():
+        gone = find(rows)
+        reports.append(removal.report(gone, reason))
+        counts[reason] = gone.height
+        rows = removal.without(rows, gone)
+    lost = sum(counts.values())
+    if lost == raw.height:
+        gone = ", ".join(f"{reason}: {n:,}" for reason, n in counts.items() if n)
+        raise UserError(f"{arguments.file}: none of {lost:,} rows is left ({gone}); loosen the flags or use other data")
+    written = removal.write(rows, arguments.out, PREFERENCE)
+    if arguments.report is not None:
+        removal.write_report(pl.concat(reports), arguments.report)
+    names = ("max_chars", "max_tokens", "tokenizer", "languages", "conflicts", "near_duplicates", "ngram", "coverage")
+    settings = {name: getattr(arguments, name) for name in names}
+    facts = {"read": raw.height, "dropped": counts, **notes, "written": written}
+    lineage.write(arguments.out, "clean", [arguments.file, *arguments.against], settings, facts)
+    show("clean", {"read": raw.height, **nonzero(counts, "dropped: "), **notes, "written": written})
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """What is wrong with the flags is said before a file is read."""
+    at_least_one(arguments, "max_chars", "max_tokens")
+    if (arguments.max_tokens is None) != (arguments.tokenizer is None):
+        raise UserError("--max-tokens and --tokenizer go together; give both or neither")
+    near = arguments.near_duplicates
+    if near is not None and not 0 < near <= 1:
+        raise UserError(f"--near-duplicates {near}: must be above 0 and at most 1")
+    _evaluation.check_rule(arguments)
+    removal.check_report(arguments.report)
+    no_folder(arguments.out)
+
+
+def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, Finder]:
+    """What finds the rows to drop, by reason and in order: the cheap ones before those that compare rows.
+
+    Near duplicates come last: of two, the one that stays must be one that no other rule drops.
+    """
+    found: dict[str, Finder] = {}
+    if arguments.max_tokens is not None:
+        tokenizer = load(arguments.tokenizer)
+        found[TOKENS] = lambda rows: too_many_tokens(rows, arguments.max_tokens, tokenizer)
+    if arguments.languages:
+
+        def others(rows: pl.LazyFrame) -> pl.DataFrame:
+            gone, notes["kept, of no certain language"] = other_languages(rows, arguments.languages)
+            return gone
+
+        found[LANGUAGE] = others
+    if arguments.against:
+        known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)
+        found[CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
+    if arguments.near_duplicates is not None:
+        found[NEAR] = lambda rows: near_duplicates(rows, arguments.near_duplicates)
+    return found
