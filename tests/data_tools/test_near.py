@@ -1,0 +1,166 @@
+"""Near duplicates against the Jaccard similarity worked out by hand and, for many rows, in plain Python."""
+
+import random
+
+import polars as pl
+import pytest
+
+from data_tools import near
+from data_tools.errors import UserError
+from data_tools.near import banding, near_duplicates
+from data_tools.removal import numbered
+from data_tools.schema import PREFERENCE, conform
+
+pytest.importorskip("rensa")
+
+
+def table(rows):
+    """rows: (pair_id, prompt, chosen, rejected)"""
+    names = ("pair_id", "prompt", "chosen", "rejected")
+    records = [dict(zip(names, (i, [{"role": "user", "content": q}], c, r), strict=True)) for i, q, c, r in rows]
+    return conform(pl.DataFrame(records, schema={name: PREFERENCE[name] for name in names}), PREFERENCE)
+
+
+def found(rows, threshold=0.8, **settings):
+    """{pair id: (the id of what stays, similarity)}"""
+    result = near_duplicates(numbered(table(rows).lazy()), threshold, **settings)
+    assert result.schema == near.FOUND and result["_row"].is_sorted()
+    ids = [row[0] for row in rows]
+    assert [ids[row] for row in result["_row"]] == result["pair_id"].to_list()
+    return {pair: (match, score) for pair, match, score in result.drop("_row").iter_rows()}
+
+
+def number_words(n, start=0):
+    return " ".join(f"w{i}" for i in range(start, start + n))
+
+
+def test_similarity_is_of_both_sets_of_ngrams():
+    # 3-grams: 8 of the prompt, 4 and 4 of the responses. One word more: 9 of the prompt. 16 of 17.
+    rows = [("a", number_words(10), number_words(6, 20), number_words(6, 30))]
+    longer = ("b", number_words(11), number_words(6, 20), number_words(6, 30))
+    assert found([*rows, longer], 0.9, ngram=3) == {"b": ("a", 16 / 17)}
+    assert found([*rows, longer], 0.95, ngram=3) == {}
+    assert found([longer, *rows], 16 / 17, ngram=3) == {"b": ("a", 16 / 17)}
+
+
+def test_case_and_punctuation_do_not_count():
+    assert found([("a", "One two three!", "four", "five"), ("b", "one, two: THREE", "Four.", "five")]) == {
+        "b": ("a", 1.0)
+    }
+
+
+def test_the_smallest_id_stays_and_a_chain_does_not_pull_its_ends_out():
+    # Windows of 20 words, each two further: neighbours share 18 of 22 words, every other one 16 of 24.
+    rows = [(f"{i}", number_words(20, 2 * i), "yes", "no") for i in range(5)]
+    same = {"ngram": 1}
+    assert found(rows, 0.8, **same) == {"1": ("0", 20 / 24), "3": ("2", 20 / 24)}
+    turned = [(f"{9 - i}", *rest) for i, (_, *rest) in enumerate(rows)]
+    assert found(turned, 0.8, **same) == {"6": ("5", 20 / 24), "8": ("7", 20 / 24)}
+
+
+def test_of_equal_rows_one_stays_or_none():
+    equal = [(name, number_words(9), "yes", "no") for name in "dcb"]
+    assert found(equal) == {"d": ("b", 1.0), "c": ("b", 1.0)}
+    # 9 words: 5 n-grams; 10 words: 6; with the two sides 7 of 8
+    nearly = ("a", number_words(10), "yes", "no")
+    assert found([*equal, nearly]) == {name: ("a", 7 / 8) for name in "bcd"}
+
+
+def test_the_other_preference_is_no_duplicate():
+    assert found([("a", "q", "good one", "bad one"), ("b", "q", "bad one", "good one")], 0.3) == {}
+    rows = [("a", number_words(9), "x", "y"), ("b", number_words(9), "z", "u")]
+    assert found(rows) == {} and found(rows, prompt_only=True) == {"b": ("a", 1.0)}
+
+
+def test_rows_without_words_stay():
+    assert found([("a", "?", "!", "."), ("b", "?", "!", "."), ("c", "?", "one", "two"), ("d", "?", "one", "two")]) == {
+        "d": ("c", 1.0)
+    }
+    assert found([]) == {} and found([("a", "?", "!", ".")]) == {}
+
+
+@pytest.mark.parametrize(("threshold", "wanted"), [(0.8, (16, 6)), (1.0, (1, 128)), (0.5, (35, 3))])
+def test_banding(threshold, wanted):
+    bands, hashes = banding(threshold)
+    assert (bands, hashes) == wanted
+    assert (1 - threshold**hashes) ** bands <= near.MISSED
+
+
+def test_wrong_settings():
+    for wrong in (0, 1.1):
+        with pytest.raises(UserError, match="threshold="):
+            found([], wrong)
+    with pytest.raises(UserError, match="ngram=0"):
+        found([], ngram=0)
+
+
+def many(n, seed=0):
+    """Rows in clusters of edited copies."""
+    draw = random.Random(seed)
+    vocabulary = [f"v{i}" for i in range(300)]
+    rows = []
+    while len(rows) < n:
+        first = [draw.choice(vocabulary) for _ in range(40)]
+        for _ in range(draw.choice((1, 1, 2, 5))):
+            edited = list(first)
+            for _ in range(draw.randrange(4)):
+                edited[draw.randrange(40)] = draw.choice(vocabulary)
+            cut = [" ".join(edited[a:b]) for a, b in ((0, 20), (20, 30), (30, 40))]
+            rows.append((f"p{draw.randrange(10**9):09}", *cut))
+    return rows[:n]
+
+
+def exact(rows, threshold, ngram):
+    """What must be found: greedy by pair id over all pairs."""
+    sets = {}
+    for pair, *sides in rows:
+        sets[pair] = {
+            (side, *words[i : i + ngram])
+            for side, text in enumerate(sides)
+            for words in [text.split()]
+            for i in range(len(words) - ngram + 1)
+        }
+    stay, gone = [], {}
+    for pair in sorted(sets):
+        near_ones = [(-len(sets[pair] & sets[o]) / len(sets[pair] | sets[o]), o) for o in stay]
+        best = min(near_ones, default=(0, ""))
+        if -best[0] >= threshold:
+            gone[pair] = (best[1], -best[0])
+        else:
+            stay.append(pair)
+    return gone
+
+
+def test_all_of_many_are_found_in_any_order(monkeypatch):
+    rows = many(500)
+    wanted = exact(rows, 0.6, 2)
+    assert 100 < len(wanted) < 300
+    seen = found(rows, 0.6, ngram=2)
+    # Every one that goes has one that stays at least as near as the threshold, and hardly any is missed.
+    assert all(score >= 0.6 for _, score in seen.values())
+    assert not {match for match, _ in seen.values()} & set(seen)
+    assert len(seen.items() & wanted.items()) >= 0.98 * len(wanted)
+    shuffled = random.Random(1).sample(rows, len(rows))
+    for name, small in (("BATCH", 70), ("SKETCHED", 13), ("PAIRS", 100), ("IN_MEMORY", 0)):
+        monkeypatch.setattr(near, name, small)
+    assert found(shuffled, 0.6, ngram=2) == seen
+
+
+def test_a_bucket_of_many_unlike_rows_is_left_after_some_leaders(monkeypatch):
+    monkeypatch.setattr(near, "LEADERS", 2)
+    pairs = []
+    similar = near._similar
+    monkeypatch.setattr(near, "_similar", lambda given, *rest: pairs.append(given.height) or similar(given, *rest))
+    members = pl.DataFrame(
+        {"_bucket": [1] * 10, "_rank": list(range(10))}, schema={"_bucket": pl.UInt64, "_rank": pl.UInt32}
+    )
+    distinct = pl.DataFrame(
+        {"_rank": range(10), "_row": range(10), "_size": [1] * 10},
+        schema=dict.fromkeys(("_rank", "_row", "_size"), pl.UInt32),
+    )
+    sets = pl.DataFrame(
+        {"_row": range(10), "_grams": [[i] for i in range(10)]},
+        schema={"_row": pl.UInt32, "_grams": pl.List(pl.UInt64)},
+    )
+    assert near._matches(members, distinct, sets.lazy(), 0.8).is_empty()
+    assert pairs == [9, 8]
