@@ -24,7 +24,7 @@ SUITABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3
 MOVED := $(if $(wildcard $(STAMP)),$(shell [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || echo moved))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup star-iter compare test test-all bench bench-sampling bench-selection lint format tensorboard clean distclean moved
+.PHONY: help setup star-iter compare test test-all bench bench-sampling bench-selection bench-data lint format tensorboard clean distclean moved
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ bench-sampling: $(STAMP) ## draw rationales in turns with transformers' generate
 
 bench-selection: $(STAMP) ## select from 100k to 10M judgments beside pandas and datasets; needs 10 GB of disk
 	@$(PY) -m benchmarks.selection $(ARGS)
+
+bench-data: $(STAMP) ## ingest, clean, split and join 100k to 10M pairs beside pandas and datasets; 25 GB of disk
+	@$(PY) -m benchmarks.data $(ARGS)
 
 lint: $(STAMP) ## style and likely bugs; changes nothing
 	@$(PY) -m ruff check .
