@@ -1,0 +1,43 @@
+"""LLaMA-Factory's ShareGPT preference rows, and the entry of ``dataset_info.json`` that names them.
+
+A system turn stands first in ``conversations``, where LLaMA-Factory takes it from. It skips rows in which user and
+assistant do not take turns: they are left out here, and counted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data_tools import artifact
+from data_tools.errors import UserError
+from data_tools.exports import _rows
+
+SUMMARY = "LLaMA-Factory: ShareGPT conversations, chosen, rejected; its dataset_info.json beside"
+READER = "llama_factory"
+ENDINGS = (".jsonl", ".parquet")
+UNFIT = _rows.TURNS
+_NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def rows(frame: pl.LazyFrame) -> pl.LazyFrame:
+    turn = pl.element().struct
+    said = pl.struct(turn.field("role").replace_strict(_NAMES).alias("from"), turn.field("content").alias("value"))
+    answers = (
+        pl.struct(pl.lit("gpt").alias("from"), pl.col(side).alias("value")).alias(side)
+        for side in ("chosen", "rejected")
+    )
+    return frame.select(pl.col("prompt").list.eval(said).alias("conversations"), *answers, *_rows.extras())
+
+
+def beside(out: Path) -> dict[Path, Any]:
+    """The folder's ``dataset_info.json`` with the file in it, under its name up to the first dot."""
+    file = out.with_name("dataset_info.json")
+    entries = artifact.read_json(file) if file.exists() else {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{file}: is no object of data sets; move it away")
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    entry = {"file_name": out.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
+    return {file: {**entries, out.name.split(".")[0]: entry}}
