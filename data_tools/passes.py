@@ -16,6 +16,7 @@ from data_tools import artifact
 from data_tools.split import normalised_prompt
 
 KEY = "_key"  # the hash of the normalised prompt
+_LEVEL = 2  # of zstd: files a twentieth larger than at polars' own 3, written in four fifths of the time
 
 
 @contextmanager
@@ -84,7 +85,9 @@ def write(
         files = {out: stack.enter_context(artifact.atomic_path(out)) for out in outs}
         pl.collect_all(
             [
-                whole.filter(chosen).select(list(schema)).sink_parquet(files[out], lazy=True, maintain_order=True)
+                whole.filter(chosen)
+                .select(list(schema))
+                .sink_parquet(files[out], compression_level=_LEVEL, lazy=True, maintain_order=True)
                 for out, chosen in outs.items()
             ],
             engine="streaming",

@@ -22,6 +22,7 @@ REPORT = pl.Schema(
     }
 )
 SUFFIXES = (".parquet", ".jsonl")
+CONTAMINATED = "overlaps an evaluation prompt"
 
 
 def numbered(table: pl.LazyFrame) -> pl.LazyFrame:

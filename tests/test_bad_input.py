@@ -107,8 +107,15 @@ def test_an_empty_split(tmp_path, capfd, tiny_llama, files, made, name):
 
 def test_shared_prompts(tmp_path, capfd, tiny_llama, files, made):
     write_table(pl.concat([made["test"], made["train"].head(2)]), files["test"], PREFERENCE)
-    said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files))
+    data = as_data(files) | {"decontaminate": False}
+    said = refused_star(capfd, tmp_path, tiny_llama, data=data)
     assert said.startswith(f"{files['test']}: 2 of its prompts also occur in {files['train']}; separate them with")
+
+
+def test_every_training_prompt_is_held_out(tmp_path, capfd, tiny_llama, files, made):
+    write_table(pl.concat([made["test"], made["train"]]), files["test"], PREFERENCE)
+    said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files))
+    assert said.startswith(f"{files['train']}: each of its {len(made['train'])} prompts overlaps a held-out one; ")
 
 
 def test_no_chat_template(tmp_path, capfd, tiny_llama):

@@ -32,7 +32,6 @@ EXAMPLES = (
 OUTVOTED = "outvoted"
 TOKENS = "too many tokens"
 LANGUAGE = "other language"
-CONTAMINATED = "overlaps an evaluation prompt"
 NEAR = "near duplicate"
 Finder = Callable[[pl.LazyFrame], pl.DataFrame]
 
@@ -128,7 +127,7 @@ def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, 
         found[LANGUAGE] = others
     if arguments.against:
         known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)
-        found[CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
+        found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
     if arguments.near_duplicates is not None:
         found[NEAR] = lambda rows: near_duplicates(rows, arguments.near_duplicates)
     return found

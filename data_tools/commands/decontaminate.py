@@ -18,7 +18,6 @@ EXAMPLES = (
     "decontaminate data/train.parquet --against rewardbench.jsonl data/test.parquet --out data/clean.parquet",
     "decontaminate data/train.parquet --against test.parquet --out clean.parquet --coverage 0.75 --report gone.jsonl",
 )
-REASON = "overlaps an evaluation prompt"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     left = removal.Left(artifact.scan_tables([arguments.file], PREFERENCE))
     known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)
     gone = contaminated(left.rows(), known, coverage=arguments.coverage)
-    left.drop(REASON, gone)
+    left.drop(removal.CONTAMINATED, gone)
     if not left.height:
         raise UserError(f"{arguments.file}: none of {left.read:,} rows is left; raise --coverage or use other data")
     left.write(arguments.out)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from data_tools.contamination import contaminated, evaluation
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, hint, render_prompt
 from data_tools.order import responses
+from data_tools.removal import CONTAMINATED, Left, write_report
 from data_tools.split import normalised_prompt
 from genrm_lightning.budget import REMEDY, judgment_tokens, least, of_fit
 from genrm_lightning.star.settings import HELD_OUT, StarSettings, model_args
@@ -29,6 +32,40 @@ def no_shared_prompts(tables: dict[str, pl.DataFrame], where: dict[str, str | No
                 f"{where[name] or name}: {len(shared)} of its prompts also occur in {where['train'] or 'train'}; "
                 "separate them with: python -m data_tools split --redo on all pairs together"
             )
+
+
+def decontaminated(tables: dict[str, pl.DataFrame], where: dict[str, str | None], folder: Path) -> dict[str, int]:
+    """Take the training pairs whose prompt overlaps a held-out one out of ``tables``, and say how many.
+
+    The rule is that of Tülu 3 (:mod:`data_tools.contamination`). What went, and what it matched, stands in
+    ``decontamination.jsonl`` of ``folder``, where anything did.
+
+    Returns:
+        Held-out table -> training pairs that overlap it.
+
+    Raises:
+        UserError: no training pair is left.
+    """
+    held_out = {where[name] or name: tables[name].lazy() for name in HELD_OUT}
+    left = Left(tables["train"].lazy())
+    left.drop(CONTAMINATED, contaminated(left.rows(), evaluation(held_out)))
+    if not left.height:
+        raise UserError(
+            f"{where['train'] or 'train'}: each of its {left.read} prompts overlaps a held-out one; use other data, or "
+            "set data.decontaminate: false"
+        )
+    if left.height < left.read:
+        report = left.report()
+        write_report(report, folder / "decontamination.jsonl")
+        print(
+            f"data: {left.read - left.height:,} of {left.read:,} training pairs are left out, whose prompts overlap "
+            f"held-out ones: {folder / 'decontamination.jsonl'}",
+            file=sys.stderr,
+            flush=True,
+        )
+        tables["train"] = left.rows().drop("_row").collect()
+        return dict(report["file"].value_counts().sort("file").iter_rows())
+    return {}
 
 
 def lengths(settings: StarSettings, tables: dict[str, pl.DataFrame]) -> None:

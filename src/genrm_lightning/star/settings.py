@@ -51,6 +51,8 @@ class DataSettings:
         test_rows: at most this many pairs of each test file, drawn by hash; null takes all.
         validation_rows: training pairs, drawn by hash, that no iteration nor warm start sees, nor any pair of their
             prompts: every judge is evaluated on them, for ``early_stop``. null keeps none back.
+        decontaminate: leave out the training pairs of ``train`` whose prompts overlap held-out ones by 8-word n-grams
+            (Tülu 3's rule); false refuses equal prompts alone.
         embedded: used where ``train`` is null.
     """
 
@@ -59,6 +61,7 @@ class DataSettings:
     ood: str | None = None
     test_rows: int | None = None
     validation_rows: int | None = None
+    decontaminate: bool = True
     embedded: EmbeddedSettings = field(default_factory=EmbeddedSettings)
 
     def __post_init__(self) -> None:

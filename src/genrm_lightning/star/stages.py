@@ -23,6 +23,7 @@ from data_tools.artifact import (
     sweep,
     write_table,
 )
+from data_tools.contamination import COVERAGE, NGRAM
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.split import part, parts, sample, take
@@ -50,6 +51,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
             if not Path(file).is_file():
                 raise UserError(f"data.{name}: {file}: no such file; make it with: python -m data_tools ingest")
         source = {name: digest(file) for name, file in files.items()} | {"test_rows": given.test_rows}
+        source["decontaminate"] = {"ngram": NGRAM, "coverage": COVERAGE} if given.decontaminate else None
 
     if given.validation_rows is not None:
         source[VALIDATION] = given.validation_rows
@@ -72,6 +74,9 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
             check_unique_ids(table, where[name] or "embedded data")
             if not len(table):
                 raise UserError(f"{where[name] or 'embedded data'}: no rows; a run needs train, test and ood")
+        overlapping = {}
+        if given.train is not None and given.decontaminate:
+            overlapping = checks.decontaminated(tables, where, folder)
         checks.no_shared_prompts(tables, where)
         if given.validation_rows is not None:
             try:
@@ -87,7 +92,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
         parts(tables["train"], settings.parts)  # too few prompts: said now, not before the last iteration
         for name, table in tables.items():
             write_table(table, folder / f"{name}.parquet", PREFERENCE)
-        return {"rows": {name: len(table) for name, table in tables.items()}}
+        return {"rows": {name: len(table) for name, table in tables.items()}, "decontaminated": overlapping}
 
     return run_stage(folder, {"stage": "data", "source": source}, work)
 
