@@ -70,6 +70,7 @@ def run(
     Raises:
         UserError: on the smallest size two sides wrote different rows.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no side outlives the race
     limits = {"seconds": given.seconds, "gib": given.memory}
     found: dict[str, Any] = {"machine": _machine(given.workers), "limits": limits, "runs": []}
     out_of_race: set[tuple[str, str]] = set()

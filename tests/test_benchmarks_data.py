@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -81,6 +85,28 @@ def test_a_race_of_other_work_is_none(tmp_path):
     wrote(same=True)
     with pytest.raises(UserError, match="echo: the sides wrote different rows: {'one': 'one', 'other': 'other'}"):
         wrote(same=False)
+
+
+def test_a_race_that_is_ended_ends_its_sides(tmp_path):
+    code = (
+        "import sys; from benchmarks import race; place = sys.argv[1]\n"
+        "given = race.flags('race', None, ['one'], place + '/race.json', '').parse_args(['--scratch', place])\n"
+        "sleep = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'\n"
+        "race.run(given, ['sleep'], 'rows', lambda folder, size: None,\n"
+        "    lambda *_: [sys.executable, '-c', sleep], lambda *_: 0, lambda *_: '', alone='')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1])
+    try:
+        said = ""
+        while not said.strip():
+            assert process.poll() is None
+            time.sleep(0.05)
+            said = "".join(log.read_text() for log in tmp_path.glob("*/log.txt"))
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+        assert not Path(f"/proc/{said.strip()}").exists() and not list(tmp_path.iterdir())
+    finally:
+        process.kill()
 
 
 @pytest.mark.slow
