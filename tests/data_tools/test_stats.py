@@ -106,6 +106,9 @@ def test_bins_that_there_cannot_be(wrong):
 def test_histograms_leave_out_what_is_not_there():
     found = histograms(measure(table(ROWS)))
     assert found["chosen minus rejected, characters"]["rows"].sum() == 4
-    assert found["margin"].filter(pl.col("rows") > 0).select("low", "rows").rows() == [(0.25, 1), (0.7, 1)]  # the last bin holds its end
+    assert found["margin"].filter(pl.col("rows") > 0).select("low", "rows").rows() == [
+        (0.25, 1),
+        (0.7, 1),
+    ]  # the last bin holds its end
     none = histograms(measure(table(ROWS).with_columns(margin=pl.lit(None, pl.Float64))))
     assert "margin" not in none and len(none) == 5
