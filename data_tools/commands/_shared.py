@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -84,4 +85,5 @@ def show(title: str, counts: Mapping[str, int]) -> None:
 
 
 def console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)  # in a file or a pipe rich would take 80
+    # In a file or a pipe rich would take 80 where nothing else is said.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)

@@ -432,7 +432,7 @@ def test_a_wrong_command_line_is_one_line(capsys, argv):
     assert "see: python -m data_tools" in fails(capsys, *argv)
 
 
-@pytest.mark.parametrize("command", ["ingest", "clean", "split", "star", "stats", "verifiable"])
+@pytest.mark.parametrize("command", ["ingest", "clean", "split", "star", "stats", "probe", "verifiable"])
 def test_every_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])

@@ -28,6 +28,7 @@ from data_tools.__main__ import main
 folder = sys.argv[1]
 assert main(["verifiable", "--rows", "20", "--test-rows", "5", "--out", folder + "/out"]) == 0
 assert main(["stats", folder + "/out/train.parquet"]) == 0
+assert main(["probe", folder + "/out/train.parquet"]) == 0
 assert main(["ingest", folder + "/trl.jsonl", "--out", folder + "/ingested"]) == 0
 loaded = sorted(name for name in sys.modules if name.partition(".")[0] in {FORBIDDEN!r})
 assert not loaded, loaded
