@@ -9,7 +9,7 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from data_tools import artifact, sources
+from data_tools import artifact, lineage, page, sources
 from data_tools.commands._shared import console, file_names
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE, SPLITS
@@ -21,11 +21,13 @@ PLACE = 40
 EXAMPLES = (
     "stats data/pairs/train.parquet",
     "stats raw.jsonl other.jsonl",
+    "stats data/pairs/train.parquet --html pairs.html",
 )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PREFERENCE parquet or raw JSON Lines")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots and pairs to read as well")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -53,6 +55,10 @@ def run(arguments: argparse.Namespace) -> None:
             f"{row['chosen_is_a']:.0%}",
         )
     console().print(shown)
+    if arguments.html:
+        counts = page.write(table.lazy(), arguments.html)
+        lineage.write(arguments.html, "stats", arguments.files, {}, counts)
+        print(f"page: {arguments.html}")
 
 
 def _any_preferences(file: Path) -> pl.DataFrame:
