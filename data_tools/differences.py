@@ -10,9 +10,9 @@ from difflib import SequenceMatcher
 
 # Words of either text that are compared, counted from the first difference; what follows is left unmarked.
 MAX_WORDS = 2_000
-# Words of the first text that difflib may look at, all its searches together: two texts made for it could otherwise
-# keep it busy for minutes. What no search has reached by then counts as different.
-MAX_STEPS = 200_000
+# Words of the first text that difflib may look at, all its searches together; texts made for it could keep it busy
+# longer. What no search has reached by then counts as different.
+MAX_STEPS = 1_000_000
 # Below this share of common words the two are different texts, and marks on nearly every word would hide them.
 FEW_IN_COMMON = 0.3
 # Fewer common words in a row than this, between two differences, are chance: "the", a comma.

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from rich.console import RenderableType
+
+from data_tools import lineage, page
 from data_tools.commands._shared import at_least_one, console
 from data_tools.errors import UserError
-
-if TYPE_CHECKING:
-    from data_tools.view.judged import Judgments
-    from data_tools.view.rows import Pairs
+from data_tools.view import keys, pager
+from data_tools.view.judged import Judgments
+from data_tools.view.rows import COLUMNS, SORTS, Choice, Pairs, opened
+from data_tools.view.shown import pair
 
 SUMMARY = "read pairs side by side, with their differences marked"
 PLACE = 41
 EXAMPLES = (
     "view data/pairs/train.parquet",
-    "view raw.jsonl --where source=hh_helpful --where category=chat --search thanksgiving",
+    "view raw.jsonl --where source=hh-helpful-base --where category=chat --search thanksgiving",
     "view data/pairs/test.parquet --sort length_difference --judgments runs/evaluate --number 20 | less",
     "view data/pairs/train.parquet --html pairs.html --number 200",
 )
@@ -26,8 +29,6 @@ PIPED, ON_PAGE = 10, 50  # pairs, unless --number says otherwise
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from data_tools.view.rows import COLUMNS, SORTS
-
     parser.add_argument("file", type=Path, metavar="FILE", help="PREFERENCE parquet, a raw file, or a folder of either")
     parser.add_argument("--id", metavar="PAIR_ID", help="only this pair")
     parser.add_argument(
@@ -44,7 +45,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"at most so many pairs (default: all in a terminal, {PIPED} in a pipe, {ON_PAGE} on a page)",
     )  # fmt: skip
     parser.add_argument(
-        "--judgments", type=Path, metavar="PATH", help="JUDGMENT parquet or a folder of it, shown beneath"
+        "--judgments",
+        type=Path,
+        metavar="PATH",
+        help="JUDGMENT parquet or a folder of it: only pairs with judgments, which are shown beneath",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page instead: numbers, plots and pairs")
 
@@ -52,18 +56,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """In a terminal: n or space goes on, p back, a number and Enter to a pair, / searches, q leaves. In a pipe the
     first pairs are printed, with {+words+} that only the chosen response has and [-words-] that only the rejected one
-    has. Texts with few words in common are not marked. With --html the numbers are of all rows that fit; the pairs are
-    the first ones if --sort, --id or --judgments is given, else a sample that takes from every source in turn."""
-    from data_tools.view import keys, pager
-    from data_tools.view.judged import Judgments
-    from data_tools.view.rows import Choice, Pairs, opened
-    from data_tools.view.shown import pair
-
+    has. Texts with few words in common are not marked. With --html the numbers are of all rows that fit; the pairs
+    are the first ones if --sort is given, else a sample that takes from every source in turn."""
     at_least_one(arguments, "number")
-    choice = Choice(
-        arguments.id, _where(arguments.where), arguments.search, arguments.sort, arguments.reverse, arguments.seed
-    )
     judgments = Judgments(arguments.judgments) if arguments.judgments else None
+    choice = Choice(
+        pair_id=arguments.id,
+        among=judgments.pairs() if judgments else None,
+        where=_where(arguments.where),
+        search=arguments.search,
+        sort=arguments.sort,
+        reverse=arguments.reverse,
+        seed=arguments.seed,
+    )
     interactive = not arguments.html and sys.stdin.isatty() and sys.stdout.isatty()
     default = ON_PAGE if arguments.html else None if interactive else PIPED
     pairs = Pairs(opened(arguments.file), choice, arguments.number or default)
@@ -72,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     out = console()
 
-    def render(row: dict, heading: str, width: int):
+    def render(row: dict[str, Any], heading: str, width: int) -> RenderableType:
         said = judgments.of([row["pair_id"]]).get(row["pair_id"], []) if judgments else []
         return pair(row, heading, said, width=width, plain=not out.is_terminal or out.no_color)
 
@@ -86,8 +91,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _where(given: list[str]) -> dict[str, list[str]]:
-    from data_tools.view.rows import COLUMNS
-
     found: dict[str, list[str]] = {}
     for one in given:
         column, equals, value = one.partition("=")
@@ -98,14 +101,10 @@ def _where(given: list[str]) -> dict[str, list[str]]:
 
 
 def _page(arguments: argparse.Namespace, pairs: Pairs, judgments: Judgments | None) -> None:
-    from data_tools import lineage, page
-
-    first = bool(arguments.sort or arguments.reverse or arguments.id or judgments)
     n = arguments.number or ON_PAGE
     with pairs.source.told():
-        shown = pairs.head(n) if first else None
-        said = judgments.of(shown["pair_id"].to_list()) if judgments and shown is not None else None
-        counts = page.write(pairs.chosen(), arguments.html, pairs=n, shown=shown, judgments=said)
+        shown = pairs.head(n) if arguments.sort or arguments.reverse else None
+        counts = page.write(pairs.chosen(), arguments.html, pairs=n, shown=shown, judgments=judgments)
     settings = {
         name: getattr(arguments, name) for name in ("id", "where", "search", "sort", "reverse", "seed", "number")
     }

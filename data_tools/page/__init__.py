@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -15,6 +13,7 @@ from data_tools.page import sections
 from data_tools.page.look import document
 from data_tools.page.numbers import measured
 from data_tools.page.samples import sample
+from data_tools.view.judged import Judgments
 
 
 def write(
@@ -24,7 +23,7 @@ def write(
     pairs: int = 50,
     *,
     shown: pl.DataFrame | None = None,
-    judgments: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    judgments: Judgments | None = None,
     title: str | None = None,
 ) -> dict[str, int]:
     """Write the page of a PREFERENCE table, atomically.
@@ -38,7 +37,7 @@ def write(
             interval may be null) and ``rows``; None: the page has no such part.
         pairs: how many are shown, drawn by :func:`data_tools.page.samples.sample`.
         shown: PREFERENCE rows to show instead of a sample.
-        judgments: pair_id -> JUDGMENT rows, shown beneath their pairs.
+        judgments: shown beneath their pairs.
         title: the page's; None: the file's name.
 
     Returns:
@@ -55,12 +54,13 @@ def write(
     if not numbers.rows:
         raise UserError(f"{out}: the table has no rows, so there is no page to write")
     rows = sample(table, pairs) if shown is None else shown
+    said = judgments.of(rows["pair_id"].to_list()) if judgments else {}
     body = [
         sections.overview(numbers),
         sections.sources(numbers),
         sections.lengths(numbers),
         "" if probe is None else sections.probe(probe),
-        _pairs.section(rows, judgments or {}, numbers.rows, sampled=shown is None),
+        _pairs.section(rows, said, numbers.rows, sampled=shown is None),
     ]
     artifact.write_text(out, document(title or f"Preference pairs: {out.stem}", "\n".join(body)))
     return {"rows": numbers.rows, "shown": rows.height}

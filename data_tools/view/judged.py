@@ -43,18 +43,25 @@ class Judgments:
         self.files = list(tables)
         self._frame = pl.concat([check(table, JUDGMENT, file).select(_SHOWN) for file, table in tables.items()])
 
+    def pairs(self) -> pl.Series:
+        """The ids of the pairs that have judgments."""
+        return self._collected(self._frame.select(pl.col("pair_id").unique()))["pair_id"]
+
     def of(self, pairs: Sequence[str | None]) -> dict[str, list[dict[str, Any]]]:
         """pair_id -> its judgments as mappings, in the order of iteration, presentation and sample."""
         wanted = pl.Series([pair for pair in pairs if pair is not None], dtype=pl.String)
-        query = self._frame.filter(pl.col("pair_id").is_in(wanted.implode()))
-        try:
-            rows = query.collect(engine="streaming").sort("iteration", "swapped", "sample_index", maintain_order=True)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{self.path}: cannot be read ({str(error).splitlines()[0]})") from None
+        rows = self._collected(self._frame.filter(pl.col("pair_id").is_in(wanted.implode())))
+        rows = rows.sort("iteration", "swapped", "sample_index", maintain_order=True)
         found: dict[str, list[dict[str, Any]]] = {}
         for row in rows.rows(named=True):
             found.setdefault(row["pair_id"], []).append(row)
         return found
+
+    def _collected(self, query: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return query.collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def _scanned(file: Path) -> pl.LazyFrame:

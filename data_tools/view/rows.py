@@ -77,6 +77,7 @@ class Choice:
 
     Attributes:
         pair_id: the only one wanted.
+        among: the ids that may be shown.
         where: column -> values, one of which a row must have; an empty one stands for null.
         search: what prompt or responses must contain, letter case aside.
         sort: of SORTS, the largest first. ``margin``: unknown ones last; ``length``: characters of prompt and longer
@@ -85,6 +86,7 @@ class Choice:
     """
 
     pair_id: str | None = None
+    among: pl.Series | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     search: str | None = None
     sort: str | None = None
@@ -94,6 +96,8 @@ class Choice:
     def conditions(self) -> list[pl.Expr]:
         """Of a row that is chosen."""
         found = [] if self.pair_id is None else [pl.col("pair_id") == self.pair_id]
+        if self.among is not None:
+            found.append(pl.col("pair_id").is_in(self.among.implode()))
         for column, values in self.where.items():
             known = [value for value in values if value]
             found.append(pl.col(column).is_in(known) | (pl.col(column).is_null() & pl.lit("" in values)))
@@ -165,7 +169,7 @@ class Pairs:
             hits = self._query(self._numbered().filter(contains(text)).select(_POSITION))[_POSITION]
             if self._positions is not None:
                 hits = self._positions.is_in(hits.implode()).arg_true()
-            self._found = text, hits.sort()
+            self._found = text, hits.cast(pl.Int64).sort()
         behind = self._found[1].filter(self._found[1] > after)
         if behind.is_empty() or (self.number is not None and behind[0] >= self.number):
             return None
@@ -231,4 +235,6 @@ class Pairs:
                 return f"{path}: no pair has {column}={', '.join(values)}; there are: {', '.join(named)}{more}"
         if choice.search is not None:
             return f"{path}: no pair that is asked for contains '{choice.search}'"
+        if choice.among is not None:
+            return f"{path}: no pair that is asked for has a judgment; name the table that was judged"
         return f"{path}: holds no pair" + (" with all of what is asked" if choice.where else "")
