@@ -38,7 +38,8 @@ def section(
 
 
 def _choices(values: pl.Series, column: str) -> str:
-    options = "".join(f"<option>{text(value)}</option>" for value in values.fill_null(UNKNOWN).unique().sort())
+    there = values.fill_null(UNKNOWN).unique().sort()
+    options = "".join(f'<option value="{text(value)}">{text(value)}</option>' for value in there)
     return f'<label>{column} <select id={column}><option value="">all</option>{options}</select></label>'
 
 
