@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
 
-from data_tools import artifact, lineage
+from data_tools import artifact, lineage, page
 from data_tools.commands._reading import preferences
 from data_tools.commands._shared import at_least_one, console, no_folder
 from data_tools.measures import measure
@@ -23,7 +23,7 @@ PLACE = 40
 EXAMPLES = (
     "stats data/pairs/train.parquet",
     "stats raw.jsonl other.jsonl --by source --by label_kind",
-    "stats data/pairs/*.parquet --json stats.json",
+    "stats data/pairs/*.parquet --json stats.json --html stats.html",
 )
 BY = ("source", "category", "subset", "split", "label_kind", "script")
 WIDE = 140  # characters of a terminal that takes it all side by side
@@ -39,15 +39,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--bins", type=int, default=12, metavar="N", help="of a histogram, about (default 12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots and pairs to read, too")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Rows, splits, labels, lengths, turns, responses, margins, the accuracy of always preferring the longer response
     or response A, and how lengths and margins lie."""
     at_least_one(arguments, "bins")
-    if arguments.json:
-        no_folder(arguments.json)
-    measured = measure(preferences(arguments.files))
+    for out in (arguments.json, arguments.html):
+        if out:
+            no_folder(out)
+    table = preferences(arguments.files)
+    measured = measure(table)
     tables = {by: summary(measured, by) for by in arguments.by or ("source", "category")}
     drawn = histograms(measured, arguments.bins)
     for by, table in tables.items():
@@ -65,6 +68,10 @@ def run(arguments: argparse.Namespace) -> None:
         artifact.write_json(arguments.json, numbers)
         settings = {"by": list(tables), "bins": arguments.bins}
         lineage.write(arguments.json, "stats", arguments.files, settings, {"read": measured.height})
+    if arguments.html:
+        counts = page.write(table, arguments.html)
+        lineage.write(arguments.html, "stats", arguments.files, {}, counts)
+        print(f"page: {arguments.html}")
 
 
 def _show(by: str, measured: pl.DataFrame) -> None:
