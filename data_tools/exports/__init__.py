@@ -21,7 +21,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -81,35 +81,31 @@ def export(frame: pl.LazyFrame, name: str, out: str | Path) -> Exported:
     out, module = Path(out), _format(name)
     kind = _kind(out, name, module)
     unfit = {**_rows.UNFIT, **getattr(module, "UNFIT", {})}
-    why = reduce(
-        lambda before, item: before.when(item[1]).then(pl.lit(item[0])), unfit.items(), pl.when(False).then(None)
-    )
-    why = why.otherwise(None)
-    found = _find(frame.filter(why.is_null()))
-    lost = frame.select(_why=why).drop_nulls().group_by("_why").len().sort("_why").collect(engine="streaming")
-    left_out = {str(reason): int(n) for reason, n in lost.iter_rows()}
-    if not found.pairs:
-        told = ", ".join(f"{reason}: {n:,}" for reason, n in left_out.items())
-        raise UserError(f"{out}: no pair can be written as {name} ({told or 'the table has no rows'})")
+    why = pl.coalesce(pl.when(bad).then(pl.lit(reason)) for reason, bad in unfit.items())
+    left_out = frame.select(_why=why).drop_nulls().group_by("_why").len().sort("_why").collect(engine="streaming")
     fitting = frame.filter(why.is_null())
-    empty = [key for key, column in _rows.EXTRAS.items() if not found.values[column]]
-    empty = [key for key in empty if key not in getattr(module, "KEPT", ())]
+    found = _find(fitting)
+    if not found.pairs:
+        told = ", ".join(f"{reason}: {n:,}" for reason, n in left_out.iter_rows())
+        raise UserError(f"{out}: no pair can be written as {name} ({told or 'the table has no rows'})")
+    kept = getattr(module, "KEPT", ())
+    empty = [key for key, column in _rows.EXTRAS.items() if not found.values[column] and key not in kept]
 
     def rows(table: pl.LazyFrame) -> pl.LazyFrame:
         return module.rows(table).drop(empty, strict=False)
 
-    beside = module.beside(out) if hasattr(module, "beside") else {}  # what is wrong there is told before work begins
+    # Before anything is written: the table may be the file that is replaced, and what lies beside may be wrong.
+    notes = [*(module.notes(found, fitting) if hasattr(module, "notes") else []), *_rows.notes(found)]
+    beside = module.beside(out) if hasattr(module, "beside") else {}
     if kind is None:
         module.write(rows, fitting, out)
     else:
-        if kind != ".parquet":
-            fitting = _typed_first(fitting, found)
+        ordered = fitting if kind == ".parquet" else _typed_first(fitting, found)
         with artifact.atomic_path(out) as temporary:
-            KINDS[kind](rows(fitting), temporary, engine="streaming")
+            KINDS[kind](rows(ordered), temporary, engine="streaming")
     for path, value in beside.items():
         artifact.write_json(path, value)
-    notes = [*(module.notes(found, fitting) if hasattr(module, "notes") else []), *_rows.notes(found)]
-    return Exported(found.pairs, left_out, notes, list(beside))
+    return Exported(found.pairs, dict(left_out.iter_rows()), notes, list(beside))
 
 
 def _format(name: str) -> ModuleType:
@@ -138,12 +134,8 @@ def _find(frame: pl.LazyFrame) -> Found:
     counted = [pl.col(column).count().alias(f"values {column}") for column in columns]
     row = pl.int_range(pl.len())
     firsts = [row.filter(pl.col(column).is_not_null()).min().alias(f"first {column}") for column in columns]
-    one = (
-        frame.select(columns)
-        .select(pl.len().alias("pairs"), *counted, *firsts)
-        .collect(engine="streaming")
-        .row(0, named=True)
-    )
+    counts = frame.select(pl.len().alias("pairs"), *counted, *firsts).collect(engine="streaming")
+    one = counts.row(0, named=True)
     return Found(
         pairs=one["pairs"],
         values={column: one[f"values {column}"] for column in columns},

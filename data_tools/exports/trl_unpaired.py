@@ -26,7 +26,9 @@ def rows(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def notes(found: Found, frame: pl.LazyFrame) -> list[str]:
-    labelled = rows(frame).select("label", _text=pl.struct("prompt", "completion").hash())
-    both = labelled.group_by("_text").agg(pl.col("label").n_unique() > 1).select(pl.col("label").sum())
-    n = both.collect(engine="streaming").item()
+    """Responses that are better than one and worse than another have both labels: KTO would be taught both."""
+    hashes = frame.select(prompt=pl.col("prompt").hash(), good=pl.col("chosen").hash(), bad=pl.col("rejected").hash())
+    narrow = hashes.collect(engine="streaming")
+    good, bad = (narrow.select("prompt", text=side).unique() for side in ("good", "bad"))
+    n = good.join(bad, on=["prompt", "text"], how="semi").height
     return [f"label: {n:,} responses are good in one row and bad in another (the middle of N-way groups)"] if n else []
