@@ -154,7 +154,11 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(
+            f"{path}: not valid JSON of ours (nested too deeply); remove it and run the command again"
+        ) from None
+    except ValueError as error:  # of the syntax, the encoding, or a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run the command again") from None
 
 
