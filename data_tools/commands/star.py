@@ -77,7 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_unique_ids(preferences.select("pair_id").collect(engine="streaming"), file_names(arguments.preferences))
     no_folder(arguments.out)
     options = {name: getattr(arguments, name) for name in OPTIONS}
-    counts = told.write_examples(scanned.pop("judgments"), preferences, arguments.out, **scanned, **options)
+    with artifact.damage_told(inputs):
+        counts = told.write_examples(scanned.pop("judgments"), preferences, arguments.out, **scanned, **options)
     lineage.write(arguments.out, "star", inputs, options, counts)
     _show_steps(arguments.objective, counts)
 
