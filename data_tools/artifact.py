@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 
+from data_tools import panics
 from data_tools.errors import DiskFull, UserError, is_full, number_of
 from data_tools.schema import check, check_values
 
@@ -154,7 +155,11 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(
+            f"{path}: not valid JSON of ours (nested too deeply); remove it and run the command again"
+        ) from None
+    except ValueError as error:  # of the syntax, the encoding, or a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run the command again") from None
 
 
@@ -197,11 +202,30 @@ def scan_tables(paths: Sequence[str | Path], schema: pl.Schema) -> pl.LazyFrame:
 
 
 @contextmanager
+def damage_told(paths: Sequence[str | Path]) -> Iterator[None]:
+    """Around a query of tables from :func:`scan_tables`, which has not read all of their columns.
+
+    Raises:
+        UserError: the query failed, and of these files one cannot be read to its end; else the query's own error.
+    """
+    try:
+        with panics.contained():
+            yield
+    except pl.exceptions.PolarsError:
+        for path in map(Path, paths):
+            with _readable(path):
+                for _ in pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_batches():
+                    pass
+        raise
+
+
+@contextmanager
 def _readable(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        yield
+        with panics.contained():
+            yield
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -94,8 +94,17 @@ class _Part:
     largest: float = 1.0  # what margins are divided by
 
 
+@dataclass(frozen=True)
+class Raw:
+    """A raw file, and what its rows are if they do not say it themselves: see :class:`data_tools.sources.Reading`."""
+
+    path: Path
+    stem: str | None = None
+    split: str | None = None
+
+
 def ingest(
-    files: Sequence[Path], out: Path, settings: Settings, memory: Memory, seen: Callable[[int], None] = lambda _: None
+    files: Sequence[Raw], out: Path, settings: Settings, memory: Memory, seen: Callable[[int], None] = lambda _: None
 ) -> Counts:
     """Write ``train.parquet``, ``validation.parquet`` and ``test.parquet`` into ``out``, as far as there are such rows,
     ``quarantine.jsonl`` with the rows that cannot be used, if any, and ``ties.parquet`` on demand.
@@ -125,7 +134,7 @@ def ingest(
 
 
 def _read(
-    files: Sequence[Path],
+    files: Sequence[Raw],
     temporary: Path,
     settings: Settings,
     memory: Memory,
@@ -136,8 +145,9 @@ def _read(
     ties = []
     n = 0
     with open(temporary / QUARANTINE, "w", encoding="utf-8") as quarantine:
-        for file in files:
-            reading = Reading(file, settings.format, settings.keys, chunk=memory.chunk)
+        for raw in files:
+            file = raw.path
+            reading = Reading(file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split)
             counts.formats[file] = reading.format
 
             def work(item: tuple[int, Any], reading: Reading = reading, file: Path = file) -> tuple[_Part, Batch]:
@@ -234,12 +244,12 @@ def _decide(parts: Sequence[_Part], settings: Settings, memory: Memory, counts: 
     return at
 
 
-def _nothing_left(files: Sequence[Path], counts: Counts) -> UserError:
+def _nothing_left(files: Sequence[Raw], counts: Counts) -> UserError:
     told = counts.told()
     gone = ", ".join(
         f"{why}: {n:,}" for name in ("broken", "left_out", "dropped") for why, n in told[name].items() if n
     )
-    names = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    names = ", ".join(str(raw.path) for raw in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     return UserError(f"{names}: none of {told['read']:,} rows is left ({gone}); loosen --max-chars or use other data")
 
 

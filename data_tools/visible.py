@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 # Control characters (an escape may colour, move or rewrite what stands there already), and those that turn the
-# direction of a line. Tabs and line ends stay.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# direction of a line. Tabs and line ends stay. Half characters (of a file's name, say) cannot be written at all.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from data_tools import artifact
+from data_tools import artifact, lineage
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 
@@ -31,9 +31,22 @@ def nothing_to_do(folder: Path, key: dict[str, Any]) -> bool:
 
 
 def write_tables(
-    folder: Path, tables: Mapping[str, pl.DataFrame], names: Iterable[str], key: dict[str, Any], **facts: Any
+    folder: Path,
+    tables: Mapping[str, pl.DataFrame],
+    names: Iterable[str],
+    key: dict[str, Any],
+    *,
+    inputs: Iterable[str | Path] | None = None,
+    **facts: Any,
 ) -> None:
-    """Write the tables, then the manifest. A file of one of the names that is not written now would seem part of it."""
+    """Write the tables, then the manifest. A file of one of the names that is not written now would seem part of it.
+
+    Args:
+        names: of all tables that the command may write.
+        key: as in :func:`artifact.is_complete`; its ``stage`` is the command.
+        inputs: files that were read, for the lineage; none where the command made the rows itself.
+        facts: more of the manifest.
+    """
     for name in names:
         stale = folder / f"{name}.parquet"
         if name not in tables and stale.exists():
@@ -43,7 +56,10 @@ def write_tables(
     artifact.sweep(folder)
     for name, table in tables.items():
         artifact.write_table(table, folder / f"{name}.parquet", PREFERENCE)
-    artifact.write_manifest(folder, key, tables=list(tables), **facts)
+    said = lineage.facts(key["stage"], inputs or (), folder)
+    if inputs is None:  # not told, which is not the same as none
+        del said["inputs"]
+    artifact.write_manifest(folder, key, tables=list(tables), **{**said, **facts})
 
 
 def write_table(table: pl.DataFrame, file: Path, schema: pl.Schema) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_tools import artifact, lineage, sources
+from data_tools.commands import _hub
 from data_tools.commands._flags import max_chars, shares
 from data_tools.commands._shared import at_least_one, file_names, named, nonzero, nothing_to_do, show
 from data_tools.errors import UserError
-from data_tools.ingest import QUARANTINE, Settings, ingest
+from data_tools.ingest import QUARANTINE, Raw, Settings, ingest
 from data_tools.memory import Memory, add_memory
 from data_tools.schema import SPLITS
 from data_tools.visible import visible
@@ -26,6 +26,7 @@ PLACE = 10
 EXAMPLES = (
     "ingest my_pairs.jsonl --out data/pairs",
     "ingest raw/ more.parquet --out data/pairs --test 0.2 --max-chars 6000",
+    "ingest --hub Anthropic/hh-rlhf --out data/hh --test 0",
 )
 
 # Raised when the same files and settings begin to give other tables.
@@ -35,9 +36,10 @@ SIDES = ("prompt", "chosen", "rejected")
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE",
+        "files", nargs="*", type=Path, metavar="FILE",
         help="JSON Lines (also .gz, .zst), a JSON array, CSV, Parquet, Arrow, or a folder of files of one format",
     )  # fmt: skip
+    _hub.add_flags(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the tables and the manifest")
     parser.add_argument(
         "--format", default="auto", metavar="NAME",
@@ -67,31 +69,35 @@ def run(arguments: argparse.Namespace) -> None:
     names = ("format", "rows", "max_chars", "validation", "test", "redo", "ties", "max_broken")
     settings = Settings(keys=keys, **{name: getattr(arguments, name) for name in names})
     memory = Memory.of(arguments.memory)
-    files = {given: sources.files(given) for given in arguments.files}
+    fetched, hub = _hub.resolve(arguments)
+    files = {given: [Raw(file) for file in sources.files(given)] for given in arguments.files}
+    if fetched:
+        files[Path(arguments.hub)] = fetched
+    if not files:
+        raise UserError("no files: name some, or a dataset with --hub OWNER/NAME")
     for given, inside in files.items():
-        sources.one_format(given, {file.name: sources.Reading(file, settings.format, keys).format for file in inside})
-    every = [file for inside in files.values() for file in inside]
-    with ThreadPoolExecutor(1) as pool:
-        inputs = pool.submit(lambda: lineage.inputs(every, arguments.out))  # beside the reading
-        if (arguments.out / artifact.MANIFEST).exists() and nothing_to_do(
-            arguments.out, _key(inputs.result(), settings)
-        ):
-            return
-        if arguments.out.exists() and not arguments.out.is_dir():
-            raise UserError(f"{arguments.out}: is a file; name a folder for --out")
-        artifact.sweep(arguments.out)
-        with Progress(
-            TextColumn("reading"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn(),
-            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-        ) as progress:  # fmt: skip
-            task = progress.add_task("reading", total=None)
-            counts = ingest(every, arguments.out, settings, memory, lambda rows: progress.advance(task, rows))
-        key = _key(inputs.result(), settings)
+        formats = {raw.path.name: sources.Reading(raw.path, settings.format, keys).format for raw in inside}
+        sources.one_format(given, formats)
+    every = [raw for inside in files.values() for raw in inside]
+    paths = [raw.path for raw in every]
+    lineage.begin(paths)  # the digests, beside the reading
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"{arguments.out}: is a file; name a folder for --out")
+    if (arguments.out / artifact.MANIFEST).exists() and nothing_to_do(arguments.out, _key(paths, settings)):
+        return
+    artifact.sweep(arguments.out)
+    with Progress(
+        TextColumn("reading"), BarColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+    ) as progress:  # fmt: skip
+        task = progress.add_task("reading", total=None)
+        counts = ingest(every, arguments.out, settings, memory, lambda rows: progress.advance(task, rows))
     told = counts.told()
     tables = [name for name in SPLITS if counts.written[name]]
-    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, **lineage.facts("ingest", inputs.result()))
+    facts = lineage.facts("ingest", paths, arguments.out)
+    artifact.write_manifest(arguments.out, _key(paths, settings), tables=tables, counts=told, **facts, **hub)
     for name in sorted(set(counts.formats.values())):
-        of = [given for given, inside in files.items() if counts.formats[inside[0]] == name]
+        of = [given for given, inside in files.items() if counts.formats[inside[0].path] == name]
         print(f"format {name}: {visible(file_names(of))}", file=sys.stderr)
     lost = {
         **named(told["broken"], "broken: "),
@@ -105,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"no rows for: {', '.join(missing)} (no such file written)")
 
 
-def _key(inputs: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def _key(files: list[Path], settings: Settings) -> dict[str, Any]:
     # The name too: rows that name no source take it from there.
-    found = [[Path(one["file"]).name, one["digest"]] for one in inputs]
+    found = [[file.name, lineage.digest(file)] for file in files]
     return {"stage": "ingest", "version": INGEST_VERSION, "inputs": found, **asdict(settings)}

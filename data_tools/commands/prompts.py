@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
-from data_tools import artifact, told
+from data_tools import artifact, lineage, told
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS, prompt_named
 from data_tools.prompts import prompts
@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     """A line for either order of a pair: pair_id, swapped, messages. The answers, lines of pair_id, swapped, rationale
     and verdict, are what `bootstrap.file` of a STaR run takes."""
     prompt_named(arguments.template)
+    lineage.begin([arguments.file])
     pairs = check_unique_ids(artifact.read_table(arguments.file, PREFERENCE), arguments.file)
     if arguments.out.is_dir():
         raise UserError(f"{arguments.out}: is a folder; name a file for --out")
@@ -39,4 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         for pair, swapped, messages in prompts(pairs, arguments.template, arguments.told):
             line = {"pair_id": pair, "swapped": swapped, "messages": messages}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    settings = {"told": arguments.told, "template": arguments.template}
+    counts = {"read": pairs.height, "written": 2 * pairs.height}
+    lineage.write(arguments.out, "prompts", [arguments.file], settings, counts)
     print(f"{2 * pairs.height} prompts: {arguments.out}")

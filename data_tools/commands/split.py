@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_shares(arguments.validation, arguments.test)
     no_folder(arguments.out)
     memory = Memory.of(arguments.memory)
+    lineage.begin([arguments.file])
     table = artifact.scan_tables([arguments.file], PREFERENCE)
     if not arguments.redo:
         check_labels(table, arguments.file)
@@ -56,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
         found = passes.decided([narrow], decide_split, memory.rows)
     beside = found.select(_split="split")
     passes.write(table, beside, {arguments.out: pl.lit(True)}, {"split": pl.col("_split")})
-    counts = {name: int((found["split"] == name).sum()) for name in SPLITS}
-    lineage.write(arguments.out, "split", [arguments.file], settings, counts)
-    show("split", counts)
+    rows = {name: int((found["split"] == name).sum()) for name in SPLITS}
+    lineage.write(arguments.out, "split", [arguments.file], settings, {"read": found.height, "written": rows})
+    show("split", rows)
     if n := int(found["_crosses"].sum()):
         print(
             f"on more than one side: {n:,} prompts, whose labels in {arguments.file} disagree; "
@@ -78,5 +79,6 @@ def _write_parts(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.file}: {empty[0]} of {n} would be empty; use fewer parts or more data")
     passes.write(table, part, {out / f"{name}.parquet": pl.col("_part") == i for i, name in enumerate(counts)})
     for name in counts:
-        lineage.write(out / f"{name}.parquet", "split", [arguments.file], {"parts": n}, {name: counts[name]})
+        facts = {"read": part.height, "written": counts[name]}
+        lineage.write(out / f"{name}.parquet", "split", [arguments.file], {"parts": n}, facts)
     show("split", counts)

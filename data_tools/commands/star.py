@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from data_tools import artifact, star, told
+from data_tools import artifact, lineage, star, told
 from data_tools.commands._shared import console, file_names, no_folder
 from data_tools.errors import UserError
 from data_tools.judging import PROMPTS
@@ -21,6 +21,9 @@ EXAMPLES = (
     "star --judgments runs/hand/sample --preferences data/pairs/train.parquet --objective sft --out data/sft.parquet",
     "star --judgments runs/a runs/b --preferences train.parquet --objective dpo --filter right_in_both --out d.parquet",
 )
+# Tables of judgments, and what decides which of them become examples.
+DRAWN = ("judgments", "told_wrong", "rationalized")
+OPTIONS = ("objective", "filters", "per_prompt", "template", "uncoupled", "right", "ranking", "pairing")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -66,29 +69,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Right votes are imitated; under dpo wrong ones of the same prompt are pushed away."""
-    judgments = artifact.scan_tables(_tables(arguments.judgments), JUDGMENT)
+    drawn = {name: _tables(files) for name in DRAWN if (files := getattr(arguments, name))}
+    inputs = [*(file for files in drawn.values() for file in files), *arguments.preferences]
+    lineage.begin(inputs)
+    scanned = {name: artifact.scan_tables(files, JUDGMENT) for name, files in drawn.items()}
     preferences = artifact.scan_tables(arguments.preferences, PREFERENCE)
     check_unique_ids(preferences.select("pair_id").collect(engine="streaming"), file_names(arguments.preferences))
     no_folder(arguments.out)
-    others = {
-        name: artifact.scan_tables(_tables(files), JUDGMENT)
-        for name, files in (("told_wrong", arguments.told_wrong), ("rationalized", arguments.rationalized))
-        if files
-    }
-    counts = told.write_examples(
-        judgments,
-        preferences,
-        arguments.out,
-        objective=arguments.objective,
-        **others,
-        filters=arguments.filters,
-        per_prompt=arguments.per_prompt,
-        template=arguments.template,
-        uncoupled=arguments.uncoupled,
-        right=arguments.right,
-        ranking=arguments.ranking,
-        pairing=arguments.pairing,
-    )
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    with artifact.damage_told(inputs):
+        counts = told.write_examples(scanned.pop("judgments"), preferences, arguments.out, **scanned, **options)
+    lineage.write(arguments.out, "star", inputs, options, counts)
     _show_steps(arguments.objective, counts)
 
 

@@ -37,5 +37,5 @@ def run(arguments: argparse.Namespace) -> None:
     if nothing_to_do(arguments.out, key):
         return
     rows = {name: table.height for name, table in tables.items()}
-    write_tables(arguments.out, tables, tables, key, counts=rows)
+    write_tables(arguments.out, tables, tables, key, inputs=(), counts={"written": rows})
     show("verifiable", rows)

@@ -201,6 +201,8 @@ class Reading:
 
     Args:
         chunk: bytes of raw text in a chunk, about.
+        stem: the source of rows that name none; None: the file's name up to its first dot.
+        split: of rows that name none.
 
     Raises:
         UserError: a missing or empty file, an unknown format; see :func:`format_of`.
@@ -212,11 +214,15 @@ class Reading:
         format: str = "auto",
         keys: Mapping[str, str] | None = None,
         chunk: int = _files.CHUNK,
+        stem: str | None = None,
+        split: str | None = None,
     ) -> None:
         self.file = _files.opened(path, chunk)
         self.format, self._module = _format(self.file, format, keys)
         self._first = self.file.first()
         self.schema = self._module.schema(self._first)
+        self._stem = stem or self.file.path.name.split(".")[0]
+        self._split = split
         self.scaled = getattr(self._module, "ANY_SCALE", False)
 
     def chunks(self) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
@@ -231,9 +237,11 @@ class Reading:
         """
         raw, cut = chunk
         decoded, unread = _decoding.decoded(self.file, raw, self.schema)
-        rows = Rows(decoded.lazy(), self._first, self.file.path.name.split(".")[0])
+        rows = Rows(decoded.lazy(), self._first, self._stem)
         wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String})
         frame = conform(self._module.pairs(rows), wanted).collect()
+        if self._split:
+            frame = frame.with_columns(pl.col("split").fill_null(self._split))
         is_tie = pl.col(LEFT_OUT) == TIE
         ties = frame.filter(is_tie, *(pl.col(name).is_not_null() for name in ("chosen", "rejected", "prompt")))
         left_out = frame[LEFT_OUT].drop_nulls().value_counts().sort(LEFT_OUT)

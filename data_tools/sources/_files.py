@@ -14,9 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.artifact import MANIFEST
 from data_tools.errors import UserError
-from data_tools.lineage import SUFFIX
+from data_tools.lineage import is_manifest
 from data_tools.sources import _broken, _jsonl
 from data_tools.sources._broken import Broken
 from data_tools.sources._rows import ROW
@@ -381,7 +380,7 @@ def files(path: str | Path) -> list[Path]:
     inside = sorted(
         file for file in path.iterdir()
         if file.is_file() and not file.name.startswith(".") and file.name.lower().endswith(tuple(_KINDS))
-        and not (file.name == MANIFEST or file.name.endswith(SUFFIX))
+        and not is_manifest(file)
     )  # fmt: skip
     if not inside:
         raise UserError(f"{path}: the folder holds no raw files; they end in {', '.join(_KINDS)}")

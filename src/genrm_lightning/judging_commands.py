@@ -182,7 +182,7 @@ def faithfulness(argv: list[str]) -> None:
         return {"rows": len(table)}
 
     with only_one(folder):
-        run_stage(folder, key, work)
+        run_stage(folder, key, work, [arguments.judgments, arguments.pairs])
     render(read_json(folder / "scores.json"), Console())
 
 
@@ -358,8 +358,8 @@ def _judged(
         return {"rows": len(table)}
 
     if not arguments.share and arguments.part is None:
-        run_stage(folder, key, lambda: finish(asked()))
-    elif missing := shared_stage(folder, key, asked, fill, finish, arguments.part):
+        run_stage(folder, key, lambda: finish(asked()), [arguments.pairs])
+    elif missing := shared_stage(folder, key, asked, fill, finish, arguments.part, [arguments.pairs]):
         names = ", ".join(path.name for path in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
         print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")
         return None

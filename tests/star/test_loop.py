@@ -8,7 +8,7 @@ import time
 import polars as pl
 import pytest
 
-from data_tools import verifiable
+from data_tools import ancestry, verifiable
 from data_tools.artifact import write_table
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, render_completion
@@ -228,6 +228,11 @@ def test_files_of_ones_own(tmp_path, capsys, tiny_llama):
     capsys.readouterr()
     _, summary = star(capsys, tmp_path, tiny_llama, data={**files, "test_rows": 4})
     assert summary["rows"][0]["n_pairs_id"] == 4 and len(summary["rows"]) == 2
+    judge = ancestry.trace(tmp_path / "run" / "iteration-1" / "fit" / "judge", check=True)
+    way = [node.command for node in judge if node.command and not node.again]
+    assert way == ["fit", "score", "select", "sample", "data", "verifiable"]
+    assert [str(node.path) for node in judge if node.digest and not node.inputs][:3] == list(files.values())
+    assert not any(node.state for node in judge)
 
 
 @pytest.mark.parametrize("name", ["train", "test"])

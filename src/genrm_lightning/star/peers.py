@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def shared_stage(
     fill: Callable[..., None],
     finish: Callable[[Shards], dict[str, Any]],
     part: tuple[int, int] | None,
+    inputs: Iterable[str | Path] = (),
 ) -> list[Path]:
     """Draw this process' shards; with the last one of all, end the stage.
 
@@ -35,6 +36,7 @@ def shared_stage(
         fill: :meth:`Shards.fill` with the shards, claims, numbers and ``go_on``.
         finish: makes the table of the shards; returns facts for the manifest.
         part: (i, n), the shards that this process draws; None: it divides them with the others as they come.
+        inputs: as in :func:`run_stage`.
 
     Returns:
         The shards that are missing, which other processes are to draw; none when the stage is done.
@@ -64,7 +66,7 @@ def shared_stage(
                 return [shards.path(number) for number in missing]
             with claims.once(_TABLE, done) as ours:
                 if ours:
-                    run_stage(folder, key, lambda: finish(shards))
+                    run_stage(folder, key, lambda: finish(shards), inputs)
     except UserError:
         _forget(folder)
         raise

@@ -120,6 +120,7 @@ def of_file(
             file.name,
             str(file),
             told if both else None,
+            file=file,
         )
         tables.append(_take(settings, folder / _FOLDERS[told], pairs, backbone, backbone_digest, given))
     return Rationales(*tables, from_file=True)
@@ -155,6 +156,7 @@ def of_warm_start(
         Path(chosen).name,
         named,
         only_right=True,  # the label's verdict stands behind each
+        file=None if chosen == REFERENCE else chosen,
     )
     return _take(settings, folder, pairs, backbone, backbone_digest, given)
 
@@ -208,6 +210,7 @@ class _Given:
         named: the source, for people.
         told: take those that vote like this answer; None takes all.
         only_right: leave out what is not for the label's verdict.
+        file: that ``read`` reads, where it reads one.
     """
 
     setting: str
@@ -220,6 +223,7 @@ class _Given:
     named: str
     told: Told | None = None
     only_right: bool = False
+    file: str | Path | None = None
 
 
 def _take(
@@ -267,4 +271,4 @@ def _take(
         write_table(named.sort("pair_id", "swapped", "sample_index"), folder / "judgments.parquet", JUDGMENT)
         return counts
 
-    return run_stage(folder, key | given.key, work)
+    return run_stage(folder, key | given.key, work, () if given.file is None else [given.file])

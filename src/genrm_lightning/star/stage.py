@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_tools import lineage
 from data_tools.artifact import MANIFEST, digest, digest_of, is_complete, read_json, sweep, write_json, write_manifest
 from data_tools.errors import UserError
 from genrm_lightning.judge_folder import judge_info
@@ -39,7 +40,9 @@ class Artifact:
     made: bool = False
 
 
-def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> Artifact:
+def run_stage(
+    folder: Path, key: dict[str, Any], work: Callable[[], dict[str, Any]], inputs: Iterable[str | Path] = ()
+) -> Artifact:
     """Do a stage unless its manifest says that it is done.
 
     Its ``seconds`` are those of the attempt that ended it, and of each killed attempt up to the last file that this
@@ -48,6 +51,8 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
     Args:
         key: everything the result depends on.
         work: writes into ``folder`` and returns facts for the manifest; may find what a killed run left there.
+        inputs: files that are no stages' of this run, whose digests the key has; the manifest says where they lie, so
+            ``python -m data_tools lineage`` finds the way on.
 
     Raises:
         UserError: the folder was made, or begun, with another key.
@@ -60,6 +65,7 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
         write_json(started, {"key": key, "began": time.time(), "seconds": spent})
         clock = time.perf_counter()
         try:
+            named = lineage.inputs_of(inputs, folder)
             facts = work()
         except BaseException:
             if _is_empty(folder):  # nothing to go on from: leave no trace
@@ -68,7 +74,7 @@ def run_stage(folder: Path, key: dict[str, Any], work: Callable[[], dict[str, An
                     folder.rmdir()
             raise
         seconds = round(spent + time.perf_counter() - clock, 1)
-        write_manifest(folder, key, seconds=seconds, facts=facts)
+        write_manifest(folder, key, seconds=seconds, facts=facts, **({"inputs": named} if named else {}))
     started.unlink(missing_ok=True)
     manifest = read_json(folder / MANIFEST)
     facts = {**manifest["facts"], "seconds": manifest["seconds"]}

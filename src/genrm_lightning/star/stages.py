@@ -43,6 +43,7 @@ from genrm_lightning.star.variants import VARIANTS
 def data(settings: StarSettings, folder: Path) -> Artifact:
     """The run's own copy of the pairs: train, id and ood, so that nothing changes under it."""
     given = settings.data
+    files: dict[str, str] = {}
     if given.train is None:
         source: dict[str, Any] = {"embedded": vars(given.embedded), "generator": verifiable.VERSION}
     else:
@@ -94,7 +95,7 @@ def data(settings: StarSettings, folder: Path) -> Artifact:
             write_table(table, folder / f"{name}.parquet", PREFERENCE)
         return {"rows": {name: len(table) for name, table in tables.items()}, "decontaminated": overlapping}
 
-    return run_stage(folder, {"stage": "data", "source": source}, work)
+    return run_stage(folder, {"stage": "data", "source": source}, work, files.values())
 
 
 Prompts = tuple[pl.DataFrame, Sequence[Sequence] | None]  # PREFERENCE; [pair id, swapped] wanted, None: all
