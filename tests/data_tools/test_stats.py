@@ -132,6 +132,6 @@ def test_the_command_fits_the_terminal_and_writes_numbers(tmp_path, capsys, monk
     assert [row["split"] for row in numbers["by"]["split"]] == [None, "test", "train", "all"]
     assert numbers["by"]["source"][-1]["longer_chosen"] == 0.375
     assert numbers["histograms"]["turns of a prompt"] == [
-        {"low": 1.0, "high": 2.0, "rows": 3}, {"low": 2.0, "high": 3.0, "rows": 0}, {"low": 3.0, "high": 4.0, "rows": 1},
-    ]  # fmt: skip
+        {"low": low, "high": low + 1, "rows": rows} for low, rows in ((1.0, 3), (2.0, 0), (3.0, 1))
+    ]
     assert artifact.read_json(tmp_path / "stats.json.manifest.json")["counts"] == {"read": 4}
