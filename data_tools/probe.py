@@ -30,7 +30,7 @@ ADVICE = "compare a judge with these, not with 50 %"
 STANDS_OUT = 0.05  # from a half to the nearer end of the interval
 FEWEST = 30  # prompts of a group that may stand out: the best of so many rules is high by luck on a handful
 EXACT = 1 << 20  # rows up to which every prompt is a cluster; beyond, prompts share ``CLUSTERS`` of them
-CLUSTERS = 1 << 18
+CLUSTERS = 1 << 16
 _CLUSTER = "_cluster"
 
 
@@ -40,9 +40,9 @@ class Probed:
 
     Attributes:
         scores: a row a group of pairs and rule: ``by`` ("all" or a column's name), ``value`` (of that column),
-            ``rule`` (a name of RULES or LEARNT), ``rows``, ``clusters`` (prompts), ``score`` (share of the pairs whose
-            chosen response the rule prefers; ties half), ``low`` and ``high`` (95 %), ``decided`` (share of the pairs
-            that are no tie).
+            ``rule`` (a name of RULES or LEARNT), ``rows``, ``clusters`` (prompts, see ``EXACT``), ``score`` (share of
+            the pairs whose chosen response the rule prefers; ties half), ``low`` and ``high`` (95 %), ``decided``
+            (share of the pairs that are no tie).
         trained: pairs that the learnt rules saw in training (of one fold, on average).
         scored: pairs that they were scored on.
         folds: 0 where they were scored on rows held out already, else the number of folds by prompt.
@@ -91,7 +91,7 @@ def probe(
         raise UserError(f"column '{unknown[0]}' is none to group by; there are: {', '.join(COLUMNS)}")
     table = frame.lazy() if against is None else against.lazy()
     scores = naive_scores(table, by)
-    drawn = _held_out(frame.lazy(), against, sample, folds)
+    drawn, in_folds = _held_out(frame.lazy(), against, sample, folds)
     words = [name for name, rule in RULES.items() if rule.splits_words]
     held = drawn.filter(pl.col("_fold") >= 0)
     points = (
@@ -114,8 +114,7 @@ def probe(
     scores = scores.sort(
         pl.col("by").replace_strict(places), "value", pl.col("rule").replace_strict(rules), nulls_last=True
     )
-    in_folds = int(drawn["_fold"].max() or 0) + 1 if (drawn["_fold"] >= 0).all() else 0
-    trained = (drawn["_fold"] < 0).sum() if not in_folds else drawn.height - drawn.height // in_folds
+    trained = round(drawn.height * (1 - 1 / in_folds)) if in_folds else int((drawn["_fold"] < 0).sum())
     return Probed(scores, trained, held.height, in_folds)
 
 
@@ -170,7 +169,12 @@ def _group(row: dict) -> str:
     called = (
         "all pairs" if row["by"] == ALL else f"{row['by']} {row['value'] if row['value'] is not None else '(none)'}"
     )
-    return f"{called} ({row['rows']:,} pairs, {row['clusters']:,} prompts)"
+    return f"{called} ({row['rows']:,} pairs, {prompts(row)} prompts)"
+
+
+def prompts(row: dict) -> str:
+    """Of a row of scores; ``many`` where they are too many to have been counted one by one."""
+    return f"{row['clusters']:,}" if row["rows"] <= EXACT else "many"
 
 
 def naive_scores(table: pl.LazyFrame, by: Sequence[str] = ()) -> pl.DataFrame:
@@ -225,8 +229,11 @@ def _scored(sums: pl.DataFrame, names: Sequence[str], by: Sequence[str]) -> pl.D
 
 def _held_out(
     table: pl.LazyFrame, against: pl.DataFrame | pl.LazyFrame | None, sample: int, folds: int | None
-) -> pl.DataFrame:
-    """A sample with ``_fold``, in which a row is held out (-1: it is trained on alone), and ``_key``, its prompt's."""
+) -> tuple[pl.DataFrame, int]:
+    """A sample with ``_fold``, in which a row is held out (-1: it is trained on alone), and ``_key``, its prompt's.
+
+    And the number of folds by prompt, 0 where there are rows held out already.
+    """
     if against is not None:
         held, trained = _drawn(against.lazy(), sample), _drawn(table, sample)
     else:
@@ -234,11 +241,12 @@ def _held_out(
         held, trained = ((_drawn(table.filter(side), sample)) for side in (labelled, ~labelled))
         if folds or held.is_empty() or trained.is_empty():
             drawn = _drawn(table, sample)
-            numbers = [hash64("fold", key) % (folds or FOLDS) for key in drawn[PROMPT]]
-            return drawn.drop(PROMPT).with_columns(_fold=pl.Series(numbers, dtype=pl.Int32))
+            folds = folds or FOLDS
+            numbers = [hash64("fold", key) % folds for key in drawn[PROMPT]]
+            return drawn.drop(PROMPT).with_columns(_fold=pl.Series(numbers, dtype=pl.Int32)), folds
     trained = trained.join(held, on="_key", how="anti")
     sides = [side.drop(PROMPT).with_columns(_fold=pl.lit(fold, pl.Int32)) for side, fold in ((trained, -1), (held, 0))]
-    return pl.concat(sides)
+    return pl.concat(sides), 0
 
 
 def _drawn(table: pl.LazyFrame, rows: int) -> pl.DataFrame:

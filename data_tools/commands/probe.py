@@ -16,7 +16,7 @@ from data_tools.errors import UserError
 from data_tools.judging import PROMPTS
 from data_tools.label_noise import SIGNS, label_noise
 from data_tools.measures import measure
-from data_tools.probe import ADVICE, ALL, COLUMNS, CONTROL, SAMPLE, best, findings, naive_scores, probe, says
+from data_tools.probe import ADVICE, ALL, COLUMNS, CONTROL, SAMPLE, best, findings, naive_scores, probe, prompts, says
 from data_tools.visible import visible
 
 SUMMARY = "what naive rules would score: giveaways and label noise, before a GPU is spent"
@@ -112,7 +112,7 @@ def _show_all(scores: pl.DataFrame, learnt_from: pl.DataFrame | None) -> None:
         shown.add_column("on FILE", justify="right")
     for row in whole.iter_rows(named=True):
         cells = [_score(row), f"{row['low']:.1%} – {row['high']:.1%}", f"{row['decided']:.0%}"]
-        cells += [f"{row['rows']:,}", f"{row['clusters']:,}"]
+        cells += [f"{row['rows']:,}", prompts(row)]
         if there is not None:
             cells.append(f"{there[row['rule']]:.1%}" if row["rule"] in there else NONE)
         shown.add_row(says(row["rule"])[0], *cells)
@@ -136,7 +136,7 @@ def _show_best(column: str, scores: pl.DataFrame) -> None:
         shown.add_row(
             Text(visible(row["value"] or NONE)),
             f"{longer['rows']:,}",
-            f"{longer['clusters']:,}",
+            prompts(longer),
             _with_interval(longer),
             says(row["rule"])[row["turned"]],
             _with_interval(row),

@@ -109,7 +109,9 @@ _CELLS = {
 
 def _bars(title: str, counted: pl.DataFrame) -> Table:
     """A histogram: a line a bin, whose bar is as long as the bin's share of the fullest."""
-    shown = Table(title=title, box=None, show_header=False, padding=(0, 1), title_justify="left")
+    shown = Table(
+        title=title, box=None, show_header=False, padding=(0, 1), title_justify="left", min_width=len(title) + 1
+    )
     for justify in ("right", "right", "left"):
         shown.add_column(justify=justify, no_wrap=True)
     most, longest = counted["rows"].max(), 24 if console().width >= WIDE else 14

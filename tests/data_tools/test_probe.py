@@ -7,6 +7,7 @@ import pytest
 
 from data_tools import __main__ as cli
 from data_tools import artifact, sources
+from data_tools import probe as probing
 from data_tools.errors import UserError
 from data_tools.intervals import clustered_shares
 from data_tools.label_noise import label_noise
@@ -201,6 +202,26 @@ def test_the_sample_is_that_of_the_smallest_hashes():
     )
     scores = probe(frame, by=["subset"], sample=20).scores.filter(rule="words", by="subset")
     assert scores.select("value", "rows").rows() == [("in", 20)]
+
+
+def test_prompts_of_a_large_table_share_clusters(monkeypatch):
+    frame = given_away(400).with_columns(
+        chosen=pl.col("chosen") + pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.lit("!" * 9)).otherwise(pl.lit(""))
+    )
+    exact = naive_scores(frame.lazy()).filter(rule="longer").row(0, named=True)
+    monkeypatch.setattr(probing, "EXACT", 100)
+    monkeypatch.setattr(probing, "CLUSTERS", 64)
+    shared = naive_scores(frame.lazy()).filter(rule="longer").row(0, named=True)
+    assert shared["score"] == exact["score"] and exact["clusters"] == 400 and 32 < shared["clusters"] <= 64
+    width = {name: row["high"] - row["low"] for name, row in (("exact", exact), ("shared", shared))}
+    assert width["shared"] == pytest.approx(width["exact"], rel=0.4)
+    assert probing.prompts(exact) == "many"
+
+
+def test_texts_without_words_and_single_pairs():
+    found = probe(table([("?", "!!!", "???")]), by=[])
+    assert found.scores.filter(rule="words")["score"].item() == 0.5
+    assert found.scores.filter(rule="questions")["score"].item() == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
+import json
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from data_tools import __main__ as cli
+from data_tools import artifact
 from data_tools.measures import measure
 from data_tools.order import chosen_is_a
 from data_tools.schema import PREFERENCE, conform
@@ -112,3 +116,22 @@ def test_histograms_leave_out_what_is_not_there():
     ]  # the last bin holds its end
     none = histograms(measure(table(ROWS).with_columns(margin=pl.lit(None, pl.Float64))))
     assert "margin" not in none and len(none) == 5
+
+
+@pytest.mark.parametrize("columns", [100, 160])
+def test_the_command_fits_the_terminal_and_writes_numbers(tmp_path, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    file, out = tmp_path / "pairs.parquet", tmp_path / "stats.json"
+    artifact.write_table(table(ROWS), file, PREFERENCE)
+    assert cli.main(["stats", str(file), "--by", "source", "--by", "split", "--bins", "5", "--json", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= columns
+    assert "human 2, gpt-4 1" in said and "4 pairs by split" in said
+    assert "chosen minus rejected, characters" in said and "scripts of prompts: Latin 3, Cyrillic 1" in said
+    numbers = json.loads(out.read_text())
+    assert [row["split"] for row in numbers["by"]["split"]] == [None, "test", "train", "all"]
+    assert numbers["by"]["source"][-1]["longer_chosen"] == 0.375
+    assert numbers["histograms"]["turns of a prompt"] == [
+        {"low": low, "high": low + 1, "rows": rows} for low, rows in ((1.0, 3), (2.0, 0), (3.0, 1))
+    ]
+    assert artifact.read_json(tmp_path / "stats.json.manifest.json")["counts"] == {"read": 4}
