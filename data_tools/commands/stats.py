@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     for out in (arguments.json, arguments.html):
         if out:
             no_folder(out)
-    table = preferences(arguments.files)
-    measured = measure(table)
+    pairs = preferences(arguments.files)
+    measured = measure(pairs)
     tables = {by: summary(measured, by) for by in arguments.by or ("source", "category")}
     drawn = histograms(measured, arguments.bins)
     for by, table in tables.items():
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         settings = {"by": list(tables), "bins": arguments.bins}
         lineage.write(arguments.json, "stats", arguments.files, settings, {"read": measured.height})
     if arguments.html:
-        counts = page.write(table, arguments.html)
+        counts = page.write(pairs, arguments.html)
         lineage.write(arguments.html, "stats", arguments.files, {}, counts)
         print(f"page: {arguments.html}")
 

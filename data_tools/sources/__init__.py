@@ -9,6 +9,7 @@ A format is a module with
     pairs(rows)   a query of PREFERENCE (schema.py) over the raw columns (_rows.py), as far as the format knows it; a
                   value that cannot be made is null. It keeps ROW, and says in LEFT_OUT why a comparison is no pair
     REMEDY        optional: {PREFERENCE column: what to say where it is null, or a margin out of range}
+    WHOLE         optional: True where rows are compared over the whole file, which then is one chunk
     ANY_SCALE     optional: True where margins may be above 1: those of a file are divided by its largest
     NEEDS         optional: KEYS in words, where they do not say all
 
@@ -28,6 +29,7 @@ from types import ModuleType
 from typing import Any
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from data_tools.clean import EMPTY, IDENTICAL
 from data_tools.errors import UserError
@@ -227,7 +229,11 @@ class Reading:
 
     def chunks(self) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         """Raw chunks, for :meth:`batch`."""
-        return self.file.chunks(self.schema)
+        chunks = self.file.chunks(self.schema)
+        if not getattr(self._module, "WHOLE", False):
+            return chunks
+        frames, broken = zip(*chunks, strict=True)
+        return iter([(pl.concat(frames), [row for some in broken for row in some])])
 
     def batch(self, chunk: tuple[pl.DataFrame, list[Broken]], useless: bool = True) -> Batch:
         """A chunk as PREFERENCE.
@@ -271,6 +277,36 @@ class Reading:
             said = f"{self.file.place(row[ROW])}: {message.replace('{}', str(row[column]))}"
             broken.append(Broken(row[ROW], reason, said, lines.get(row[ROW])))
         return frame.filter(~any_bad), broken
+
+
+def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
+    """A query of PREFERENCE over one raw file, which is read as far as the query needs it.
+
+    Margins of a format that has them of any scale stay as they are. A broken row makes the query fail; which one it
+    is, :func:`read` says.
+
+    Raises:
+        UserError: as :func:`format_of`.
+    """
+    reading = Reading(path, format, chunk=1 << 20)
+
+    def rows(
+        columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        left = n_rows
+        for chunk in reading.chunks():
+            batch = reading.batch(chunk, useless=False)
+            if batch.broken:
+                raise pl.exceptions.ComputeError(batch.broken[0].detail)
+            frame = batch.frame if left is None else batch.frame.head(left)
+            left = None if left is None else left - frame.height
+            if predicate is not None:
+                frame = frame.filter(predicate)
+            yield frame if columns is None else frame.select(columns)
+            if left == 0:
+                return
+
+    return register_io_source(rows, schema=PREFERENCE)
 
 
 def scaled(frame: pl.DataFrame, largest: float) -> pl.DataFrame:

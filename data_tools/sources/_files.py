@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from data_tools import panics
 from data_tools.errors import UserError
 from data_tools.lineage import is_manifest
 from data_tools.sources import _broken, _jsonl
@@ -196,8 +197,9 @@ class Columns(RawFile):
     def frame(self) -> pl.LazyFrame:
         _jsonl.existing_file(self.path)
         try:
-            frame = self._scanned()
-            frame.collect_schema()
+            with panics.contained():
+                frame = self._scanned()
+                frame.collect_schema()
         except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read as {self.path.suffix[1:]} ({_reason(error)})") from None
         return frame
@@ -219,7 +221,8 @@ class Columns(RawFile):
 
     def _head(self, rows: int) -> pl.DataFrame:
         try:
-            return self.frame.head(rows).collect()
+            with panics.contained():
+                return self.frame.head(rows).collect()
         except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read ({_reason(error)})") from None
 
@@ -369,7 +372,9 @@ def opened(path: str | Path, chunk: int = CHUNK) -> RawFile:
 
 
 def files(path: str | Path) -> list[Path]:
-    """The raw files of a path: the file itself, or those that lie in the folder, by name; no manifests of ours.
+    """The raw files of a path: the file itself, or those that lie in the folder, by name.
+
+    Manifests are none, nor is LLaMA-Factory's ``dataset_info.json``.
 
     Raises:
         UserError: nothing of that name, or a folder without such files.
@@ -380,7 +385,7 @@ def files(path: str | Path) -> list[Path]:
     inside = sorted(
         file for file in path.iterdir()
         if file.is_file() and not file.name.startswith(".") and file.name.lower().endswith(tuple(_KINDS))
-        and not is_manifest(file)
+        and not is_manifest(file) and file.name != "dataset_info.json"
     )  # fmt: skip
     if not inside:
         raise UserError(f"{path}: the folder holds no raw files; they end in {', '.join(_KINDS)}")

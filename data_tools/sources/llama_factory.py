@@ -1,7 +1,7 @@
 """LLaMA-Factory's ShareGPT preference rows: ``conversations`` of turns, ``chosen`` and ``rejected`` a turn each.
 
 A turn is ``{from, value}``, from human or gpt; ``system`` is an optional text before all turns. Conversations with
-tool turns (observation, function_call) are refused. The optional keys are those of the format trl.
+tool turns (observation, function_call) are refused. The optional keys are those of the format trl, margin among them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from data_tools.sources import _rows
 from data_tools.sources._rows import SHAREGPT, Rows
 
 KEYS = ("conversations", "chosen", "rejected")
+ANY_SCALE = True
 REMEDY = {key: f"'{key}' is missing, or is no turn from gpt" for key in ("chosen", "rejected")}
 
 
@@ -24,7 +25,7 @@ def fits(first: dict[str, Any]) -> bool:
 
 def schema(first: dict[str, Any]) -> pl.Schema:
     turns = dict.fromkeys(("chosen", "rejected"), SHAREGPT.inner)
-    return pl.Schema({**_rows.EXTRAS, "conversations": SHAREGPT, **turns, "system": pl.String})
+    return pl.Schema({**_rows.EXTRAS, "conversations": SHAREGPT, **turns, "system": pl.String, "margin": pl.Float64})
 
 
 def pairs(rows: Rows) -> pl.LazyFrame:

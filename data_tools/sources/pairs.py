@@ -24,6 +24,10 @@ KEYS = ("id", "source", "prompt", "chosen", "rejected", "label_kind")
 REMEDY = {"pair_id": "key 'id' is missing or null; every row needs one of its own"}
 
 
+def fits(first: dict[str, Any]) -> bool:
+    return isinstance(first["prompt"], list) and all(isinstance(first[side], str) for side in ("chosen", "rejected"))
+
+
 def schema(first: dict[str, Any]) -> pl.Schema:
     texts = dict.fromkeys(("chosen", "rejected"), pl.String)
     return pl.Schema({**_rows.EXTRAS, **texts, "prompt": MESSAGES, "margin": pl.Float64})

@@ -2,7 +2,10 @@
 
 Each good completion is set against each bad one of the same prompt, wherever in the file they stand; the pairs of a
 prompt share a ``group_id``. A completion that has no counterpart is left out. Prompt and completion are strings or
-lists of turns, as in the first row.
+lists of turns, as in the first row. Where the first row has an ``id``, rows belong together by it instead: a good and a
+bad one of an id are a pair, which keeps the optional keys of the format trl.
+
+The file is read whole: what belongs together may stand anywhere in it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from data_tools.sources import _rows
 from data_tools.sources._rows import ALONE, LEFT_OUT, ROW, Rows
 
 KEYS = ("prompt", "completion", "label")
+ANY_SCALE = True
+WHOLE = True
 REMEDY = {
     "chosen": "'prompt', 'completion' or 'label' (true or false) is missing, or the last turn is not the assistant's"
 }
@@ -23,7 +28,7 @@ REMEDY = {
 
 def schema(first: dict[str, Any]) -> pl.Schema:
     texts = {key: MESSAGES if isinstance(first.get(key), list) else pl.String for key in ("prompt", "completion")}
-    return pl.Schema({**texts, "label": pl.Boolean})
+    return pl.Schema({**_rows.EXTRAS, **texts, "label": pl.Boolean, "margin": pl.Float64})
 
 
 def pairs(rows: Rows) -> pl.LazyFrame:
@@ -34,15 +39,18 @@ def pairs(rows: Rows) -> pl.LazyFrame:
         prompt, text = pl.concat_list(prompt_turns, _rows.before_last(text)), _rows.response(text)
     elif raw["prompt"] == pl.String:
         prompt = _rows.user_turn(prompt)
-    frame = rows.frame.select(ROW, "label", prompt=prompt, text=text)
-    frame = frame.with_columns(group_id=_rows.content_hash("prompt"))
+    named = rows.first.get("id") is not None
+    frame = rows.frame.with_columns(prompt=prompt, text=text).drop("completion")
+    frame = frame.with_columns(_of=pl.col("id") if named else _rows.content_hash("prompt"))
     unknown = pl.any_horizontal(label.is_null(), pl.col("prompt").is_null(), pl.col("text").is_null())
     good, bad = frame.filter(label & ~unknown), frame.filter(~label & ~unknown)
     paired = good.rename({"text": "chosen"}).join(
-        bad.select("group_id", "text", _bad=ROW).rename({"text": "rejected"}), on="group_id"
+        bad.select("_of", "text", _bad=ROW).rename({"text": "rejected"}), on="_of"
     )
-    alone = pl.concat([good.join(bad, on="group_id", how="anti"), bad.join(good, on="group_id", how="anti")])
+    alone = pl.concat([good.join(bad, on="_of", how="anti"), bad.join(good, on="_of", how="anti")])
     frame = pl.concat(
         [paired, alone.with_columns(pl.lit(ALONE).alias(LEFT_OUT)), frame.filter(unknown)], how="diagonal"
     ).sort(ROW, "_bad")
-    return frame.with_columns(pair_id=_rows.content_hash(), source=pl.lit(rows.stem))
+    if not named:
+        frame = frame.with_columns(group_id="_of")
+    return _rows.identified(frame, rows)

@@ -10,10 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from data_tools import artifact, sources
+from data_tools import sources
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE, check
-from data_tools.sources._rows import LEFT_OUT
 
 COLUMNS = ("pair_id", "group_id", "source", "category", "subset", "split", "label_kind")  # that `where` may name
 SORTS = ("margin", "length", "length_difference", "random")
@@ -52,8 +51,7 @@ def opened(path: str | Path) -> Opened:
         UserError: no such file, or one that is neither.
     """
     path = Path(path)
-    files = [file for file in sources.files(path) if file == path or not file.name.endswith(artifact.MANIFEST)]
-    each = {file: _scanned(file) for file in files}
+    each = {file: _scanned(file) for file in sources.files(path)}
     frame = pl.concat([frame for frame, _ in each.values()])
     return Opened(path, frame, tuple(file for file, (_, raw) in each.items() if raw))
 
@@ -67,8 +65,7 @@ def _scanned(file: Path) -> tuple[pl.LazyFrame, bool]:
             raise UserError(f"{file}: not a readable parquet file ({str(error).splitlines()[0]})") from None
         if "pair_id" in found:  # no raw format has it: a table of this project, of this kind or of another
             return check(table, PREFERENCE, file), False
-    raw = sources.scan(file).filter(pl.col(LEFT_OUT).is_null())
-    return raw.select(list(PREFERENCE)), True
+    return sources.scan(file), True
 
 
 @dataclass(frozen=True)
