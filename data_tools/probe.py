@@ -259,7 +259,8 @@ def _drawn(table: pl.LazyFrame, rows: int) -> pl.DataFrame:
     hashed = pl.col("pair_id").map_batches(hashes, return_dtype=pl.UInt64, is_elementwise=True)
     chosen = numbered.select("_row", _hash=hashed).collect(engine="streaming").bottom_k(rows, by="_hash")
     columns = ("pair_id", *COLUMNS, "label_kind", "prompt", "chosen", "rejected")
-    texts = numbered.join(chosen.lazy().select("_row"), on="_row", how="semi", maintain_order="left").select(columns)
+    # Not a join, which might keep the table to have it in order.
+    texts = numbered.filter(pl.col("_row").is_in(chosen["_row"].implode())).select(columns)
     keyed = texts.with_columns(normalised_prompt().alias(PROMPT)).with_columns(_key=pl.col(PROMPT).hash())
     return keyed.collect(engine="streaming")
 
