@@ -13,6 +13,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several workers of several threads ea
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as in a pipe, whatever terminal the tests are started from."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def pairs_folder() -> Path:
     """The folder of real preference pairs that GENRM_PAIRS names; unset, the test skips."""

@@ -302,7 +302,7 @@ def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
             left = None if left is None else left - frame.height
             if predicate is not None:
                 frame = frame.filter(predicate)
-            yield frame if columns is None else frame.select(columns)
+            yield frame.select(columns) if columns else frame  # without any column the height would be lost
             if left == 0:
                 return
 

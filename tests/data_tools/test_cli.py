@@ -149,7 +149,7 @@ def test_a_missing_split_is_said(tmp_path, capsys):
             "response: 60), more than --max-broken 0.05: correct them, or allow more)",
         ),
         ({"id": "same"}, [], "id 'same' stands for different pairs"),
-        ({"chosen": None}, [], "line 1: key 'chosen' is missing or null"),
+        ({"chosen": None}, [], "line 1: 'chosen' is missing, or does not end with an assistant turn"),
         ({}, ["--rows", 0], "--rows 0: must be at least 1"),
         ({}, ["--rows", "x"], "argument --rows: invalid int value: 'x'; see: python -m data_tools ingest --help"),
         ({}, ["--max-chars", 0], "--max-chars 0: must be at least 1"),
