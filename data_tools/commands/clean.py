@@ -54,8 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--near-duplicates", type=float, nargs="?", const=THRESHOLD, metavar="SIMILARITY",
-        help="drop rows whose prompt, chosen and rejected each have this Jaccard similarity of word 5-grams with those of "
-        f"a row that stays ({THRESHOLD} where no number is given)",
+        help="drop rows whose prompt, chosen and rejected each have this Jaccard similarity of word 5-grams with "
+        f"those of a row that stays ({THRESHOLD} where no number is given)",
     )  # fmt: skip
     _evaluation.against(parser, required=False)
     parser.add_argument(
