@@ -9,6 +9,7 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.extras import needed
+from data_tools.removal import batches
 
 CHARACTERS = 300  # of prompt and of response that are looked at, each: lingua's time grows with the text
 LETTERS = 20  # fewer say too little
@@ -51,7 +52,7 @@ def other_languages(table: pl.LazyFrame, languages: Iterable[str]) -> tuple[pl.D
     last = pl.col("prompt").list.last().struct.field("content")
     start = pl.concat_str(_beginning(last), _beginning(pl.col("chosen")), separator="\n")
     found, uncertain = [pl.DataFrame(schema=FOUND)], 0
-    for batch in table.select("_row", "pair_id", _text=start).collect_batches(chunk_size=BATCH, engine="streaming"):
+    for batch in batches(table.select("_row", "pair_id", _text=start), BATCH):
         texts = batch.select("_text").filter(pl.col("_text").str.count_matches(r"\p{L}") >= LETTERS).unique()
         told = detector.detect_languages_in_parallel_of(texts["_text"].to_list())
         codes = [None if language is None else language.iso_code_639_1.name.lower() for language in told]

@@ -22,6 +22,7 @@ from data_tools.errors import UserError
 from data_tools.extras import needed
 from data_tools.ngrams import grams, prompt_text, words
 from data_tools.order import hash64
+from data_tools.removal import batches
 
 THRESHOLD = 0.8
 NGRAM = 5
@@ -147,8 +148,7 @@ def _write_sketches(sides: pl.LazyFrame, folder: Path, bands: int, hashes: int, 
     factors = np.array([hash64("band", str(k)) | 1 for k in range(hashes)], dtype=np.uint64)
     schema = {"_row": pl.UInt32} | {str(band): pl.UInt64 for band in range(bands)}
     pl.DataFrame(schema=schema).write_parquet(folder / "sketches-none.parquet")
-    batches = sides.select("_row", "_sides").collect_batches(chunk_size=BATCH, engine="streaming")
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches(sides.select("_row", "_sides"), BATCH)):
         found = _shingles(batch, ngram, seed)
         rows = found.group_by("_row", maintain_order=True).len()
         ends = rows["len"].cum_sum().to_numpy().astype(np.uint64)
@@ -179,7 +179,7 @@ def _in_shared_buckets(sketches: pl.LazyFrame, bands: int) -> pl.DataFrame:
 def _write_sets(sides: pl.LazyFrame, folder: Path, ngram: int, seed: int) -> tuple[pl.DataFrame, pl.LazyFrame]:
     """(_row, pair_id, _size, _set: a hash of its n-grams) in memory; (_row, _grams_0, …: each side's) on the disk."""
     rows = []
-    for number, batch in enumerate(sides.collect_batches(chunk_size=BATCH, engine="streaming")):
+    for number, batch in enumerate(batches(sides, BATCH)):
         of_side = [pl.col("_gram").filter(pl.col("_side") == side).unique() for side in range(_N_SIDES)]
         sets = _shingles(batch, ngram, seed).group_by("_row").agg(g.alias(f"_grams_{i}") for i, g in enumerate(of_side))
         sets.write_parquet(folder / f"sets-{number:06}.parquet", compression="uncompressed")

@@ -5,7 +5,7 @@ import random
 import polars as pl
 import pytest
 
-from data_tools import near
+from data_tools import near, removal
 from data_tools.errors import UserError
 from data_tools.near import banding, near_duplicates
 from data_tools.removal import numbered
@@ -163,3 +163,11 @@ def test_a_bucket_of_many_unlike_rows_is_left_after_some_leaders(monkeypatch):
     sets = pl.DataFrame({"_row": ten, "_grams_0": unlike, "_grams_1": unlike, "_grams_2": unlike})
     assert near._matches(members, distinct, sets.lazy(), 0.8).is_empty()
     assert compared == [9, 8]
+
+
+def test_batches_are_the_table_in_order(monkeypatch):
+    monkeypatch.setattr(removal, "WINDOW", 7)
+    whole = numbered(pl.LazyFrame({"x": range(40)})).filter(pl.col("x") % 3 != 1)
+    found = list(removal.batches(whole, 4))
+    assert pl.concat(found).equals(whole.collect()) and max(batch.height for batch in found) <= 4
+    assert list(removal.batches(whole.head(0), 4)) == []
