@@ -6,7 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
+from data_tools import artifact
 from data_tools.commands import commands
 from data_tools.errors import UserError
 from data_tools.visible import visible
@@ -22,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 2 after an error the user can mend (one line on stderr), 130 after Ctrl-C."""
     try:
         arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
+        with _damage_told(arguments):
+            arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:
         return _fail(str(error))
@@ -36,6 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _damage_told(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """A table that is damaged where its first check does not look is told with its name, whichever query meets it."""
+    given = (value if isinstance(value, list) else [value] for value in vars(arguments).values())
+    paths = (path for paths in given for path in paths if isinstance(path, Path))
+    tables = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
+    return artifact.damage_told(tables) if tables else nullcontext()
 
 
 def _fail(message: str) -> int:

@@ -23,6 +23,7 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.ngrams import grams, prompt_text, words
+from data_tools.removal import batches
 from data_tools.split import normalised_prompt
 
 NGRAM = 8
@@ -113,7 +114,7 @@ def contaminated(
         raise UserError(f"coverage={coverage}: must be above 0 and at most 1")
     known = against.grams.select("_gram").unique()
     found = [pl.DataFrame(schema=FOUND)]
-    for batch in table.select("_row", "pair_id", "prompt").collect_batches(chunk_size=BATCH, engine="streaming"):
+    for batch in batches(table.select("_row", "pair_id", "prompt"), BATCH):
         texts = batch.select("_row", _key=normalised_prompt(), _words=words(prompt_text()))
         same = texts.join(against.short.select("_key", "_eval"), on="_key").select(
             "_row", "_eval", score=pl.lit(1.0), words=pl.col("_key").str.head(EXCERPT)

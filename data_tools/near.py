@@ -4,7 +4,8 @@ MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massiv
 of rows, and the exact Jaccard similarity of their sets of n-grams decides, so no row goes for an estimate's sake.
 Five-word n-grams and a threshold of 0.8 are those of Lee et al. 2022 (arXiv:2107.06499). Sketches are rensa's.
 
-An n-gram counts with the side that it stands in (prompt, chosen or rejected): the same two responses preferred the
+Two rows are as similar as the least similar of their sides: prompt, chosen and rejected. Over all words together a long
+prompt or one long response would make duplicates of different comparisons. And the same two responses preferred the
 other way round are a contradiction, not a duplicate (:mod:`data_tools.conflicts`).
 """
 
@@ -21,6 +22,7 @@ from data_tools.errors import UserError
 from data_tools.extras import needed
 from data_tools.ngrams import grams, prompt_text, words
 from data_tools.order import hash64
+from data_tools.removal import batches
 
 THRESHOLD = 0.8
 NGRAM = 5
@@ -32,6 +34,7 @@ PAIRS = 200_000  # pairs that are compared at once
 LEADERS = 32  # rows of one bucket that the others in it are compared with
 IN_MEMORY = 1 << 29  # bytes: larger sets of n-grams are read from the disk again and again
 FOUND = pl.Schema({"_row": pl.UInt32, "pair_id": pl.String, "match": pl.String, "score": pl.Float64})
+_N_SIDES = 3
 _MATCH = pl.Schema({"_rank": pl.UInt32, "_stays": pl.UInt32, "score": pl.Float64})
 
 
@@ -73,13 +76,13 @@ def near_duplicates(
 
     Args:
         table: PREFERENCE with ``_row``; read twice.
-        threshold: Jaccard similarity, in (0, 1].
-        ngram: words; a side of fewer words is one n-gram, and a row without any word is nobody's duplicate.
+        threshold: Jaccard similarity of each side, in (0, 1].
+        ngram: words; a side of fewer words is one n-gram, as is one without any (by its characters).
         prompt_only: compare the prompts alone.
 
     Returns:
-        A row a duplicate, by ``_row``: ``pair_id``; ``match``, the id of the row that stays; ``score``, their Jaccard
-        similarity.
+        A row a duplicate, by ``_row``: ``pair_id``; ``match``, the id of the row that stays; ``score``, the Jaccard
+        similarity of their least similar sides.
 
     Raises:
         UserError: arguments out of range, or rensa is not installed.
@@ -119,29 +122,33 @@ def _sides(prompt_only: bool) -> list[pl.Expr]:
 
 
 def _shingles(batch: pl.DataFrame, ngram: int, seed: int) -> pl.DataFrame:
-    """(_row, _gram): the n-grams of a batch's rows, each side's its own; a row's stand together."""
+    """(_row, _side, _gram): the n-grams of a batch's rows, each side's its own; a row's stand together.
+
+    If each side's similarity is at least a threshold, so is that of all n-grams of the rows together, by which they are
+    sketched: the shared n-grams are summed, and so are all.
+    """
     texts = batch.select("_row", "_sides", _side=pl.int_ranges(0, pl.col("_sides").list.len(), dtype=pl.UInt64))
-    texts = texts.explode("_sides", "_side").select("_row", "_side", _words=words(pl.col("_sides")))
+    texts = texts.explode("_sides", "_side").with_columns(_words=words(pl.col("_sides")))
     count = pl.col("_words").list.len()
-    short = texts.filter(count.is_between(1, ngram - 1))
-    short = short.with_columns(_words=pl.concat_list(pl.col("_words").list.join(" ")))
+    short = texts.filter(count < ngram)
+    whole = pl.when(count == 0).then("_sides").otherwise(pl.col("_words").list.join(" "))
+    short = short.with_columns(_words=pl.concat_list(whole.str.strip_chars()))
     found = grams(texts, ngram, seed=seed)
     if not short.is_empty():
         found = pl.concat([found, grams(short, 1, seed=seed)]).sort("_row", maintain_order=True)
     apart = pl.col("_side") * pl.lit(hash64("near", "side") | 1, pl.UInt64)
-    return found.select("_row", _gram=pl.col("_gram") + apart)
+    return found.select("_row", "_side", _gram=pl.col("_gram") + apart)
 
 
 def _write_sketches(sides: pl.LazyFrame, folder: Path, bands: int, hashes: int, ngram: int, seed: int) -> pl.LazyFrame:
-    """(_row, "0", "1", …): a 64-bit number a band, of every row that has a word."""
+    """(_row, "0", "1", …): a 64-bit number a band."""
     np = needed("numpy", "a search for near duplicates")
     rensa = needed("rensa", "a search for near duplicates")
     sketch = rensa.RMinHash.digest_matrix_from_flat_token_hashes
     factors = np.array([hash64("band", str(k)) | 1 for k in range(hashes)], dtype=np.uint64)
     schema = {"_row": pl.UInt32} | {str(band): pl.UInt64 for band in range(bands)}
     pl.DataFrame(schema=schema).write_parquet(folder / "sketches-none.parquet")
-    batches = sides.select("_row", "_sides").collect_batches(chunk_size=BATCH, engine="streaming")
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches(sides.select("_row", "_sides"), BATCH)):
         found = _shingles(batch, ngram, seed)
         rows = found.group_by("_row", maintain_order=True).len()
         ends = rows["len"].cum_sum().to_numpy().astype(np.uint64)
@@ -170,14 +177,16 @@ def _in_shared_buckets(sketches: pl.LazyFrame, bands: int) -> pl.DataFrame:
 
 
 def _write_sets(sides: pl.LazyFrame, folder: Path, ngram: int, seed: int) -> tuple[pl.DataFrame, pl.LazyFrame]:
-    """(_row, pair_id, _size, _set: a hash of its set of n-grams) in memory; (_row, _grams: the set) on the disk."""
+    """(_row, pair_id, _size, _set: a hash of its n-grams) in memory; (_row, _grams_0, …: each side's) on the disk."""
     rows = []
-    for number, batch in enumerate(sides.collect_batches(chunk_size=BATCH, engine="streaming")):
-        sets = _shingles(batch, ngram, seed).group_by("_row").agg(_grams=pl.col("_gram").unique())
+    for number, batch in enumerate(batches(sides, BATCH)):
+        of_side = [pl.col("_gram").filter(pl.col("_side") == side).unique() for side in range(_N_SIDES)]
+        sets = _shingles(batch, ngram, seed).group_by("_row").agg(g.alias(f"_grams_{i}") for i, g in enumerate(of_side))
         sets.write_parquet(folder / f"sets-{number:06}.parquet", compression="uncompressed")
         # n-grams are hashed before they are summed: their own hashes are sums, too.
-        whole = pl.col("_grams").list.eval(pl.element().hash(seed + 1)).list.sum()
-        sizes = sets.select("_row", _size=pl.col("_grams").list.len(), _set=whole)
+        grams_of_all = pl.concat_list(f"_grams_{side}" for side in range(_N_SIDES))
+        whole = grams_of_all.list.eval(pl.element().hash(seed + 1)).list.sum()
+        sizes = sets.select("_row", _size=grams_of_all.list.len(), _set=whole)
         rows.append(sizes.join(batch.select("_row", "pair_id"), on="_row"))
     files = sorted(folder.glob("sets-*.parquet"))
     sets = pl.scan_parquet(files)
@@ -225,7 +234,7 @@ def _matches(members: pl.DataFrame, distinct: pl.DataFrame, sets: pl.LazyFrame, 
 
 
 def _similar(pairs: pl.DataFrame, distinct: pl.DataFrame, sets: pl.LazyFrame, threshold: float) -> pl.DataFrame:
-    """Those pairs (_rank, _stays) whose Jaccard similarity is at least the threshold, the best of each _rank."""
+    """Those pairs (_rank, _stays) whose sides are all similar enough, the most similar of each _rank."""
     pairs = (
         pairs.join(distinct.rename({"_row": "_row_one", "_size": "_one"}), on="_rank")
         .join(distinct.rename({"_rank": "_stays", "_row": "_row_other", "_size": "_other"}), on="_stays")
@@ -238,9 +247,15 @@ def _similar(pairs: pl.DataFrame, distinct: pl.DataFrame, sets: pl.LazyFrame, th
         rows = pl.concat([part["_row_one"], part["_row_other"]]).unique().to_frame("_row")
         known = sets.join(rows.lazy(), on="_row", how="semi").collect(engine="streaming")
         both = part.join(known, left_on="_row_one", right_on="_row")
-        both = both.join(known.rename({"_grams": "_others"}), left_on="_row_other", right_on="_row")
-        shared = pl.col("_grams").list.set_intersection("_others").list.len()
-        score = shared / (pl.col("_one") + pl.col("_other") - shared)
+        both = both.join(known, left_on="_row_other", right_on="_row", suffix="_other")
+        score = pl.min_horizontal(_jaccard(f"_grams_{side}", f"_grams_{side}_other") for side in range(_N_SIDES))
         found.append(both.select("_rank", "_stays", score=score).filter(pl.col("score") >= threshold))
     best = pl.concat(found).sort("_rank", "score", "_stays", descending=[False, True, False])
     return best.unique("_rank", keep="first")
+
+
+def _jaccard(one: str, other: str) -> pl.Expr:
+    """Of two columns of sets; 1 for two empty ones (a side that is not compared)."""
+    shared = pl.col(one).list.set_intersection(other).list.len()
+    either = pl.col(one).list.len() + pl.col(other).list.len() - shared
+    return pl.when(either == 0).then(1.0).otherwise(shared / either)

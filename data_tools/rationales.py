@@ -22,6 +22,8 @@ from data_tools.errors import UserError
 from data_tools.judging import rationale_of
 from data_tools.schema import JUDGMENT, conform
 from data_tools.sources import _jsonl
+from data_tools.sources._broken import Broken
+from data_tools.sources._values import half_a_character, has_surrogate
 
 _KEYS = {"pair_id": str, "swapped": bool, "rationale": str, "verdict": str}
 _KIND = {str: "text", bool: "true or false"}
@@ -74,9 +76,11 @@ def _lines(path: Path) -> pl.DataFrame:
 
 
 def _row(path: Path, number: int, line: str) -> dict:
-    row = _jsonl.parse(path, number, line)
-    if _jsonl.has_surrogate([row.get(key) for key in _KEYS]):
-        raise _jsonl.half_a_character(path, f"line {number}")
+    row = _jsonl.parse(line, f"line {number}")
+    if isinstance(row, Broken):
+        raise UserError(f"{path}: {row.detail}")
+    if has_surrogate([row.get(key) for key in _KEYS]):
+        raise UserError(f"{path}: {half_a_character(f'line {number}')}")
     for key, kind in _KEYS.items():
         if type(row.get(key)) is not kind:
             found = "missing" if key not in row else json.dumps(row[key], ensure_ascii=False)[:40]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +21,7 @@ REPORT = pl.Schema(
         "words": pl.String,  # contamination: the longest run of shared words; languages: the language found
     }
 )
+WINDOW = 2_000_000  # each is a way of its own through the table: the fewer the better
 SUFFIXES = (".parquet", ".jsonl")
 CONTAMINATED = "overlaps an evaluation prompt"
 
@@ -28,6 +29,17 @@ CONTAMINATED = "overlaps an evaluation prompt"
 def numbered(table: pl.LazyFrame) -> pl.LazyFrame:
     """With ``_row``, UInt32: the row's place in the table, from 0, by which finders name rows."""
     return table.with_row_index("_row")
+
+
+def batches(table: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """A table with ``_row``, ``rows`` at a time and in order; at most WINDOW rows wait in memory.
+
+    polars reads on while a batch is worked on, and holds all that it has read: of a whole table, all of it.
+    """
+    last = table.select(pl.col("_row").max()).collect(engine="streaming").item()
+    for start in range(0, 0 if last is None else last + 1, WINDOW):
+        window = table.filter(pl.col("_row").is_between(start, start + WINDOW - 1))
+        yield from window.collect_batches(chunk_size=rows, engine="streaming")
 
 
 class Left:

@@ -15,6 +15,7 @@ from data_tools.schema import SPLITS
 
 TOTAL = "all"
 _REST = 1e-9  # of divisions: 0.15 / 0.05 is a little less than 3
+_MOST = 1e100  # what has a place in a histogram
 
 
 def stats(frame: pl.DataFrame | pl.LazyFrame, by: str = "source") -> pl.DataFrame:
@@ -89,7 +90,7 @@ def histogram(frame: pl.DataFrame, column: str, bins: int = 20, tail: float = 0.
     """How the values of a numeric column lie, in bins of one width whose edges are round numbers.
 
     Args:
-        column: its nulls and NaN are in no bin.
+        column: its nulls, NaN and what is not finite, or nearly not, are in no bin.
         bins: at most about so many; the width is 1, 2 or 5 times a power of ten, and whole numbers have no smaller one
             than 1.
         tail: share of the rows at either end that may be left to a bin of their own, the first or the last, which is
@@ -105,7 +106,9 @@ def histogram(frame: pl.DataFrame, column: str, bins: int = 20, tail: float = 0.
     if bins < 1 or not 0 <= tail < 0.5:
         raise ValueError(f"expected bins of at least 1 and a tail in [0, 0.5), got {bins} and {tail}")
     kind = frame.schema[column]
-    values = frame[column].cast(pl.Float64).drop_nulls().drop_nans()
+    values = frame[column].cast(pl.Float64)
+    # Of a width that overflows (values near 1e308, which no margin nor length is) there are no bins either.
+    values = values.filter(values.abs() < _MOST)
     edges_of = pl.Schema({"low": pl.Float64, "high": pl.Float64, "rows": pl.UInt32})
     if values.is_empty():
         return pl.DataFrame(schema=edges_of)

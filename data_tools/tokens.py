@@ -11,6 +11,7 @@ import polars as pl
 from data_tools.errors import UserError
 from data_tools.extras import needed
 from data_tools.ngrams import prompt_text
+from data_tools.removal import batches
 
 BATCH = 5_000
 FOUND = pl.Schema({"_row": pl.UInt32, "pair_id": pl.String, "score": pl.Float64})
@@ -73,7 +74,7 @@ def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any) -> pl.DataF
     if tokenizer.normalizer is not None:  # may make one character several
         doubtful |= pl.any_horizontal(size > pl.col(name).str.len_chars() for name, size in n_bytes.items())
     found = [pl.DataFrame(schema=FOUND)]
-    for batch in texts.filter(doubtful).collect_batches(chunk_size=BATCH, engine="streaming"):
+    for batch in batches(texts.filter(doubtful), BATCH):
         distinct = pl.concat([batch[name].alias("text") for name in _TEXTS]).unique()
         encoded = tokenizer.encode_batch_fast(distinct.to_list(), add_special_tokens=False)
         tokens = pl.DataFrame({"text": distinct, "n": pl.Series(map(len, encoded), dtype=pl.Int64)})

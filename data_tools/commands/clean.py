@@ -54,7 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--near-duplicates", type=float, nargs="?", const=THRESHOLD, metavar="SIMILARITY",
-        help=f"drop rows whose word 5-grams have this Jaccard similarity with another's ({THRESHOLD} where not given)",
+        help="drop rows whose prompt, chosen and rejected each have this Jaccard similarity of word 5-grams with "
+        f"those of a row that stays ({THRESHOLD} where no number is given)",
     )  # fmt: skip
     _evaluation.against(parser, required=False)
     parser.add_argument(

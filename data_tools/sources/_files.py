@@ -20,14 +20,16 @@ from data_tools.lineage import is_manifest
 from data_tools.sources import _broken, _jsonl
 from data_tools.sources._broken import Broken
 from data_tools.sources._rows import ROW
-from data_tools.sources._values import has_surrogate, is_out_of_range, kind, leaves, misfit
+from data_tools.sources._values import half_a_character, has_surrogate, is_out_of_range, kind, leaves, misfit
 
 # What polars raises of a damaged file: some readers panic, which is no PolarsError.
 FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _BOOLEANS = {"true": True, "false": False}
 _ARROW = b"ARROW1"  # how a file of Arrow's begins that is no stream
 CHUNK = 32 << 20  # bytes of raw text that are worked on at once, by each thread
+_HEAD = 1 << 20  # bytes in which a first row is looked for
 _ROWS = (256, 65_536)  # and the fewest and most rows
+_WINDOW = 4  # chunks that are read at once from a table
 _GUARD = "_ line"  # a key that no row has
 
 
@@ -87,11 +89,7 @@ class RawFile(ABC):
         if problem := misfit(value, schema):
             return Broken(number, _broken.WRONG_TYPE, f"{place}: {problem}", text)
         if has_surrogate(wanted):
-            said = (
-                f"{place} holds half a character (an escape \\ud800 to \\udfff without its other half); "
-                "write the whole character or remove it"
-            )
-            return Broken(number, _broken.NOT_UTF8, said, text)
+            return Broken(number, _broken.NOT_UTF8, half_a_character(place), text)
         if is_out_of_range(wanted):
             return Broken(number, _broken.NUMBER, f"{place} holds a number out of range; write ids as strings", text)
         return None
@@ -104,20 +102,21 @@ class JsonLines(RawFile):
 
     def first(self) -> dict[str, Any]:
         path = _jsonl.existing(self.path)
-        head = _jsonl.head(path)
-        if head.is_empty():
-            for _, broken in _jsonl.chunks(path, 1):
-                raise UserError(f"{path}: {broken[0].detail}")
-            raise UserError(f"{path}: the file holds only blank lines; it needs one JSON object a line")
-        parsed = [_jsonl.parse(line, self.place(number)) for number, line in head.iter_rows()]
-        found = next((row for row in parsed if isinstance(row, dict)), None)
-        if found is None:
-            raise UserError(f"{path}: {parsed[0].detail}")
-        return found
+        problem = None
+        for lines, broken in _jsonl.chunks(path, _HEAD):
+            problems = list(broken)
+            for number, line in lines.iter_rows():
+                row = _jsonl.parse(line, self.place(number))
+                if isinstance(row, dict):
+                    return row
+                problems.append(replace(row, row=number))
+            problem = problem or min(problems, key=lambda one: one.row, default=None)
+            if problem:  # what stands at the beginning is no row, nor near it
+                raise UserError(f"{path}: {problem.detail}")
+        raise UserError(f"{path}: the file holds only blank lines; it needs one JSON object a line")
 
     def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
-        path = _jsonl.existing(self.path)
-        return _jsonl.chunks(path, self._rows(_jsonl.head(path)["line"].str.len_bytes().mean()))
+        return _jsonl.chunks(_jsonl.existing(self.path), self._chunk)
 
     def decode(self, chunk: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
         # polars joins the lines to one array. The number that every object is given shows that each line was one
@@ -233,14 +232,8 @@ class Columns(RawFile):
                 raise UserError(f"{self.path}: column '{name}' should be {kind(dtype)}, found {found[name]}")
         there = [name for name in schema if name in found]
         head = self._head(100).select(there)
-        frame = self.frame.with_row_index("number", 1).select(
-            "number", *(pl.col(name).alias(f"={name}") for name in there)
-        )
         try:
-            step = self._rows(head.estimated_size() / max(head.height, 1))
-            for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
-                for part in chunk.iter_slices(step):
-                    yield part, []
+            yield from _numbered(self.frame, there, self._rows(head.estimated_size() / max(head.height, 1)))
         except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read ({_reason(error)}); fetch or write it again") from None
 
@@ -258,11 +251,19 @@ def _reason(error: Exception) -> str:
 
 
 def _numbered(frame: pl.LazyFrame, names: list[str], rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
-    """The columns as ``=name`` (one of theirs may be called number), with ``number``."""
-    columns = (pl.col(name).alias(f"={name}") for name in names)
-    for chunk in frame.with_row_index("number", 1).select("number", *columns).collect_batches(chunk_size=rows):
-        for part in chunk.iter_slices(rows):  # polars takes the size as a wish
-            yield part, []
+    """The columns as ``=name`` (one of theirs may be called number), with ``number``.
+
+    A window at a time: polars' own batches are read ahead without bound.
+    """
+    columns = [pl.col(name).alias(f"={name}") for name in names]
+    start, window = 0, rows * _WINDOW
+    while True:
+        numbered = frame.slice(start, window).with_row_index("number", start + 1)
+        read = numbered.select("number", *columns).collect()
+        if read.is_empty():
+            return
+        yield from ((part, []) for part in read.iter_slices(rows))
+        start += window
 
 
 def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
@@ -307,14 +308,8 @@ class Csv(RawFile):
 
     def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         there = [name for name in schema if name in self.head.columns]
-        frame = self.frame.with_row_index("number", 1).select(
-            "number", *(pl.col(name).alias(f"={name}") for name in there)
-        )
-        step = self._rows(self.head.estimated_size() / max(self.head.height, 1))
         try:
-            for chunk in frame.collect_batches(chunk_size=step, maintain_order=True):
-                for part in chunk.iter_slices(step):
-                    yield part, []
+            yield from _numbered(self.frame, there, self._rows(self.head.estimated_size() / self.head.height))
         except FAULTS as error:
             raise self._error(error) from None
 

@@ -1,18 +1,18 @@
 """JSON Lines (plain, .gz, .zst) in chunks of lines, and single lines explained.
 
-polars cuts the file into lines and parses them a chunk at a time. Only a file with bytes that are no UTF-8 is read line
-by line by Python, from the chunk on that polars refuses.
+Python reads bytes, polars cuts them into lines. Only a chunk with bytes that are no UTF-8 is gone through line by line.
 """
 
 from __future__ import annotations
 
 import glob
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -21,8 +21,7 @@ from data_tools.sources import _broken
 from data_tools.sources._broken import Broken
 
 _GZIP, _ZSTD, _PARQUET, BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", "\ufeff"
-_HEAD = 100  # lines by which the mean line is known
-_LINES = {"number": pl.UInt32, "line": pl.String}
+_BLANK = " \t\r\n" + BOM
 
 
 def existing_file(path: str | Path) -> Path:
@@ -51,83 +50,74 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def _lines(path: Path) -> pl.LazyFrame:
-    """The file's lines that are not blank: ``number`` (from 1) and ``line``, without spaces around."""
-    # A path is a pattern to polars: without the escape, "a[1].jsonl" would be read as no file at all.
-    frame = pl.scan_lines(glob.escape(str(path)), row_index_name="number", row_index_offset=1)
-    return frame.select("number", pl.col("line").str.strip_chars(" \t\r\n" + BOM)).filter(pl.col("line") != "")
+def _lines(text: bytes, before: int) -> pl.DataFrame:
+    """The lines of a text that are not blank: ``number`` (from 1, behind those ``before``) and ``line``, without spaces
+    around. Raises a PolarsError where the text is no UTF-8."""
+    frame = pl.scan_lines(io.BytesIO(text), row_index_name="number", row_index_offset=before + 1)
+    return frame.select("number", pl.col("line").str.strip_chars(_BLANK)).filter(pl.col("line") != "").collect()
 
 
-def head(path: Path) -> pl.DataFrame:
-    """The first lines that are not blank, as far as they can be read."""
-    try:
-        return _lines(path).head(_HEAD).collect()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return next(_by_hand(path, 0, _HEAD), (pl.DataFrame(schema=_LINES), []))[0]
+def _by_hand(text: bytes, before: int) -> tuple[pl.DataFrame, list[Broken]]:
+    """As :func:`_lines`, without the lines that are no UTF-8, and these."""
+    lines: list[tuple[int, str]] = []
+    broken: list[Broken] = []
+    for number, line in enumerate(text.split(b"\n"), before + 1):
+        try:
+            if decoded := line.decode("utf-8").strip(_BLANK):
+                lines.append((number, decoded))
+        except UnicodeDecodeError as error:
+            said = f"line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
+            broken.append(Broken(number, _broken.NOT_UTF8, said, line.decode("utf-8", "replace").rstrip()))
+    return pl.DataFrame(lines, schema={"number": pl.UInt32, "line": pl.String}, orient="row"), broken
 
 
-def chunks(path: Path, rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
-    """(``number`` and ``line`` of at most ``rows`` lines that are not blank, those of them that are no UTF-8).
+def _blocks(path: Path, size: int) -> Iterator[bytes]:
+    """The file's bytes, unpacked, in pieces of whole lines and about ``size`` bytes.
 
     Raises:
         UserError: a compressed file that is damaged.
     """
-    done = 0
+    rest = b""
     try:
-        for chunk in _lines(path).collect_batches(chunk_size=rows, maintain_order=True):
-            for part in chunk.iter_slices(rows):  # polars takes the size as a wish
-                if not part.is_empty():
-                    done = part["number"][-1]
-                    yield part, []
-    except OSError as error:
-        raise _damaged(path, error) from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        if _begins(path, _ZSTD):
-            reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{path}: cannot be read ({reason}); fetch it again, or unpack it, and what is wrong can be told"
-            ) from None
-        yield from _by_hand(path, done, rows)
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: the compressed file is damaged ({error}); fetch it again")
-
-
-def _begins(path: Path, mark: bytes) -> bool:
-    with open(path, "rb") as handle:
-        return handle.read(len(mark)) == mark
-
-
-def _by_hand(path: Path, done: int, rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
-    """As :func:`chunks`, behind line number ``done``."""
-    lines: list[tuple[int, str]] = []
-    broken: list[Broken] = []
-
-    def chunk() -> tuple[pl.DataFrame, list[Broken]]:
-        return pl.DataFrame(lines, schema=_LINES, orient="row"), list(broken)
-
-    with gzip.open(path) if _begins(path, _GZIP) else open(path, "rb") as handle:
-        try:
-            for number, line in enumerate(handle, 1):
-                if number <= done:
+        with _unpacked(path) as handle:
+            while piece := handle.read(size):
+                cut = piece.rfind(b"\n") + 1
+                if not cut:
+                    rest += piece
                     continue
-                try:
-                    text = line.decode("utf-8").strip(" \t\r\n" + BOM)
-                except UnicodeDecodeError as error:
-                    said = f"line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
-                    broken.append(Broken(number, _broken.NOT_UTF8, said, line.decode("utf-8", "replace").rstrip()))
-                else:
-                    if text:
-                        lines.append((number, text))
-                if len(lines) + len(broken) >= rows:
-                    yield chunk()
-                    lines.clear()
-                    broken.clear()
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(path, error) from None
-    if lines or broken:
-        yield chunk()
+                yield rest + piece[:cut]
+                rest = piece[cut:]
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path}: the compressed file is damaged ({error}); fetch it again") from None
+    if rest:
+        yield rest
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    with open(path, "rb") as handle:
+        start = handle.read(4)
+    if start.startswith(_GZIP):
+        return gzip.open(path)
+    if start != _ZSTD:
+        return open(path, "rb")
+    # Python has no zstd before 3.14; polars unpacks it, all at once.
+    lines = pl.scan_lines(glob.escape(str(path))).collect()["line"]
+    return io.BytesIO("\n".join(lines).encode())
+
+
+def chunks(path: Path, size: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+    """(``number`` and ``line`` of lines that are not blank, those that are no UTF-8), some ``size`` bytes at a time.
+
+    Raises:
+        UserError: a compressed file that is damaged.
+    """
+    before = 0
+    for text in _blocks(path, size):
+        try:
+            yield _lines(text, before), []
+        except pl.exceptions.PolarsError:
+            yield _by_hand(text, before)
+        before += text.count(b"\n")
 
 
 def parse(line: str, place: str) -> dict[str, Any] | Broken:

@@ -83,6 +83,14 @@ def has_surrogate(value: Any) -> bool:
     return _SURROGATE.search(json.dumps(value, ensure_ascii=False)) is not None
 
 
+def half_a_character(place: str) -> str:
+    """What to say of such a text, beginning with its place."""
+    return (
+        f"{place} holds half a character (an escape \\ud800 to \\udfff without its other half); "
+        "write the whole character or remove it"
+    )
+
+
 def is_out_of_range(value: Any) -> bool:
     """Whether a JSON value is, or holds, a number that no float can be."""
     if isinstance(value, list | dict):

@@ -183,7 +183,7 @@ def given_a_table(command, name: str, content: bytes) -> int:
     if (code := command(*argv, out=out)) == 0 and out:
         if name != "prompts":
             artifact.read_table(out, EXAMPLE if name.startswith("star") else PREFERENCE)
-        assert lineage.manifest_of(out).exists() or name == "clean"
+        assert lineage.manifest_of(out).exists()
     elif out:
         assert _files(folder) == ["other.parquet", "t.parquet"]
     shutil.rmtree(folder)

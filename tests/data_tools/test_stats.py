@@ -135,3 +135,9 @@ def test_the_command_fits_the_terminal_and_writes_numbers(tmp_path, capsys, monk
         {"low": low, "high": low + 1, "rows": rows} for low, rows in ((1.0, 3), (2.0, 0), (3.0, 1))
     ]
     assert artifact.read_json(tmp_path / "stats.json.manifest.json")["counts"] == {"read": 4}
+
+
+def test_numbers_that_are_none_are_in_no_bin():
+    margins = [0.5, None, float("nan"), float("inf"), -float("inf"), 1e308]
+    counted = histogram(pl.DataFrame({"margin": margins}), "margin", 5)
+    assert counted["rows"].sum() == 1
