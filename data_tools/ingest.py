@@ -155,7 +155,7 @@ def _read(
                 batch = reading.batch(chunk)
                 part = _Part(temporary / f"{i}.wide.parquet", temporary / f"{i}.narrow.parquet", file, len(batch.frame))
                 # Read once and thrown away: speed is worth more than size.
-                batch.frame.write_parquet(part.wide, compression="lz4", statistics=False)
+                batch.frame.write_parquet(part.wide, compression="uncompressed", statistics=False)
                 _narrowed(batch.frame, settings).write_parquet(part.narrow, compression="uncompressed")
                 return part, batch
 

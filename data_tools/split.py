@@ -6,6 +6,8 @@ Labels that the data bring are kept, and may disagree about a prompt: see :func:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
+from math import ceil
 
 import polars as pl
 
@@ -97,11 +99,16 @@ def labels(text: pl.Expr, *, validation: float, test: float, redo: bool) -> tupl
     """
     given = pl.lit(None, pl.String) if redo else pl.col("split")
 
-    def draw(prompts: pl.Series) -> pl.Series:
-        return pl.Series([None if text is None else rank(unit("split", text)) for text in prompts], dtype=pl.UInt8)
+    # unit() below a share is the hash below the share's 64 bits: compared as bytes, in a loop over all prompts.
+    shares = (test, test + validation)
+    below_test, below_held = ((ceil(share * 2**53) << 11).to_bytes(8, "big") for share in shares)
 
-    def rank(at: float) -> int:
-        return 2 if at < test else 1 if at < test + validation else 0
+    def rank(text: str) -> int:
+        at = blake2b(b"split|" + text.encode(), digest_size=8).digest()
+        return 2 if at < below_test else 1 if at < below_held else 0
+
+    def draw(prompts: pl.Series) -> pl.Series:
+        return pl.Series([None if text is None else rank(text) for text in prompts.to_list()], dtype=pl.UInt8)
 
     drawn = pl.when(given.is_null()).then(text).map_batches(draw, return_dtype=pl.UInt8, is_elementwise=True)
     return given.cast(pl.Enum(SPLITS)).to_physical().cast(pl.UInt8).alias("_label"), drawn.alias("_drawn")

@@ -180,3 +180,13 @@ def test_take_from_some_categories():
         take(frame, 11, ["easy"])
     with pytest.raises(UserError, match="no pair has category 'esay'; there are: easy, hard"):
         take(frame, 5, ["esay"])
+
+
+@pytest.mark.parametrize(("test", "validation"), [(0.1, 0.1), (0.0, 0.3), (1 / 3, 0.0), (0.0, 0.0), (0.7, 0.29)])
+def test_the_draw_is_the_projects_one_hash(test, validation):
+    """Every prompt's label is what ``unit`` says, however it is worked out."""
+    texts = [f"question {i}" for i in range(2000)]
+    rows = [{"pair_id": t, "prompt": [{"role": "user", "content": t}], "chosen": "c", "rejected": "r"} for t in texts]
+    drawn = split(conform(pl.DataFrame(rows), PREFERENCE), validation=validation, test=test)["split"].to_list()
+    at = [unit("split", text) for text in texts]
+    assert drawn == ["test" if u < test else "validation" if u < test + validation else "train" for u in at]
