@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.ngrams import grams, prompt_text, words
+from data_tools.ngrams import grams, words
 from data_tools.removal import batches
-from data_tools.split import normalised_prompt
+from data_tools.split import normalised_prompt, text_of_prompt
 
 NGRAM = 8
 COVERAGE = 0.5
@@ -73,7 +73,7 @@ def evaluation(against: Mapping[str, pl.LazyFrame], ngram: int = NGRAM) -> Evalu
         raise UserError("no evaluation set to compare with; name one with --against")
     tables = []
     for place, (file, table) in enumerate(against.items()):
-        narrow = table.select("pair_id", _key=normalised_prompt(), _text=prompt_text())
+        narrow = table.select("pair_id", _key=normalised_prompt(), _text=text_of_prompt())
         first = narrow.group_by("_key").agg(match=pl.col("pair_id").min(), _text=pl.col("_text").first())
         tables.append(first.with_columns(file=pl.lit(file), _file=pl.lit(place)).collect(engine="streaming"))
     prompts = (
@@ -115,7 +115,7 @@ def contaminated(
     known = against.grams.select("_gram").unique()
     found = [pl.DataFrame(schema=FOUND)]
     for batch in batches(table.select("_row", "pair_id", "prompt"), BATCH):
-        texts = batch.select("_row", _key=normalised_prompt(), _words=words(prompt_text()))
+        texts = batch.select("_row", _key=normalised_prompt(), _words=words(text_of_prompt()))
         same = texts.join(against.short.select("_key", "_eval"), on="_key").select(
             "_row", "_eval", score=pl.lit(1.0), words=pl.col("_key").str.head(EXCERPT)
         )

@@ -8,10 +8,9 @@ from itertools import combinations
 import polars as pl
 
 from data_tools.contamination import COVERAGE, NGRAM, contaminated, evaluation
-from data_tools.ngrams import prompt_text
 from data_tools.removal import numbered
 from data_tools.schema import SPLITS
-from data_tools.split import normalised_prompt
+from data_tools.split import normalised_prompt, text_of_prompt
 
 CROSSING = pl.Schema(
     {
@@ -87,5 +86,5 @@ def overlapping_prompts(
 
 
 def _prompt_of(table: pl.LazyFrame, pair: str) -> str:
-    rows = table.filter(pl.col("pair_id") == pair).select(prompt_text()).head(1)
+    rows = table.filter(pl.col("pair_id") == pair).select(text_of_prompt()).head(1)
     return rows.collect(engine="streaming").item()

@@ -20,9 +20,10 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.extras import needed
-from data_tools.ngrams import grams, prompt_text, words
+from data_tools.ngrams import grams, words
 from data_tools.order import hash64
 from data_tools.removal import batches
+from data_tools.split import text_of_prompt
 
 THRESHOLD = 0.8
 NGRAM = 5
@@ -118,7 +119,7 @@ def near_duplicates(
 
 
 def _sides(prompt_only: bool) -> list[pl.Expr]:
-    return [prompt_text()] if prompt_only else [prompt_text(), pl.col("chosen"), pl.col("rejected")]
+    return [text_of_prompt()] if prompt_only else [text_of_prompt(), pl.col("chosen"), pl.col("rejected")]
 
 
 def _shingles(batch: pl.DataFrame, ngram: int, seed: int) -> pl.DataFrame:

@@ -16,11 +16,6 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}
 WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 
 
-def prompt_text() -> pl.Expr:
-    """All turns of ``prompt``, whoever speaks, a line each."""
-    return pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
-
-
 def words(text: pl.Expr) -> pl.Expr:
     """Runs of letters, marks, digits and underscores in lower case, as a list; punctuation separates and is not kept.
 

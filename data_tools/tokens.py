@@ -10,8 +10,8 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.extras import needed
-from data_tools.ngrams import prompt_text
 from data_tools.removal import batches
+from data_tools.split import text_of_prompt
 
 BATCH = 5_000
 FOUND = pl.Schema({"_row": pl.UInt32, "pair_id": pl.String, "score": pl.Float64})
@@ -66,7 +66,7 @@ def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any) -> pl.DataF
     """
     if limit < 1:
         raise UserError(f"max_tokens={limit}: must be at least 1")
-    texts = table.select("_row", "pair_id", "chosen", "rejected", _prompt=prompt_text())
+    texts = table.select("_row", "pair_id", "chosen", "rejected", _prompt=text_of_prompt())
     n_bytes = {name: pl.col(name).str.len_bytes() for name in _TEXTS}
     # Two more: some tokenizers put a space before each text.
     most = n_bytes["_prompt"] + pl.max_horizontal(n_bytes["chosen"], n_bytes["rejected"]) + 2

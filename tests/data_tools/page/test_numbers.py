@@ -27,7 +27,7 @@ def test_by_hand():
         row(4, 9, 4, source=None, split="unknown", label_kind="human"),  # the same as none
     ]
     found = measured(table(rows))
-    assert (found.rows, found.prompts) == (5, 4)  # a prompt of two sources counts in both
+    assert (found.rows, found.prompts) == (5, 2)  # a prompt of several sources is one
     assert [(one.name, one.rows, one.prompts, one.splits) for one in found.sources] == [
         ("one", 3, 2, {"train": 2, "test": 1}),
         ("two", 1, 1, {"unknown": 1}),
