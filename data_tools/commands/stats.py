@@ -14,6 +14,7 @@ from data_tools import artifact, lineage, page
 from data_tools.commands._reading import preferences
 from data_tools.commands._shared import at_least_one, console, no_folder
 from data_tools.measures import measure
+from data_tools.probe import ALL, best, naive_scores, says
 from data_tools.schema import SPLITS
 from data_tools.stats import TOTAL, histograms, summary
 from data_tools.visible import visible
@@ -69,9 +70,27 @@ def run(arguments: argparse.Namespace) -> None:
         settings = {"by": list(tables), "bins": arguments.bins}
         lineage.write(arguments.json, "stats", arguments.files, settings, {"read": measured.height})
     if arguments.html:
-        counts = page.write(pairs, arguments.html)
+        counts = page.write(pairs, arguments.html, probe=_probed(pairs))
         lineage.write(arguments.html, "stats", arguments.files, {}, counts)
         print(f"page: {arguments.html}")
+
+
+def _probed(pairs: pl.LazyFrame) -> pl.DataFrame:
+    """For the page: what each naive rule scores on all pairs, and for each source the best of them."""
+    scores = naive_scores(pairs, ["source"])
+    shown = pl.concat(
+        [scores.filter(pl.col("by") == ALL), best(scores).filter(pl.col("by") == "source")], how="diagonal"
+    )
+    turned = shown["turned"].fill_null(False)
+    names = [says(rule)[opposite] for rule, opposite in zip(shown["rule"], turned, strict=True)]
+    return shown.select(
+        rule=pl.Series(names, dtype=pl.String),
+        slice=pl.when(pl.col("by") == ALL).then(pl.lit(ALL)).otherwise(pl.col("value").fill_null(NONE)),
+        accuracy="score",
+        low="low",
+        high="high",
+        rows="rows",
+    )
 
 
 def _show(by: str, measured: pl.DataFrame) -> None:

@@ -30,7 +30,7 @@ p { margin: .25rem 0 .75rem; color: var(--faint); max-width: 75ch; } small { col
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: normal; } thead th { color: var(--faint); font-size: .8rem; vertical-align: bottom; }
-th:first-child, tbody th, thead th:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+th:first-child, tbody th, thead .name { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 tbody th:first-child { min-width: 7rem; } tr.first th, tr.first td { border-top: 1px solid var(--faint); }
 td.draw, th.draw { width: 34%; min-width: 6rem; padding-right: 0; }
 .wide { overflow-x: auto; } .wide td.draw, .wide th.draw { padding-right: .9rem; }

@@ -112,18 +112,17 @@ def probe(table: pl.DataFrame) -> str:
         raise ValueError(f"expected a probe with {', '.join(PROBE)}; missing: {', '.join(missing)}")
     lines, before = [], None
     for row in table.select(PROBE).iter_rows(named=True):
-        rule = str(row["rule"])
-        shown = text(rule) if rule != before else ""
-        first = ' class="first"' if shown else ""
-        before = rule
+        part = str(row["slice"])
+        first = ' class="first"' if part != before else ""
+        before = part
         score = "<td>–</td><td></td>"
         if row["accuracy"] is not None:
             score = _scored(row["accuracy"], row["low"], row["high"])
         rows = "–" if row["rows"] is None else f"{row['rows']:,}"
-        lines.append(f"<tr{first}><th>{shown}</th><th>{text(str(row['slice']))}</th><td>{rows}</td>{score}</tr>")
+        lines.append(f"<tr{first}><th>{text(str(row['rule']))}</th><th>{text(part)}</th><td>{rows}</td>{score}</tr>")
     return (
         "<section><h2>What naive rules score</h2><p>Accuracy of rules that judge nothing. What they win, a judge can "
-        "win without judging.</p><div class=wide><table><thead><tr><th scope=col>rule</th><th scope=col>slice</th>"
+        "win without judging.</p><div class=wide><table><thead><tr><th scope=col>rule</th><th class=name scope=col>slice</th>"
         f"<th scope=col>pairs</th><th scope=col>accuracy</th><th class=draw scope=col>{_SCALE}</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
     )
