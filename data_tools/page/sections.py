@@ -122,8 +122,8 @@ def probe(table: pl.DataFrame) -> str:
         lines.append(f"<tr{first}><th>{text(str(row['rule']))}</th><th>{text(part)}</th><td>{rows}</td>{score}</tr>")
     return (
         "<section><h2>What naive rules score</h2><p>Accuracy of rules that judge nothing. What they win, a judge can "
-        "win without judging.</p><div class=wide><table><thead><tr><th scope=col>rule</th><th class=name scope=col>slice</th>"
-        f"<th scope=col>pairs</th><th scope=col>accuracy</th><th class=draw scope=col>{_SCALE}</th></tr></thead>"
+        "win without judging.</p><div class=wide><table><thead><tr><th scope=col>rule</th>"
+        f"<th class=name scope=col>slice</th><th scope=col>pairs</th><th scope=col>accuracy</th><th class=draw scope=col>{_SCALE}</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
     )
 
