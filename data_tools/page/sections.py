@@ -123,7 +123,8 @@ def probe(table: pl.DataFrame) -> str:
     return (
         "<section><h2>What naive rules score</h2><p>Accuracy of rules that judge nothing. What they win, a judge can "
         "win without judging.</p><div class=wide><table><thead><tr><th scope=col>rule</th>"
-        f"<th class=name scope=col>slice</th><th scope=col>pairs</th><th scope=col>accuracy</th><th class=draw scope=col>{_SCALE}</th></tr></thead>"
+        "<th class=name scope=col>slice</th><th scope=col>pairs</th><th scope=col>accuracy</th>"
+        f"<th class=draw scope=col>{_SCALE}</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
     )
 
