@@ -88,7 +88,7 @@ def test_a_probe(tmp_path):
     )
     html = written(tmp_path, [row(1)], probe=probe)
     assert "75.0 % <small>70–80</small>" in html and "100.0 %" in html and "1,200" in html
-    assert html.count("longer wins") == 1 and "&lt;b&gt;x" in html
+    assert html.count("longer wins") == 2 and "&lt;b&gt;x" in html
     assert "naive rules" not in written(tmp_path, [row(1)])
     with pytest.raises(ValueError, match="missing: low"):
         page.write(table([row(1)]), tmp_path / "page.html", probe.drop("low"))
