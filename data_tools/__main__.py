@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except UnicodeEncodeError as error:
+        return _fail(f"a name that is no text ({error.reason}); rename the file")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -47,6 +49,8 @@ def _damage_told(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     given = (value if isinstance(value, list) else [value] for value in vars(arguments).values())
     paths = (path for paths in given for path in paths if isinstance(path, Path))
     tables = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
+    if arguments.shows_progress:  # which would be held back, and such a command reads raw files, which tell themselves
+        return nullcontext()
     return artifact.damage_told(tables) if tables else nullcontext()
 
 
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=_Help,
         )
         command.add(added)
-        added.set_defaults(run=command.run)
+        added.set_defaults(run=command.run, shows_progress=getattr(command, "PROGRESS", False))
     return parser
 
 

@@ -27,7 +27,6 @@ from data_tools.split import check_shares, labels, normalised_prompt, settled
 
 QUARANTINE = "quarantine.jsonl"
 TIES = "ties.parquet"
-_EARLY = 10_000  # broken rows after which a file of mostly broken rows is given up
 _KEPT = 2_000  # characters of a broken line that the quarantine keeps
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,6 +90,8 @@ class _Part:
     narrow: Path
     file: Path
     rows: int
+    size: int  # bytes in memory
+    scale: tuple[str | None, str] | None  # files whose margins have one scale; None: margins are as they should be
     largest: float = 1.0  # what margins are divided by
 
 
@@ -101,6 +102,7 @@ class Raw:
     path: Path
     stem: str | None = None
     split: str | None = None
+    group: str | None = None  # files of one name have margins of one scale: those of a folder, of a data set
 
 
 def ingest(
@@ -116,9 +118,12 @@ def ingest(
         UserError: a file that cannot be read, too many broken rows, ids that stand for several pairs, nothing left.
     """
     check_shares(settings.validation, settings.test)
+    if not 0 <= settings.max_broken <= 1:
+        raise UserError(f"--max-broken {settings.max_broken:g}: is a share of the rows, from 0 to 1")
+    _check_inputs(files, out)
     counts = Counts()
     with passes.scratch(out) as temporary:
-        parts = list(_read(files, temporary, settings, memory, counts, seen))
+        parts = _read(files, temporary, settings, memory, counts, seen)
         at = _decide(parts, settings, memory, counts)
         if not sum(counts.kept.values()):
             raise _nothing_left(files, counts)
@@ -127,7 +132,7 @@ def ingest(
             at = _sampled(parts, at, settings.rows)
         counts.written = {name: int((at == i).sum()) for i, name in enumerate(SPLITS)}
         _check_stale(out, counts.written)
-        _write(parts, at, out)
+        _write(parts, at, out, memory)
         _settle(temporary / QUARANTINE, out / QUARANTINE)
         _settle(temporary / TIES, out / TIES)
     return counts
@@ -140,48 +145,51 @@ def _read(
     memory: Memory,
     counts: Counts,
     seen: Callable[[int], None],
-) -> Iterator[_Part]:
+) -> list[_Part]:
     """The first pass."""
-    ties = []
-    n = 0
+    parts: list[_Part] = []
+    largest: Counter[tuple[str | None, str]] = Counter()  # margin of the files given together, where it may be any
     with open(temporary / QUARANTINE, "w", encoding="utf-8") as quarantine:
         for raw in files:
             file = raw.path
             reading = Reading(file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split)
             counts.formats[file] = reading.format
+            given = (raw.group or str(file), reading.format)
 
-            def work(item: tuple[int, Any], reading: Reading = reading, file: Path = file) -> tuple[_Part, Batch]:
+            scale = given if reading.scaled else None
+
+            def work(
+                item: tuple[int, Any], reading: Reading = reading, file: Path = file, scale: Any = scale
+            ) -> tuple[_Part, Batch]:
                 i, chunk = item
                 batch = reading.batch(chunk)
-                part = _Part(temporary / f"{i}.wide.parquet", temporary / f"{i}.narrow.parquet", file, len(batch.frame))
+                wide, narrow = (temporary / f"{i}.{name}.parquet" for name in ("wide", "narrow"))
                 # Read once and thrown away: speed is worth more than size.
-                batch.frame.write_parquet(part.wide, compression="uncompressed", statistics=False)
-                _narrowed(batch.frame, settings).write_parquet(part.narrow, compression="uncompressed")
-                return part, batch
-
-            of_file: list[_Part] = []
-            largest, pairs, broken = 0.0, 0, Counter()
-            for part, batch in _in_order(work, enumerate(reading.chunks(), n), memory.threads):
-                n += 1
-                of_file.append(part)
-                pairs += part.rows + sum(batch.left_out.values())
-                largest = max(largest, batch.largest)
-                counts.left_out.update(batch.left_out)
+                batch.frame.write_parquet(wide, compression="uncompressed", statistics=False)
+                _narrowed(batch.frame, settings).write_parquet(narrow, compression="uncompressed")
                 if settings.ties and not batch.ties.is_empty():
-                    ties.append(batch.ties)
+                    ties = batch.ties.with_columns(margin=pl.lit(None, pl.Float64))
+                    ties.write_parquet(temporary / f"{i}.ties.parquet", compression="uncompressed")
+                return _Part(wide, narrow, file, len(batch.frame), batch.frame.estimated_size(), scale), batch
+
+            pairs, broken, first = 0, Counter(), None
+            for part, batch in _in_order(work, enumerate(reading.chunks(), len(parts)), memory.threads):
+                parts.append(part)
+                pairs += part.rows + sum(batch.left_out.values())
+                largest[given] = max(largest[given], batch.largest)
+                counts.left_out.update(batch.left_out)
                 broken.update(row.reason for row in batch.broken)
+                first = first or next(iter(batch.broken), None)
                 _put_away(quarantine, file, reading, batch)
-                if batch.broken and broken.total() >= _EARLY:
-                    _check_broken(file, broken, pairs, settings, quarantine)
                 seen(part.rows + len(batch.broken))
-            if broken:
-                _check_broken(file, broken, pairs, settings, quarantine)
+            if first:
+                _check_broken(file, first.detail, broken, pairs, settings)
             counts.broken.update(broken)
-            for part in of_file:
-                part.largest = max(largest, 1.0) if reading.scaled else 1.0
-            yield from of_file
-    if ties:
-        pl.concat(ties).with_columns(margin=pl.lit(None, pl.Float64)).write_parquet(temporary / TIES)
+    for part in parts:
+        part.largest = max(largest[part.scale], 1.0) if part.scale else 1.0
+    if ties := sorted(temporary.glob("*.ties.parquet"), key=lambda path: int(path.name.partition(".")[0])):
+        pl.scan_parquet(ties, glob=False).sink_parquet(temporary / TIES, maintain_order=True)
+    return parts
 
 
 def _in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -207,21 +215,17 @@ def _narrowed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 def _put_away(quarantine: TextIO, file: Path, reading: Reading, batch: Batch) -> None:
     for row in batch.broken:
-        said = {"file": file.name, reading.file.unit: row.row, "reason": row.reason, "detail": row.detail}
+        said = {"file": str(file), reading.file.unit: row.row, "reason": row.reason, "detail": row.detail}
         said["text"] = row.text[:_KEPT] if row.text else None
         # Half a character has no UTF-8: as an escape it is seen for what it is.
         quarantine.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n")
 
 
-def _check_broken(file: Path, broken: Counter[str], pairs: int, settings: Settings, quarantine: TextIO) -> None:
+def _check_broken(file: Path, first: str, broken: Counter[str], pairs: int, settings: Settings) -> None:
     """Raises UserError where more rows are broken than may be."""
     n, total = broken.total(), broken.total() + pairs
     if n <= settings.max_broken * total:
         return
-    quarantine.flush()
-    with open(quarantine.name, encoding="utf-8") as lines:
-        mine = (said for line in lines if (said := json.loads(line))["file"] == file.name)
-        first = next(mine)["detail"]
     by_reason = ", ".join(f"{reason}: {rows:,}" for reason, rows in broken.most_common())
     raise UserError(
         f"{file}: {first} ({n:,} of {total:,} rows cannot be used ({by_reason}), more than --max-broken "
@@ -286,6 +290,19 @@ def _sampled(parts: Sequence[_Part], at: pl.Series, rows: int) -> pl.Series:
     return table.select(pl.when(rank <= rows).then("at")).to_series()
 
 
+def _check_inputs(files: Sequence[Raw], out: Path) -> None:
+    """Raises UserError where an input has the place of an output, or is given twice."""
+    outputs = {(out / name).resolve() for name in (*(f"{split}.parquet" for split in SPLITS), QUARANTINE, TIES)}
+    seen: set[Path] = set()
+    for raw in files:
+        at = raw.path.resolve()
+        if at in outputs:
+            raise UserError(f"{raw.path}: is an input and would be overwritten; use another folder for --out")
+        if at in seen:
+            raise UserError(f"{raw.path}: is given twice; name it once")
+        seen.add(at)
+
+
 def _check_stale(out: Path, written: Mapping[str, int]) -> None:
     """Raises UserError for a table of another run, which would seem part of this one."""
     for name, rows in written.items():
@@ -296,18 +313,20 @@ def _check_stale(out: Path, written: Mapping[str, int]) -> None:
             )
 
 
-def _write(parts: Sequence[_Part], at: pl.Series, out: Path) -> None:
+def _write(parts: Sequence[_Part], at: pl.Series, out: Path, memory: Memory) -> None:
     """The second pass."""
-    beside = at.alias("_at").to_frame()
     # The label that was decided: rows without one bring none.
-    names = pl.col("_at").replace_strict(range(len(SPLITS)), list(SPLITS), return_dtype=pl.String)
-    changed = {"split": names}
+    names = at.replace_strict(range(len(SPLITS)), list(SPLITS), return_dtype=pl.String)
+    beside = pl.DataFrame({"_at": at, "_split": names})
+    changed = {"split": pl.col("_split")}
     if any(part.largest != 1.0 for part in parts):
         largest = pl.concat(pl.repeat(part.largest, part.rows, eager=True) for part in parts)
         beside = beside.with_columns(_largest=largest)
         changed["margin"] = pl.col("margin") / pl.col("_largest")
     outs = {out / f"{name}.parquet": pl.col("_at") == i for i, name in enumerate(SPLITS) if (at == i).any()}
-    passes.write(pl.scan_parquet([part.wide for part in parts], glob=False), beside, outs, changed)
+    group = memory.row_group(sum(part.size for part in parts) / max(len(at), 1), len(outs))
+    table = pl.scan_parquet([part.wide for part in parts], glob=False)
+    passes.write(table, beside, outs, changed, row_group=group)
 
 
 def _settle(made: Path, at: Path) -> None:

@@ -18,22 +18,30 @@ class Memory:
     """Limits that follow from a number of GiB.
 
     Attributes:
+        bytes: in all.
         rows: of a narrow table, decided at once.
         chunk: bytes of raw text that a thread works on.
         threads: that work on chunks.
     """
 
+    bytes: int
     rows: int
     chunk: int
     threads: int
 
+    def row_group(self, row_bytes: float, files: int) -> int:
+        """Rows of a row group, of which a writer holds one for each of so many files, and reads some ahead."""
+        return min(max(int(self.bytes / (8 * files * max(row_bytes, 1))), 1024), 122_880)
+
     @classmethod
     def of(cls, gib: float) -> Memory:
         """Raises UserError for less than a quarter of a GiB."""
-        if not gib >= 0.25:
-            raise UserError(f"--memory {gib:g}: must be at least 0.25 GiB")
+        if not 0.25 <= gib < 2**20:
+            raise UserError(f"--memory {gib:g}: must be at least 0.25 (GiB), and a number")
         threads = os.cpu_count() or 1
-        return cls(int(gib * _GIB / _NARROW), min(int(gib * _GIB / (2 * _RAW * threads)), 32 << 20), threads)
+        return cls(
+            int(gib * _GIB), int(gib * _GIB / _NARROW), min(int(gib * _GIB / (2 * _RAW * threads)), 32 << 20), threads
+        )
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:

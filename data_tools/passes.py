@@ -6,6 +6,7 @@ all rows of some prompts at a time, so that memory is bounded. Another pass writ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,17 +17,22 @@ from data_tools import artifact
 from data_tools.split import normalised_prompt
 
 KEY = "_key"  # the hash of the normalised prompt
+_LEFT_OVER = 86_400  # seconds
+_UNPACKED = 4  # times the bytes of a compressed table that it has in memory
 _LEVEL = 2  # of zstd: files a twentieth larger than at polars' own 3, written in four fifths of the time
 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder inside ``folder`` for files that nobody needs later; what a kill leaves of it is swept.
+    """An empty folder inside ``folder`` for files that nobody needs later; a kill's left-over is swept a day later.
 
     A ``folder`` that was not there before, and is left empty, goes as well.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".scratch.*.tmp"):  # of a run that was killed: a younger one may be at work beside us
+        if time.time() - left.stat().st_mtime > _LEFT_OVER:
+            artifact.remove(left)
     inside = folder / artifact.temporary_name("scratch")
     with artifact.full_disk_told(folder):
         try:
@@ -70,6 +76,8 @@ def write(
     beside: pl.DataFrame,
     outs: Mapping[Path, pl.Expr],
     changed: Mapping[str, pl.Expr] | None = None,
+    *,
+    row_group: int | None = None,
 ) -> None:
     """Write the rows of a table in one pass, whole files or none.
 
@@ -77,7 +85,9 @@ def write(
         table: the wide rows.
         beside: as many rows, in the same order, by which they are chosen.
         outs: file -> which rows go there.
-        changed: column -> what it becomes, of both tables' columns.
+        changed: column -> what it becomes, of both tables' columns. Expressions of a row alone: others would be worked
+            out over the whole table in memory.
+        row_group: rows of a row group; None: polars' own number, however long the rows are.
     """
     schema = table.collect_schema()
     whole = pl.concat([table, beside.lazy()], how="horizontal").with_columns(**(changed or {}))
@@ -87,8 +97,15 @@ def write(
             [
                 whole.filter(chosen)
                 .select(list(schema))
-                .sink_parquet(files[out], compression_level=_LEVEL, lazy=True, maintain_order=True)
+                .sink_parquet(
+                    files[out], compression_level=_LEVEL, row_group_size=row_group, lazy=True, maintain_order=True
+                )
                 for out, chosen in outs.items()
             ],
             engine="streaming",
         )
+
+
+def bytes_a_row(file: Path, rows: int) -> float:
+    """About how many bytes a row of a parquet file has in memory, from what it has on the disk."""
+    return _UNPACKED * file.stat().st_size / max(rows, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -85,9 +85,9 @@ class Left:
         """REPORT of the rows that :meth:`drop` took out."""
         return pl.concat(self._reports)
 
-    def write(self, file: Path) -> None:
-        """The rows that are left, into a parquet file."""
-        passes.write(self._table, self._stays.to_frame(), {file: pl.col("_stays")})
+    def write(self, file: Path, row_group: int | None = None) -> None:
+        """The rows that are left, into a parquet file; see :func:`data_tools.passes.write`."""
+        passes.write(self._table, self._stays.to_frame(), {file: pl.col("_stays")}, row_group=row_group)
 
 
 def report(found: pl.DataFrame, reason: str) -> pl.DataFrame:
@@ -99,8 +99,10 @@ def report(found: pl.DataFrame, reason: str) -> pl.DataFrame:
     )
 
 
-def check_report(file: Path | None) -> None:
-    """Raises UserError for a name that :func:`write_report` cannot write to."""
+def check_report(file: Path | None, taken: Sequence[Path] = ()) -> None:
+    """Raises UserError for a name that :func:`write_report` cannot write to, or that is one of those ``taken``."""
+    if file is not None and file.resolve() in (path.resolve() for path in taken):
+        raise UserError(f"{file}: is read or written by this command, too; name another file for --report")
     if file is not None and file.suffix not in SUFFIXES:
         raise UserError(f"{file}: a report is one of: {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
     if file is not None and file.is_dir():

@@ -4,6 +4,7 @@ A command is a module whose name is the command's, with
 
     SUMMARY       a line for the list of commands
     PLACE         where it stands in that list: a number
+    PROGRESS      optional: True where it shows a display on stderr
     EXAMPLES      command lines, one a line, shown at the end of its help
     add(parser)   its flags
     run(flags)    does it, and prints a few lines of numbers; its docstring says in the help what SUMMARY does not

@@ -47,7 +47,7 @@ def resolve(arguments: argparse.Namespace) -> tuple[list[Raw], dict[str, Any]]:
         raise UserError(f"--hub {given}: a branch, tag or commit should stand behind the @")
     fetched = fetch(repo, revision or None, arguments.hub_config, arguments.hub_split)
     source = Path(repo).name
-    return [Raw(file, source, _split_of(file.name)) for file in fetched.files], {"hub": fetched.facts}
+    return [Raw(file, source, _split_of(file.name), repo) for file in fetched.files], {"hub": fetched.facts}
 
 
 def _split_of(name: str) -> str | None:

@@ -23,8 +23,11 @@ def nothing_to_do(folder: Path, key: dict[str, Any]) -> bool:
         raise UserError(f"{folder}: is a file; name a folder for --out")
     if artifact.is_complete(folder, key):
         written = artifact.read_json(folder / artifact.MANIFEST).get("tables", ())
-        if not all((folder / f"{name}.parquet").is_file() for name in written):
-            return False  # someone removed a table: all are made anew
+        broken = artifact.read_json(folder / artifact.MANIFEST).get("counts", {}).get("broken")
+        if not all((folder / f"{name}.parquet").is_file() for name in written) or (
+            broken and not (folder / "quarantine.jsonl").is_file()
+        ):
+            return False  # someone removed a file: all are made anew
         print(f"{folder}: already complete, nothing to do")
         return True
     return False

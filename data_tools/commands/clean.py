@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{arguments.file}: none of {left.read:,} rows is left ({gone}); loosen the flags or use other data"
         )
-    left.write(arguments.out)
+    left.write(arguments.out, memory.row_group(passes.bytes_a_row(arguments.file, left.read), 1))
     if arguments.report is not None:
         removal.write_report(left.report(), arguments.report)
     names = ("max_chars", "max_tokens", "tokenizer", "languages", "conflicts", "near_duplicates", "ngram", "coverage")
@@ -106,7 +106,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if near is not None and not 0 < near <= 1:
         raise UserError(f"--near-duplicates {near}: must be above 0 and at most 1")
     _evaluation.check_rule(arguments)
-    removal.check_report(arguments.report)
+    removal.check_report(arguments.report, [arguments.out, arguments.file, *arguments.against])
     no_folder(arguments.out)
 
 

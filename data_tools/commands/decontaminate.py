@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """A row goes, whatever its split, if at least half of the words of one evaluation prompt stand in 8-word n-grams
     that its own prompt has, too (the rule of Tülu 3); shorter evaluation prompts match as the same text alone."""
     _evaluation.check_rule(arguments)
-    removal.check_report(arguments.report)
+    removal.check_report(arguments.report, [arguments.out, arguments.file, *arguments.against])
     no_folder(arguments.out)
     left = removal.Left(artifact.scan_tables([arguments.file], PREFERENCE))
     known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)

@@ -23,6 +23,7 @@ from data_tools.visible import visible
 
 SUMMARY = "raw files -> train.parquet, validation.parquet, test.parquet"
 PLACE = 10
+PROGRESS = True
 EXAMPLES = (
     "ingest my_pairs.jsonl --out data/pairs",
     "ingest raw/ more.parquet --out data/pairs --test 0.2 --max-chars 6000",
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = Settings(keys=keys, **{name: getattr(arguments, name) for name in names})
     memory = Memory.of(arguments.memory)
     fetched, hub = _hub.resolve(arguments)
-    files = {given: [Raw(file) for file in sources.files(given)] for given in arguments.files}
+    files = {given: [Raw(file, group=str(given)) for file in sources.files(given)] for given in arguments.files}
     if fetched:
         files[Path(arguments.hub)] = fetched
     if not files:
@@ -78,12 +79,16 @@ def run(arguments: argparse.Namespace) -> None:
     for given, inside in files.items():
         formats = {raw.path.name: sources.Reading(raw.path, settings.format, keys).format for raw in inside}
         sources.one_format(given, formats)
+    for given in arguments.files:
+        if ignored := sources.passed_over(given):
+            more = f" and {len(ignored) - 3} more" if len(ignored) > 3 else ""
+            print(f"passed over in {visible(str(given))}: {visible(', '.join(ignored[:3]))}{more}", file=sys.stderr)
     every = [raw for inside in files.values() for raw in inside]
     paths = [raw.path for raw in every]
     lineage.begin(paths)  # the digests, beside the reading
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"{arguments.out}: is a file; name a folder for --out")
-    if (arguments.out / artifact.MANIFEST).exists() and nothing_to_do(arguments.out, _key(paths, settings)):
+    if (arguments.out / artifact.MANIFEST).exists() and nothing_to_do(arguments.out, _key(every, settings)):
         return
     artifact.sweep(arguments.out)
     with Progress(
@@ -92,10 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
     ) as progress:  # fmt: skip
         task = progress.add_task("reading", total=None)
         counts = ingest(every, arguments.out, settings, memory, lambda rows: progress.advance(task, rows))
+    key = _key(every, settings)
     told = counts.told()
     tables = [name for name in SPLITS if counts.written[name]]
     facts = lineage.facts("ingest", paths, arguments.out)
-    artifact.write_manifest(arguments.out, _key(paths, settings), tables=tables, counts=told, **facts, **hub)
+    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, **facts, **hub)
     for name in sorted(set(counts.formats.values())):
         of = [given for given, inside in files.items() if counts.formats[inside[0].path] == name]
         print(f"format {name}: {visible(file_names(of))}", file=sys.stderr)
@@ -111,7 +117,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"no rows for: {', '.join(missing)} (no such file written)")
 
 
-def _key(files: list[Path], settings: Settings) -> dict[str, Any]:
+def _key(files: list[Raw], settings: Settings) -> dict[str, Any]:
     # The name too: rows that name no source take it from there.
-    found = [[file.name, lineage.digest(file)] for file in files]
+    found = [
+        [raw.stem or raw.path.name, lineage.digest(raw.path), *([raw.split] if raw.split else [])] for raw in files
+    ]
     return {"stage": "ingest", "version": INGEST_VERSION, "inputs": found, **asdict(settings)}

@@ -10,7 +10,7 @@ A format is a module with
                   value that cannot be made is null. It keeps ROW, and says in LEFT_OUT why a comparison is no pair
     REMEDY        optional: {PREFERENCE column: what to say where it is null, or a margin out of range}
     WHOLE         optional: True where rows are compared over the whole file, which then is one chunk
-    ANY_SCALE     optional: True where margins may be above 1: those of a file are divided by its largest
+    ANY_SCALE     optional: True where margins may be above 1: those of a file or folder are divided by the largest
     NEEDS         optional: KEYS in words, where they do not say all
 
 Nothing else has to be touched to add one. A first row that fits several is of the one whose keys include the others'.
@@ -37,6 +37,7 @@ from data_tools.schema import PREFERENCE, ROLES, SPLITS, check, conform
 from data_tools.sources import _decoding, _files, openrlhf
 from data_tools.sources._broken import MISSING, Broken
 from data_tools.sources._files import files as files
+from data_tools.sources._files import passed_over as passed_over
 from data_tools.sources._rows import LEFT_OUT, ROW, TIE, Rows
 from data_tools.split import text_of_prompt
 
@@ -71,7 +72,7 @@ _CHECKS: list[tuple[str, pl.Expr, str, str]] = [
     ),
     (
         "margin",
-        ~((pl.col("margin") > 0) & (pl.col("margin") <= pl.col(_MOST))),
+        ~(pl.col("margin").is_finite() & (pl.col("margin") > 0) & (pl.col("margin") <= pl.col(_MOST))),
         "margin out of range",
         "margin is {}, it should be above 0 and at most 1, or null where unknown",
     ),
@@ -199,7 +200,8 @@ class Reading:
     Attributes:
         format: the format's name.
         file: the raw file.
-        scaled: whether margins are of any scale: those of a file are divided by its largest, where that is above 1.
+        scaled: whether margins are of any scale: those of a file, or of a folder's files, are divided
+            by the largest, where that is above 1.
 
     Args:
         chunk: bytes of raw text in a chunk, about.
@@ -249,14 +251,15 @@ class Reading:
         if self._split:
             frame = frame.with_columns(pl.col("split").fill_null(self._split))
         is_tie = pl.col(LEFT_OUT) == TIE
-        ties = frame.filter(is_tie, *(pl.col(name).is_not_null() for name in ("chosen", "rejected", "prompt")))
+        ties, untold = self._checked(frame.filter(is_tie), [check for check in _CHECKS if check[0] != "margin"], raw)
+        frame = pl.concat([frame.filter(is_tie.not_() | is_tie.is_null()), ties.select(frame.columns)])
         left_out = frame[LEFT_OUT].drop_nulls().value_counts().sort(LEFT_OUT)
         frame, wrong = self._checked(frame.filter(pl.col(LEFT_OUT).is_null()), _CHECKS + _USELESS * useless, raw)
         return Batch(
             frame.select(list(PREFERENCE)),
             ties.select(list(PREFERENCE)),
             dict(left_out.iter_rows()),
-            sorted([*cut, *unread, *wrong], key=lambda broken: broken.row),
+            sorted([*cut, *unread, *wrong, *untold], key=lambda broken: broken.row),
             frame["margin"].max() or 0.0,
         )
 
@@ -266,17 +269,17 @@ class Reading:
         frame = frame.with_columns(pl.lit(float("inf") if self.scaled else 1.0).alias(_MOST))
         flags = frame.select(bad.fill_null(False).alias(str(i)) for i, (_, bad, _, _) in enumerate(checks))
         if not (any_bad := flags.select(bad=pl.any_horizontal(pl.all()))["bad"]).any():
-            return frame, []
+            return frame.drop(_MOST), []
         which = flags.filter(any_bad).select(pl.concat_list(pl.all()).list.arg_max()).to_series()
         lines = dict(raw.select("number", "line").iter_rows()) if "line" in raw.columns else {}
-        broken = []
+        broken: dict[tuple[int, str], Broken] = {}  # of a row of many pairs one for each reason
         for i, row in zip(which, frame.filter(any_bad).iter_rows(named=True), strict=True):
             column, _, reason, message = checks[i]
             if i < len(_CHECKS) and (row[column] is None or column == "margin"):  # which a format may compute
                 message = getattr(self._module, "REMEDY", {}).get(column, message)
             said = f"{self.file.place(row[ROW])}: {message.replace('{}', str(row[column]))}"
-            broken.append(Broken(row[ROW], reason, said, lines.get(row[ROW])))
-        return frame.filter(~any_bad), broken
+            broken.setdefault((row[ROW], reason), Broken(row[ROW], reason, said, lines.get(row[ROW])))
+        return frame.filter(~any_bad).drop(_MOST), list(broken.values())
 
 
 def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
@@ -310,7 +313,7 @@ def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
 
 
 def scaled(frame: pl.DataFrame, largest: float) -> pl.DataFrame:
-    """With the margins of a file, whose largest is given, in (0, 1]."""
+    """With the margins, whose largest is given, in (0, 1]."""
     return frame.with_columns(pl.col("margin") / max(largest, 1.0))
 
 
@@ -329,15 +332,20 @@ def load(path: str | Path, format: str = "auto", keys: Mapping[str, str] | None 
         UserError: a missing or empty file, a broken row, a folder of several formats; one line that names the file and
             the line.
     """
-    if not Path(path).is_dir():
-        return _load(path, format, keys)
-    inside = {file.name: _load(file, format, keys) for file in files(path)}
-    one_format(path, {name: loaded.format for name, loaded in inside.items()})
-    left_out: Counter[str] = Counter()
-    for loaded in inside.values():
-        left_out.update(loaded.left_out)
-    example = next(iter(inside.values()))
-    return Loaded(pl.concat(loaded.frame for loaded in inside.values()), example.format, dict(left_out))
+    readings = {file.name: Reading(file, format, keys) for file in files(path)}
+    one_format(path, {name: reading.format for name, reading in readings.items()})
+    frames, largest, left_out = [], 0.0, Counter()
+    for reading in readings.values():
+        for chunk in reading.chunks():
+            batch = reading.batch(chunk, useless=False)
+            if batch.broken:
+                raise UserError(f"{reading.file.path}: {batch.broken[0].detail}")
+            frames.append(batch.frame)
+            left_out.update(batch.left_out)
+            largest = max(largest, batch.largest)
+    reading = next(iter(readings.values()))
+    frame = scaled(pl.concat(frames), largest) if reading.scaled else pl.concat(frames)
+    return Loaded(check(frame, PREFERENCE, path), reading.format, dict(left_out))
 
 
 def one_format(folder: str | Path, formats: Mapping[str, str]) -> None:
@@ -346,19 +354,3 @@ def one_format(folder: str | Path, formats: Mapping[str, str]) -> None:
     if len(example) > 1:
         found = ", ".join(f"{name} ({file})" for name, file in example.items())
         raise UserError(f"{folder}: the folder holds files of several formats: {found}; ingest them apart")
-
-
-def _load(path: str | Path, format: str, keys: Mapping[str, str] | None) -> Loaded:
-    reading = Reading(path, format, keys)
-    frames, largest, left_out = [], 0.0, Counter()
-    for chunk in reading.chunks():
-        batch = reading.batch(chunk, useless=False)
-        if batch.broken:
-            raise UserError(f"{path}: {batch.broken[0].detail}")
-        frames.append(batch.frame)
-        left_out.update(batch.left_out)
-        largest = max(largest, batch.largest)
-    frame = pl.concat(frames)
-    if reading.scaled:
-        frame = scaled(frame, largest)
-    return Loaded(check(frame, PREFERENCE, path), reading.format, dict(left_out))

@@ -83,6 +83,25 @@ class RawFile(ABC):
         """Where the row of that number stands, in words."""
         return f"{self.unit} {number}"
 
+    def _numbered(
+        self, frame: pl.LazyFrame, names: list[str], read: pl.DataFrame
+    ) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+        """Columns of a table as ``=name`` (one of theirs may be called number), with ``number``.
+
+        A window at a time: polars' own batches are read ahead without bound. How many rows a chunk has is known from
+        those that were ``read`` before.
+        """
+        columns = [pl.col(name).alias(f"={name}") for name in names]
+        start = 0
+        while True:
+            rows = self._rows(read.estimated_size() / max(read.height, 1))
+            window = frame.slice(start, rows * _WINDOW).with_row_index("number", start + 1)
+            read = window.select("number", *columns).collect()
+            if read.is_empty():
+                return
+            yield from ((part, []) for part in read.iter_slices(rows))
+            start += read.height
+
     def _said(self, number: int, value: dict[str, Any], schema: pl.Schema, text: str | None) -> Broken | None:
         """What of a row's values does not fit."""
         place, wanted = self.place(number), [value.get(key) for key in schema]
@@ -122,7 +141,8 @@ class JsonLines(RawFile):
         # polars joins the lines to one array. The number that every object is given shows that each line was one
         # object, whatever brackets it holds.
         line = pl.col("line")
-        guarded = pl.concat_str(pl.lit(f'{{"{_GUARD}":'), "number", pl.lit(","), line.str.slice(1))
+        comma = pl.when(line.str.contains(r"^\{\s*\}")).then(pl.lit("")).otherwise(pl.lit(","))
+        guarded = pl.concat_str(pl.lit(f'{{"{_GUARD}":'), "number", comma, line.str.slice(1))
         parsed = chunk.select(guarded).to_series().str.json_decode(pl.Struct({_GUARD: pl.UInt32, **schema}))
         found = parsed.struct.unnest()
         if not (chunk["line"].str.starts_with("{").all() and found[_GUARD].equals(chunk["number"])):
@@ -233,7 +253,7 @@ class Columns(RawFile):
         there = [name for name in schema if name in found]
         head = self._head(100).select(there)
         try:
-            yield from _numbered(self.frame, there, self._rows(head.estimated_size() / max(head.height, 1)))
+            yield from self._numbered(self.frame, there, head)
         except FAULTS as error:
             raise UserError(f"{self.path}: cannot be read ({_reason(error)}); fetch or write it again") from None
 
@@ -248,22 +268,6 @@ class Columns(RawFile):
 def _reason(error: Exception) -> str:
     """The first line of what polars says."""
     return str(error).partition("\n")[0]
-
-
-def _numbered(frame: pl.LazyFrame, names: list[str], rows: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
-    """The columns as ``=name`` (one of theirs may be called number), with ``number``.
-
-    A window at a time: polars' own batches are read ahead without bound.
-    """
-    columns = [pl.col(name).alias(f"={name}") for name in names]
-    start, window = 0, rows * _WINDOW
-    while True:
-        numbered = frame.slice(start, window).with_row_index("number", start + 1)
-        read = numbered.select("number", *columns).collect()
-        if read.is_empty():
-            return
-        yield from ((part, []) for part in read.iter_slices(rows))
-        start += window
 
 
 def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
@@ -309,7 +313,9 @@ class Csv(RawFile):
     def chunks(self, schema: pl.Schema) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         there = [name for name in schema if name in self.head.columns]
         try:
-            yield from _numbered(self.frame, there, self._rows(self.head.estimated_size() / self.head.height))
+            # Read whole: each slice of a query would parse the file from its beginning.
+            whole = self.frame.select(there or self.head.columns[:1]).collect().lazy()
+            yield from self._numbered(whole, there, self.head)
         except FAULTS as error:
             raise self._error(error) from None
 
@@ -347,6 +353,7 @@ def _turns_or_text(cell: str | None) -> Any:
 
 _KINDS: dict[str, type[RawFile]] = {
     ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
     ".jsonl.gz": JsonLines,
     ".jsonl.zst": JsonLines,
     ".json": JsonLines,  # an array where it begins like one
@@ -364,6 +371,17 @@ def opened(path: str | Path, chunk: int = CHUNK) -> RawFile:
     if ending == ".json" and _jsonl.begins_an_array(path):
         return JsonArray(path, chunk)
     return _KINDS[ending](path, chunk)
+
+
+def passed_over(path: Path) -> list[str]:
+    """Names in a folder that :func:`files` does not take and that are none of ours: subfolders, other endings."""
+    if not path.is_dir():
+        return []
+    taken = set(files(path))
+    return sorted(
+        one.name for one in path.iterdir()
+        if one not in taken and not one.name.startswith(".") and not is_manifest(one)
+    )  # fmt: skip
 
 
 def files(path: str | Path) -> list[Path]:

@@ -21,6 +21,7 @@ from data_tools.sources import _broken
 from data_tools.sources._broken import Broken
 
 _GZIP, _ZSTD, _PARQUET, BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", "\ufeff"
+_LONGEST = 256 << 20  # bytes of a line
 _BLANK = " \t\r\n" + BOM
 
 
@@ -77,20 +78,24 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
     Raises:
         UserError: a compressed file that is damaged.
     """
-    rest = b""
+    rest: list[bytes] = []
+    held = 0
     try:
         with _unpacked(path) as handle:
             while piece := handle.read(size):
                 cut = piece.rfind(b"\n") + 1
                 if not cut:
-                    rest += piece
+                    rest.append(piece)
+                    held += len(piece)
+                    if held > _LONGEST:
+                        raise UserError(f"{path}: a line is longer than {_LONGEST >> 20} MiB; is it JSON Lines?")
                     continue
-                yield rest + piece[:cut]
-                rest = piece[cut:]
+                yield b"".join(rest) + piece[:cut]
+                rest, held = [piece[cut:]], len(piece) - cut
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         raise UserError(f"{path}: the compressed file is damaged ({error}); fetch it again") from None
-    if rest:
-        yield rest
+    if held:
+        yield b"".join(rest)
 
 
 def _unpacked(path: Path) -> BinaryIO:
@@ -101,7 +106,12 @@ def _unpacked(path: Path) -> BinaryIO:
     if start != _ZSTD:
         return open(path, "rb")
     # Python has no zstd before 3.14; polars unpacks it, all at once.
-    lines = pl.scan_lines(glob.escape(str(path))).collect()["line"]
+    try:
+        lines = pl.scan_lines(glob.escape(str(path))).collect()["line"]
+    except pl.exceptions.PolarsError as error:
+        if "utf" not in str(error).lower():
+            raise
+        raise UserError(f"{path}: is not UTF-8; unpack it, and the line can be told") from None
     return io.BytesIO("\n".join(lines).encode())
 
 

@@ -139,7 +139,8 @@ def ranked(frame: pl.LazyFrame, responses: str, identity: str) -> pl.LazyFrame:
     sides = {side: pl.col(responses) for side in ("_a", "_b")}
     places = {place: pl.int_ranges(pl.col(responses).list.len()) for place in ("_p", "_q")}
     n = pl.col(responses).list.len()
-    a, b = (pl.col(side).struct.field("score") for side in ("_a", "_b"))
+    scores = (pl.col(side).struct.field("score") for side in ("_a", "_b"))
+    a, b = (pl.when(score.is_finite()).then(score) for score in scores)
     first = a > b
     frame = frame.with_columns(group_id=pl.col(identity), _n=n, **sides, **places)
     frame = frame.explode("_a", "_p", empty_as_null=True).explode("_b", "_q", empty_as_null=True)

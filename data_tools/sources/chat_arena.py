@@ -33,7 +33,7 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     # Of a tie the first: it is left out, or kept as a comparison without a winner.
     first, second = tied | (winner == "model_a"), winner == "model_b"
     frame = rows.frame.with_columns(
-        pl.coalesce(pl.when(tied).then(pl.lit(TIE)), _rows.diverging(a, b)).alias(LEFT_OUT),
+        pl.coalesce(_rows.diverging(a, b), pl.when(tied).then(pl.lit(TIE))).alias(LEFT_OUT),
         prompt=_rows.before_last(a),
         chosen=pl.when(first).then(_rows.response(a)).when(second).then(_rows.response(b)),
         rejected=pl.when(first).then(_rows.response(b)).when(second).then(_rows.response(a)),

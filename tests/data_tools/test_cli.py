@@ -191,7 +191,7 @@ def test_broken_rows_are_put_away_with_their_lines(tmp_path, capsys):
         (26, "unknown split"),
     ]
     assert put[0]["text"] == '{"id": "x",' and put[2]["detail"].startswith("line 21: key 'chosen' should be a string")
-    assert {row["file"] for row in put} == {"one.jsonl"}
+    assert {row["file"] for row in put} == {str(raw)}
     kept = pl.concat(pl.read_parquet(file) for file in out.glob("*.parquet"))
     assert set(kept["pair_id"]) == {row["id"] for row in good}
     counts = json.loads((out / "manifest.json").read_text())["counts"]
@@ -236,13 +236,103 @@ def test_chunks_and_pieces_change_nothing(tmp_path, capsys, monkeypatch):
             row |= {"id": f"again{i}"} | ({"chosen": row["rejected"], "rejected": row["chosen"]} if i % 3 == 0 else {})
             handle.write(json.dumps(row) + "\n")
     runs(capsys, "ingest", raw, "--out", tmp_path / "a")
-    monkeypatch.setattr("data_tools.memory.Memory.of", classmethod(lambda cls, gib: cls(rows=37, chunk=1, threads=3)))
+    monkeypatch.setattr(
+        "data_tools.memory.Memory.of", classmethod(lambda cls, gib: cls(bytes=1, rows=37, chunk=1, threads=3))
+    )
     runs(capsys, "ingest", raw, "--out", tmp_path / "b")  # 256 rows a chunk, 37 decided at once
     for name in ("train", "validation", "test"):
         a, b = (artifact.read_table(tmp_path / out / f"{name}.parquet", PREFERENCE) for out in "ab")
         assert a.height > 20 and a.equals(b)
     a, b = (json.loads((tmp_path / out / "manifest.json").read_text())["counts"] for out in "ab")
     assert a == b and a["dropped"]["repeat"] == 200 and a["dropped"]["both orders occur"] == 200
+
+
+def test_an_input_is_never_overwritten(tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    raw = out / "train.parquet"
+    pl.DataFrame({"prompt": ["q", "p"], "chosen": ["c", "d"], "rejected": ["r", "s"]}).write_parquet(raw)
+    before = raw.read_bytes()
+    assert fails(capsys, "ingest", raw, "--out", out).startswith(f"{raw}: is an input and would be overwritten")
+    assert raw.read_bytes() == before and files(out) == ["train.parquet"]
+    assert "is given twice" in fails(capsys, "ingest", raw, out, "--out", tmp_path / "other")
+
+
+def test_margins_of_a_folder_have_one_scale(tmp_path, capsys):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name, margins in (("a", [1, 4]), ("b", [4, 8]), ("c", [None, float("inf")])):
+        rows = {"prompt": [f"{name}{i}" for i in range(2)], "chosen": "c", "rejected": "r", "margin": margins}
+        pl.DataFrame(rows, schema_overrides={"margin": pl.Float64}).write_parquet(folder / f"{name}.parquet")
+    none = ["--validation", 0, "--test", 0, "--max-broken", 0.5]
+    runs(capsys, "ingest", folder, "--out", tmp_path / "out", *none)
+    found = pl.read_parquet(tmp_path / "out/train.parquet")
+    assert found["margin"].to_list() == [0.125, 0.5, 0.5, 1.0, None]
+    put = json.loads((tmp_path / "out/quarantine.jsonl").read_text())
+    assert put["reason"] == "margin out of range" and put["file"].endswith("c.parquet")
+
+
+def test_the_quarantine_names_files_of_one_name_apart(tmp_path, capsys):
+    paths = [tmp_path / part / "x.jsonl" for part in "ab"]
+    for path, lines in zip(paths, (["{"], ["", "[]", "{}"]), strict=True):
+        path.parent.mkdir()
+        write(path, prompt=[{"role": "user", "content": str(path)}])
+        rows = [line.replace("x-", f"{path.parent.name}-") for line in path.read_text().splitlines()]
+        path.write_text("\n".join([*rows, *lines]))
+    runs(capsys, "ingest", *paths, "--out", tmp_path / "out")
+    put = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
+    assert [(row["file"], row["line"], row["reason"]) for row in put] == [
+        (str(paths[0]), 61, "not JSON"),
+        (str(paths[1]), 62, "not an object"),
+        (str(paths[1]), 63, "missing value"),
+    ]
+    with open(paths[1], "a") as handle:
+        handle.write("\n" + "no\n" * 30)
+    said = fails(capsys, "ingest", *paths, "--out", tmp_path / "other")
+    assert said.startswith(f"{paths[1]}: line 62 is not a JSON object")
+    (tmp_path / "out/quarantine.jsonl").unlink()
+
+
+def test_a_folder_tells_what_it_passes_over(tmp_path, capsys):
+    folder = tmp_path / "raw"
+    (folder / "sub").mkdir(parents=True)
+    write(folder / "a.jsonl")
+    write(folder / "b.ndjson")
+    for name in ("c.tsv", "d.jsonl.bz2", "e.txt"):
+        (folder / name).write_text("x")
+    assert cli.main(["ingest", str(folder), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert f"passed over in {folder}: c.tsv, d.jsonl.bz2, e.txt and 1 more" in said.err and "120" in said.out
+
+
+def test_a_line_without_an_end_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("data_tools.sources._jsonl._LONGEST", 1 << 20)
+    (tmp_path / "one.jsonl").write_text('{"data": "' + "x" * (3 << 20))
+    assert "a line is longer than 1 MiB" in fails(capsys, "ingest", tmp_path / "one.jsonl", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", ["nan", "-1", "5"])
+def test_max_broken_is_a_share(tmp_path, capsys, share):
+    raw = write(tmp_path / "one.jsonl")
+    assert "is a share of the rows" in fails(capsys, "ingest", raw, "--out", tmp_path / "out", f"--max-broken={share}")
+
+
+def test_split_refuses_left_over_parts_and_too_many(tmp_path, capsys):
+    table = tmp_path / "t.parquet"
+    artifact.write_table(sources.read(write(tmp_path / "one.jsonl")), table, PREFERENCE)
+    runs(capsys, "split", table, "--parts", 3, "--out", tmp_path / "parts")
+    said = fails(capsys, "split", table, "--parts", 2, "--out", tmp_path / "parts")
+    assert "part-3.parquet: is left from another split" in said
+    assert "must be at most 1000" in fails(capsys, "split", table, "--parts", 70000, "--out", tmp_path / "many")
+    assert "must be at least 0.25" in fails(capsys, "split", table, "--memory", "inf", "--out", tmp_path / "x.parquet")
+
+
+def test_a_report_never_replaces_a_table(tmp_path, capsys):
+    table, out = tmp_path / "t.parquet", tmp_path / "out.parquet"
+    artifact.write_table(sources.read(write(tmp_path / "one.jsonl")), table, PREFERENCE)
+    for report in (table, out):
+        assert "name another file for --report" in fails(capsys, "clean", table, "--out", out, "--report", report)
+    assert artifact.read_table(table, PREFERENCE).height == 60 and not out.exists()
 
 
 def test_ingest_errors_about_files(tmp_path, capsys):

@@ -272,7 +272,7 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path, suffix):
 
 def test_files_that_hold_nothing(tmp_path):
     assert error(tmp_path / "nope.jsonl") == "no such file"
-    assert error(tmp_path).startswith("the folder holds no raw files; they end in .jsonl, .jsonl.gz, ")
+    assert error(tmp_path).startswith("the folder holds no raw files; they end in .jsonl, .ndjson, .jsonl.gz, ")
     assert error(write(tmp_path / "empty.jsonl", [])).startswith("the file is empty")
     assert error(write(tmp_path / "empty.jsonl.gz", [])).startswith("the file holds only blank lines")
     assert error(write(tmp_path / "blank.jsonl", ["", " "])).startswith("the file holds only blank lines")

@@ -41,12 +41,13 @@ def decontaminated(tables: dict[str, pl.DataFrame], where: dict[str, str | None]
     ``decontamination.jsonl`` of ``folder``, where anything did.
 
     Returns:
-        Held-out table -> training pairs that overlap it.
+        Held-out file -> training pairs that overlap it.
 
     Raises:
         UserError: no training pair is left.
     """
     held_out = {where[name] or name: tables[name].lazy() for name in HELD_OUT}
+    (folder / "decontamination.jsonl").unlink(missing_ok=True)
     left = Left(tables["train"].lazy())
     left.drop(CONTAMINATED, contaminated(left.rows(), evaluation(held_out)))
     if not left.height:
