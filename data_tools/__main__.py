@@ -14,6 +14,8 @@ from data_tools.commands import commands
 from data_tools.errors import UserError
 from data_tools.visible import visible
 
+OUTPUTS = ("out", "html", "json", "report")
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 2 after an error the user can mend (one line on stderr), 130 after Ctrl-C."""
     try:
         arguments = _parser().parse_args(argv)
+        _check_outputs(arguments)
         with _damage_told(arguments):
             arguments.run(arguments)
         sys.stdout.flush()
@@ -44,11 +47,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Raises UserError where an output has the place of an input, or of another output."""
+    taken = {path.resolve(): name for name, path in _paths(arguments) if name not in OUTPUTS}
+    for name, path in _paths(arguments):
+        if name in OUTPUTS:
+            at = taken.get(path.resolve())
+            if at is not None and not (at == "file" and name == "out" and arguments.in_place):
+                raise UserError(f"{path}: is read or written by this command, too; name another file for --{name}")
+            taken[path.resolve()] = name
+
+
+def _paths(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
+    """(flag, path) of each file that is named."""
+    given = ((name, value if isinstance(value, list) else [value]) for name, value in vars(arguments).items())
+    return [(name, path) for name, paths in given for path in paths if isinstance(path, Path)]
+
+
 def _damage_told(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     """A table that is damaged where its first check does not look is told with its name, whichever query meets it."""
-    given = (value if isinstance(value, list) else [value] for value in vars(arguments).values())
-    paths = (path for paths in given for path in paths if isinstance(path, Path))
-    tables = [path for path in paths if path.suffix == ".parquet" and path.is_file()]
+    tables = [
+        path for name, path in _paths(arguments) if name not in OUTPUTS and path.suffix == ".parquet" and path.is_file()
+    ]
     if arguments.shows_progress:  # which would be held back, and such a command reads raw files, which tell themselves
         return nullcontext()
     return artifact.damage_told(tables) if tables else nullcontext()
@@ -72,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=_Help,
         )
         command.add(added)
-        added.set_defaults(run=command.run, shows_progress=getattr(command, "PROGRESS", False))
+        added.set_defaults(
+            run=command.run,
+            shows_progress=getattr(command, "PROGRESS", False),
+            in_place=getattr(command, "IN_PLACE", False),
+        )
     return parser
 
 

@@ -198,7 +198,9 @@ def scan_tables(paths: Sequence[str | Path], schema: pl.Schema) -> pl.LazyFrame:
         frame = check(frame, schema, path)
         with _readable(path):
             check_values(frame, schema, path)
-    return pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(list(schema))
+    # Each file has been checked alone: it may have columns of its own.
+    scanned = pl.scan_parquet(paths, glob=False, hive_partitioning=False, extra_columns="ignore", schema=schema)
+    return scanned.select(list(schema))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def evaluation(against: Mapping[str, pl.LazyFrame], ngram: int = NGRAM) -> Evalu
         against: PREFERENCE tables by the name of their file.
 
     Raises:
-        UserError: ``ngram`` below 2, or no prompts.
+        UserError: ``ngram`` below 2, or no evaluation set.
     """
     if ngram < 2:
         raise UserError(f"ngram={ngram}: must be at least 2 words")

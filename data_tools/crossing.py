@@ -71,11 +71,15 @@ def overlapping_prompts(
     """CROSSING: pairs of sides where a prompt of the first overlaps one of the other by n-grams.
 
     The other side is the evaluation set of :func:`data_tools.contamination.contaminated`, the same prompts included.
+    Where neither side is a split, and nothing was found, it is tried the other way round as well.
     """
     found = []
     for one, other in combinations(of, 2):
+        rows = contaminated(numbered(of[one]), evaluation({other: of[other]}, ngram), coverage=coverage)
+        if rows.is_empty() and not {one, other} & set(SPLITS):  # neither is known to be trained on or held out
+            one, other = other, one
+            rows = contaminated(numbered(of[one]), evaluation({other: of[other]}, ngram), coverage=coverage)
         table = numbered(of[one])
-        rows = contaminated(table, evaluation({other: of[other]}, ngram), coverage=coverage)
         if not rows.is_empty():
             keys = table.join(rows.lazy().select("_row"), on="_row", how="semi").select(normalised_prompt().hash())
             prompts = keys.collect(engine="streaming").to_series().n_unique()

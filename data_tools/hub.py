@@ -66,9 +66,9 @@ def fetch(repo_id: str, revision: str | None = None, config: str | None = None, 
         commit = None if folder_of_ours else _commit(builder, revision)
         key = {"stage": "hub", "repo": repo_id, "revision": commit, "config": builder.config.name, "split": split}
         # The library's own cache folder is another one for other files, so a local folder that changed is read again.
-        key["files"] = artifact.digest_of(str(builder.cache_dir))
+        key["files"] = f"cache {artifact.digest_of(str(builder.cache_dir))}"  # no digest of a stage
     folder = cache_root() / "hub" / f"{repo_id.strip('/').replace('/', '--')[-80:]}-{artifact.digest_of(key)[:16]}"
-    if not artifact.is_complete(folder, key):
+    if not artifact.is_complete(folder, key) or _lacks_files(folder):
         with _told(repo_id):
             builder.download_and_prepare()
             loaded = builder.as_dataset(split=split)
@@ -84,6 +84,12 @@ def fetch(repo_id: str, revision: str | None = None, config: str | None = None, 
     rows = artifact.read_json(folder / artifact.MANIFEST)["counts"]["written"]
     facts = {"repo": repo_id, "revision": commit, "config": key["config"], "splits": rows}
     return Fetched(sorted(folder.glob("*.parquet")), facts)
+
+
+def _lacks_files(folder: Path) -> bool:
+    """Whether somebody removed files of a complete folder."""
+    tables = artifact.read_json(folder / artifact.MANIFEST).get("tables", ())
+    return not all((folder / f"{name}.parquet").is_file() for name in tables)
 
 
 def cache_root() -> Path:

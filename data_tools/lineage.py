@@ -155,7 +155,8 @@ def write(
     settings: Mapping[str, Any],
     counts: Mapping[str, Any],
 ) -> None:
-    """Write the manifest of a single output file, which is complete: the file's own digest stands in it, too.
+    """Write the manifest of a single output (a file, or a folder that holds none), which is complete:
+    its own digest stands in it, too.
 
     An input that the output replaced (``--out`` was the input itself) is named without a digest: what it held is gone.
 
@@ -167,7 +168,7 @@ def write(
         UserError: an input that is not there, or the output.
     """
     file, inputs = Path(file), [Path(given) for given in inputs]
-    if not file.is_file():
+    if not file.exists():
         raise UserError(f"{file}: no such file")
     replaced = [given for given in inputs if given.exists() and given.samefile(file)]
     said = facts(command, [given for given in inputs if given not in replaced], file.parent)
@@ -176,8 +177,9 @@ def write(
         "settings": _plain(settings),
         "counts": _plain(counts),
         "digest": digest(file),
-        "bytes": file.stat().st_size,
     }
+    if file.is_file():
+        said["bytes"] = file.stat().st_size
     artifact.write_json(manifest_of(file), said)
 
 

@@ -55,7 +55,7 @@ def measure(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         prompt_chars=lengths.list.sum(),
         chosen_chars=chosen.str.len_chars(),
         rejected_chars=rejected.str.len_chars(),
-        margin="margin",
+        margin=pl.col("margin").fill_nan(None),
         chosen_is_a=own_order(),
         prefix=chosen.str.starts_with(rejected) | rejected.str.starts_with(chosen),
         script=_script(pl.col("prompt").list.last().struct.field("content")),

@@ -66,10 +66,10 @@ def near_duplicates(
 ) -> pl.DataFrame:
     """The rows that are near duplicates of a row that stays.
 
-    Rows are gone through by pair id: a row goes if its similarity with one that stays, of a smaller id, is at least
-    ``threshold``. So the smallest of a cluster stays, every removed row has a similar one left, and a chain of small
-    differences does not remove what lies at its two ends. The order of the rows does not matter, the seed only to
-    which pairs near the threshold are missed.
+    Rows are gone through by split (test, validation, none, train) and pair id: a row goes if its similarity with one
+    that stays, before it, is at least ``threshold``. So the first of a cluster stays, every removed row has a similar
+    one left, and a chain of small differences does not remove what lies at its two ends. The order of the rows does not
+    matter, the seed only to which pairs near the threshold are missed.
 
     Memory: the sketches and n-grams lie in temporary files; in memory are a band of all rows (12 bytes a row and a
     hash table) and about 200 bytes a row that has any candidate. Time is linear: in one bucket rows are compared with
@@ -92,7 +92,8 @@ def near_duplicates(
         raise UserError(f"threshold={threshold}: must be above 0 and at most 1")
     if ngram < 1:
         raise UserError(f"ngram={ngram}: must be at least 1 word")
-    sides = table.select("_row", "pair_id", _sides=pl.concat_list(_sides(prompt_only)))
+    held = pl.col("split").replace_strict(["test", "validation", "train"], [0, 1, 3], default=2, return_dtype=pl.Int8)
+    sides = table.select("_row", "pair_id", _held=held, _sides=pl.concat_list(_sides(prompt_only)))
     with TemporaryDirectory(prefix="near-duplicates-") as name:
         folder = Path(name)
         bands, hashes = banding(threshold)
@@ -102,7 +103,7 @@ def near_duplicates(
             return pl.DataFrame(schema=FOUND)
         rows, sets = _write_sets(sides.join(alike.lazy(), on="_row", how="semi"), folder, ngram, seed)
         # Rows of equal sets are one from here on, named by their rank: the place of their smallest pair id.
-        rows = rows.sort("pair_id", "_row").with_row_index("_own_rank")
+        rows = rows.sort("_held", "pair_id", "_row").with_row_index("_own_rank")
         rows = rows.with_columns(_rank=pl.col("_own_rank").min().over("_set"))
         distinct = rows.filter(pl.col("_rank") == pl.col("_own_rank")).select("_rank", "_row", "_size")
         members = _members(sketches, bands, distinct.select("_rank", "_row"))
@@ -188,7 +189,7 @@ def _write_sets(sides: pl.LazyFrame, folder: Path, ngram: int, seed: int) -> tup
         grams_of_all = pl.concat_list(f"_grams_{side}" for side in range(_N_SIDES))
         whole = grams_of_all.list.eval(pl.element().hash(seed + 1)).list.sum()
         sizes = sets.select("_row", _size=grams_of_all.list.len(), _set=whole)
-        rows.append(sizes.join(batch.select("_row", "pair_id"), on="_row"))
+        rows.append(sizes.join(batch.select("_row", "pair_id", "_held"), on="_row"))
     files = sorted(folder.glob("sets-*.parquet"))
     sets = pl.scan_parquet(files)
     if sum(file.stat().st_size for file in files) <= IN_MEMORY:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -99,10 +99,8 @@ def report(found: pl.DataFrame, reason: str) -> pl.DataFrame:
     )
 
 
-def check_report(file: Path | None, taken: Sequence[Path] = ()) -> None:
-    """Raises UserError for a name that :func:`write_report` cannot write to, or that is one of those ``taken``."""
-    if file is not None and file.resolve() in (path.resolve() for path in taken):
-        raise UserError(f"{file}: is read or written by this command, too; name another file for --report")
+def check_report(file: Path | None) -> None:
+    """Raises UserError for a name that :func:`write_report` cannot write to."""
     if file is not None and file.suffix not in SUFFIXES:
         raise UserError(f"{file}: a report is one of: {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
     if file is not None and file.is_dir():

@@ -4,6 +4,7 @@ A command is a module whose name is the command's, with
 
     SUMMARY       a line for the list of commands
     PLACE         where it stands in that list: a number
+    IN_PLACE      optional: True where --out may be the FILE that is read
     PROGRESS      optional: True where it shows a display on stderr
     EXAMPLES      command lines, one a line, shown at the end of its help
     add(parser)   its flags

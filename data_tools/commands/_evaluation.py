@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from data_tools import artifact, contamination, sources
+from data_tools.commands._reading import is_table
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 
@@ -45,7 +46,25 @@ def tables(files: Sequence[Path]) -> dict[str, pl.LazyFrame]:
     return {str(file): _table(file) for file in files}
 
 
+def held_out(files: Sequence[Path]) -> dict[str, pl.LazyFrame]:
+    """As :func:`tables`. Raises UserError for one without rows: nothing would be compared, and nothing said."""
+    found = tables(files)
+    for name, table in found.items():
+        if not table.select(pl.len()).collect(engine="streaming").item():
+            raise UserError(f"{name}: no rows to compare with; name a set that has some")
+    return found
+
+
 def _table(file: Path) -> pl.LazyFrame:
-    if file.suffix == ".parquet":
+    """Of a raw file ties, too: a prompt is held out whether or not a response of it won."""
+    if is_table(file):
         return artifact.scan_tables([file], PREFERENCE)
-    return sources.read(file).lazy()
+    frames = []
+    for inside in sources.files(file):
+        reading = sources.Reading(inside)
+        for chunk in reading.chunks():
+            batch = reading.batch(chunk, useless=False)
+            if batch.broken:
+                raise UserError(f"{inside}: {batch.broken[0].detail}")
+            frames += [batch.frame, batch.ties]
+    return pl.concat(frames).lazy()

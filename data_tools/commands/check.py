@@ -19,7 +19,7 @@ SUMMARY = "do prompts cross from split to split, or from file to file"
 PLACE = 32
 EXAMPLES = (
     "check data/pairs/train.parquet data/pairs/validation.parquet data/pairs/test.parquet",
-    "check train.parquet --near rewardbench.jsonl --by-file",
+    "check train.parquet rewardbench.jsonl --near --by-file",
 )
 SHOWN = 160  # characters of an example
 

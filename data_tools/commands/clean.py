@@ -24,6 +24,7 @@ from data_tools.tokens import load, too_many_tokens
 
 SUMMARY = "drop unusable rows of a table and count them"
 PLACE = 20
+IN_PLACE = True
 EXAMPLES = (
     "clean data/pairs.parquet --out data/clean.parquet --max-chars 6000",
     "clean data/pairs.parquet --out data/clean.parquet --near-duplicates --languages en de --report gone.jsonl",
@@ -106,7 +107,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if near is not None and not 0 < near <= 1:
         raise UserError(f"--near-duplicates {near}: must be above 0 and at most 1")
     _evaluation.check_rule(arguments)
-    removal.check_report(arguments.report, [arguments.out, arguments.file, *arguments.against])
+    removal.check_report(arguments.report)
     no_folder(arguments.out)
 
 
@@ -127,7 +128,7 @@ def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, 
 
         found[LANGUAGE] = others
     if arguments.against:
-        known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)
+        known = evaluation(_evaluation.held_out(arguments.against), arguments.ngram)
         found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
     if arguments.near_duplicates is not None:
         found[NEAR] = lambda rows: near_duplicates(rows, arguments.near_duplicates)

@@ -14,6 +14,7 @@ from data_tools.schema import PREFERENCE
 
 SUMMARY = "drop rows whose prompt overlaps a prompt of an evaluation set"
 PLACE = 22
+IN_PLACE = True
 EXAMPLES = (
     "decontaminate data/train.parquet --against rewardbench.jsonl data/test.parquet --out data/clean.parquet",
     "decontaminate data/train.parquet --against test.parquet --out clean.parquet --coverage 0.75 --report gone.jsonl",
@@ -33,10 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     """A row goes, whatever its split, if at least half of the words of one evaluation prompt stand in 8-word n-grams
     that its own prompt has, too (the rule of Tülu 3); shorter evaluation prompts match as the same text alone."""
     _evaluation.check_rule(arguments)
-    removal.check_report(arguments.report, [arguments.out, arguments.file, *arguments.against])
+    removal.check_report(arguments.report)
     no_folder(arguments.out)
     left = removal.Left(artifact.scan_tables([arguments.file], PREFERENCE))
-    known = evaluation(_evaluation.tables(arguments.against), arguments.ngram)
+    known = evaluation(_evaluation.held_out(arguments.against), arguments.ngram)
     gone = contaminated(left.rows(), known, coverage=arguments.coverage)
     left.drop(removal.CONTAMINATED, gone)
     if not left.height:

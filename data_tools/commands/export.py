@@ -9,7 +9,7 @@ from pathlib import Path
 from data_tools import artifact, lineage
 from data_tools.commands._shared import named, show
 from data_tools.exports import export, formats
-from data_tools.schema import PREFERENCE
+from data_tools.schema import PREFERENCE, check_unique_ids
 
 SUMMARY = "a table -> the rows that another trainer reads"
 PLACE = 36
@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """What a format has no key for stands in keys of its own, so ingest makes the same table of it again. Pairs that a
     format cannot hold, and those that its trainer would skip, are left out and counted."""
-    done = export(artifact.scan_tables([arguments.file], PREFERENCE), arguments.to, arguments.out)
+    table = artifact.scan_tables([arguments.file], PREFERENCE)
+    check_unique_ids(table.select("pair_id").collect(engine="streaming"), arguments.file)
+    done = export(table, arguments.to, arguments.out)
     counts = {"written": done.pairs, "left_out": done.left_out}
     lineage.write(arguments.out, "export", [arguments.file], {"to": arguments.to}, counts)
     read = done.pairs + sum(done.left_out.values())

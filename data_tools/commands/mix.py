@@ -11,7 +11,7 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from data_tools import lineage
+from data_tools import artifact, lineage
 from data_tools.commands._shared import at_least_one, console, no_folder
 from data_tools.errors import UserError
 from data_tools.mix import CAPS, SHARES, Mixture, mix, write
@@ -49,8 +49,11 @@ def run(arguments: argparse.Namespace) -> None:
     no_folder(arguments.out)
     files, weights = _weighted(arguments.files)
     caps = _caps(arguments.cap)
-    mixture = mix(files, weights, rows=arguments.rows, caps=caps, seed=arguments.seed)
-    write(files, mixture, arguments.out)
+    if same := next((file for file in files if file.resolve() == arguments.out.resolve()), None):
+        raise UserError(f"{same}: is read by this command; name another file for --out")
+    with artifact.damage_told(files):
+        mixture = mix(files, weights, rows=arguments.rows, caps=caps, seed=arguments.seed)
+        write(files, mixture, arguments.out)
     settings = {
         "weights": weights and [str(weight) for weight in weights],
         "rows": arguments.rows,

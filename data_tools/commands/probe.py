@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--folds: --against is held out already; leave out one of the two")
     table = preferences(arguments.files)
     against = preferences([arguments.against]) if arguments.against else None
-    by = arguments.by or ["source", "category"]
+    by = list(dict.fromkeys(arguments.by or ["source", "category"]))
     found = probe(
         table, against=against, by=by, sample=arguments.sample, folds=arguments.folds, template=arguments.template
     )

@@ -18,6 +18,7 @@ from data_tools.split import check_labels, check_shares, decide_split, normalise
 MOST_PARTS = 1000
 SUMMARY = "label rows train, validation or test by a hash of the prompt"
 PLACE = 30
+IN_PLACE = True
 EXAMPLES = (
     "split data/pairs.parquet --out data/split.parquet --test 0.2",
     "split data/pairs/train.parquet --parts 3 --out data/parts",

@@ -59,6 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
     has. Texts with few words in common are not marked. With --html the numbers are of all rows that fit; the pairs
     are the first ones if --sort is given, else a sample that takes from every source in turn."""
     at_least_one(arguments, "number")
+    for name in ("seed", "number"):
+        if not 0 <= (getattr(arguments, name) or 0) < 2**31:
+            raise UserError(f"--{name} {getattr(arguments, name)}: must be from 0 to {2**31 - 1:,}")
     judgments = Judgments(arguments.judgments) if arguments.judgments else None
     choice = Choice(
         pair_id=arguments.id,

@@ -42,7 +42,7 @@ KINDS: dict[str, Callable[..., object]] = {
 }
 # datasets, with which all these trainers read JSON Lines, takes a column's type from the first 10 MB and fails at a
 # value behind them of a column that was null there: a row with a value stands among so many first ones.
-_TYPED_BY = 100
+_TYPED_BY = 8
 
 
 @dataclass(frozen=True)

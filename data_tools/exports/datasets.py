@@ -20,6 +20,7 @@ SUMMARY = "datasets: a folder of parquet files by split with a card, rows as for
 READER = "trl"
 ENDINGS = ()
 _CARD = "README.md"
+_SAID = "`prompt`, `chosen` and `rejected` are lists of turns (`role`, `content`)"  # by which a card is known as ours
 notes = trl.notes
 rows = trl.rows
 
@@ -29,6 +30,9 @@ def write(rows: Callable[[pl.LazyFrame], pl.LazyFrame], frame: pl.LazyFrame, out
     ours = {_CARD, *(f"{split}.parquet" for split in SPLITS)}
     if out.is_dir() and (others := sorted(path.name for path in out.iterdir() if path.name not in ours)):
         raise UserError(f"{out}: holds {others[0]}, which is no part of an export; use another folder")
+    card = out / _CARD
+    if out.is_dir() and any(out.iterdir()) and not (card.is_file() and _SAID in card.read_text("utf-8", "replace")):
+        raise UserError(f"{out}: holds files that are no export of ours, and would be replaced; use another folder")
     split = pl.col("split").fill_null("train")
     counted = dict(frame.group_by(split).len().collect(engine="streaming").iter_rows())
     with artifact.atomic_folder(out) as folder:
@@ -46,7 +50,7 @@ def _card(counted: dict[str, int]) -> str:
     return (
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n# Preference pairs\n\n"
         f"| split | pairs |\n| --- | ---: |\n{lines}\n"
-        "`prompt`, `chosen` and `rejected` are lists of turns (`role`, `content`): the conversation, the response that "
+        f"{_SAID}: the conversation, the response that "
         "is preferred to the other, and the other. `id` tells pairs apart, `group_id` ties the pairs of one comparison "
         "of several responses, `margin` in (0, 1] is the strength of the preference, null where unknown.\n"
     )

@@ -33,11 +33,19 @@ def rows(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def beside(out: Path) -> dict[Path, Any]:
-    """The folder's ``dataset_info.json`` with the file in it, under its name up to the first dot."""
+    """The folder's ``dataset_info.json`` with the file in it, under its name without the ending.
+
+    Raises:
+        UserError: the name stands there for another file.
+    """
     file = out.with_name("dataset_info.json")
     entries = artifact.read_json(file) if file.exists() else {}
     if not isinstance(entries, dict):
         raise UserError(f"{file}: is no object of data sets; move it away")
     columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
     entry = {"file_name": out.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
-    return {file: {**entries, out.name.split(".")[0]: entry}}
+    name = next(out.name.removesuffix(ending) for ending in ENDINGS if out.name.lower().endswith(ending))
+    known = entries.get(name)
+    if isinstance(known, dict) and known.get("file_name") != out.name:
+        raise UserError(f"{file}: has a data set '{name}' of another file; give --out another name")
+    return {file: {**entries, name: entry}}

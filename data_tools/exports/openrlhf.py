@@ -21,4 +21,5 @@ def rows(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 def notes(found: Found, frame: pl.LazyFrame) -> list[str]:
     n = _rows.without_margin(found)
-    return [f"margin: {n:,} of {found.pairs:,} pairs have none, written as 0"] if n else []
+    lines = [f"margin: {n:,} of {found.pairs:,} pairs have none, written as 0"] if n else []
+    return [*lines, "ingest reads it again with --format openrlhf: its rows look like TRL's"]

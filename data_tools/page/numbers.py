@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_tools.intervals import clustered_shares
-from data_tools.split import text_of_prompt
+from data_tools.split import normalised_prompt
 from data_tools.view.rows import length
 
 UNKNOWN = "unknown"
@@ -24,7 +24,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Source:
-    """A source's rows, prompts (distinct ones, letter by letter), rows by split, and how often longer wins there."""
+    """A source's rows, distinct prompts (letter case and whitespace aside), rows by split, how often longer wins."""
 
     name: str
     rows: int
@@ -97,7 +97,7 @@ def _prompts(table: pl.LazyFrame) -> pl.LazyFrame:
     """By source and prompt: ``rows``, and wins of the ``longer`` response, equal lengths half."""
     chosen, rejected = length("chosen"), length("rejected")
     win = pl.when(chosen == rejected).then(0.5).otherwise((chosen > rejected).cast(pl.Float64))
-    by_prompt = table.select("source", _prompt=text_of_prompt().hash(), _win=win).group_by("source", "_prompt")
+    by_prompt = table.select("source", _prompt=normalised_prompt().hash(), _win=win).group_by("source", "_prompt")
     return by_prompt.agg(rows=pl.len(), longer=pl.col("_win").sum())
 
 

@@ -2,8 +2,8 @@
 
 Each good completion is set against each bad one of the same prompt, wherever in the file they stand; the pairs of a
 prompt share a ``group_id``. A completion that has no counterpart is left out. Prompt and completion are strings or
-lists of turns, as in the first row. Where the first row has an ``id``, rows belong together by it instead: a good and a
-bad one of an id are a pair, which keeps the optional keys of the format trl.
+lists of turns, as in the first row. Where an ``id`` stands for a good and a bad row, rows belong together by it
+instead: these are a pair, which keeps the optional keys of the format trl.
 
 The file is read whole: what belongs together may stand anywhere in it.
 """
@@ -41,7 +41,10 @@ def pairs(rows: Rows) -> pl.LazyFrame:
         prompt = _rows.user_turn(prompt)
     named = rows.first.get("id") is not None
     frame = rows.frame.with_columns(prompt=prompt, text=text).drop("completion")
-    frame = frame.with_columns(_of=pl.col("id") if named else _rows.content_hash("prompt"))
+    # An id may be one of the row alone.
+    both = ((pl.col("label").n_unique().over("id") > 1) & pl.col("id").is_not_null()).any() if named else pl.lit(False)
+    by_id = pl.when(both).then("id")
+    frame = frame.with_columns(_of=pl.coalesce(by_id, _rows.content_hash("prompt")), _id=by_id)
     unknown = pl.any_horizontal(label.is_null(), pl.col("prompt").is_null(), pl.col("text").is_null())
     good, bad = frame.filter(label & ~unknown), frame.filter(~label & ~unknown)
     paired = good.rename({"text": "chosen"}).join(
@@ -51,6 +54,8 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     frame = pl.concat(
         [paired, alone.with_columns(pl.lit(ALONE).alias(LEFT_OUT)), frame.filter(unknown)], how="diagonal"
     ).sort(ROW, "_bad")
-    if not named:
-        frame = frame.with_columns(group_id="_of")
-    return _rows.identified(frame, rows)
+    return frame.with_columns(
+        pair_id=pl.coalesce("_id", _rows.content_hash()),
+        group_id=pl.when(pl.col("_id").is_null()).then("_of").otherwise("group_id"),
+        source=pl.col("source").fill_null(rows.stem),
+    )

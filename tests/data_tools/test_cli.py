@@ -338,7 +338,8 @@ def test_a_report_never_replaces_a_table(tmp_path, capsys):
 def test_ingest_errors_about_files(tmp_path, capsys):
     raw, out = write(tmp_path / "one.jsonl"), tmp_path / "out"
     assert fails(capsys, "ingest", tmp_path / "nope", "--out", out) == f"{tmp_path / 'nope'}: no such file"
-    assert "name a folder for --out" in fails(capsys, "ingest", raw, "--out", raw)
+    assert "name another file for --out" in fails(capsys, "ingest", raw, "--out", raw)
+    assert "name a folder for --out" in fails(capsys, "ingest", raw, "--out", write(tmp_path / "other.jsonl"))
     out.mkdir()
     (out / "test.parquet").write_text("left")
     train = write(tmp_path / "train.jsonl", split="train")

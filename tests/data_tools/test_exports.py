@@ -199,7 +199,8 @@ def test_notes(frame, tmp_path):
         return exports.export(table, name, tmp_path / "out.jsonl").notes
 
     assert notes("trl") == ["margin: 3 of 5 pairs have none; TRL's RewardTrainer needs all or none: drop the key there"]
-    assert notes("openrlhf") == ["margin: 3 of 5 pairs have none, written as 0"]
+    again = "ingest reads it again with --format openrlhf: its rows look like TRL's"
+    assert notes("openrlhf") == ["margin: 3 of 5 pairs have none, written as 0", again]
     assert notes("nemo-rl") == notes("pairs") == []
     three = [("a", "b"), ("a", "c"), ("b", "c")]
     group = [pair(f"{i}", turns("q"), chosen, rejected, source=None) for i, (chosen, rejected) in enumerate(three)]
@@ -338,7 +339,7 @@ def test_trl_takes_its_rows(frame, tmp_path):
         ("llama-factory", "out.jsonl.gz", "llama-factory takes files that end in .jsonl, .parquet; name it so"),
         ("trl", ".jsonl", "trl takes files that end in .jsonl, .jsonl.gz, .jsonl.zst, .parquet; name it so"),
         ("trl", "folder", "folder: is a folder; name a file for --out"),
-        ("datasets", "in.parquet", "in.parquet: is a file; name a folder for --out"),
+        ("datasets", "in.parquet", "in.parquet: is read or written by this command, too; name another file for --out"),
         ("ms-swift", "out.jsonl", "no pair can be written as ms-swift (user and assistant do not take turns: 2)"),
         ("llama-factory", "broken/out.jsonl", "dataset_info.json: is no object of data sets; move it away"),
     ],
