@@ -96,9 +96,6 @@ def trace(path: str | Path, check: bool = False, look_in: Sequence[str | Path] =
         raise UserError(f"{path}: the folder has no {MANIFEST}; name a file in it, or the folder of a stage")
     walk = _Walk(check, [Path(folder) for folder in look_in])
     walk.describe(root)
-    if own and own.name != MANIFEST and own.name != STARTED:
-        said = _read(own)
-        walk.compare(root, _text(said.get("digest")), said.get("bytes"))
     return root
 
 
@@ -138,6 +135,9 @@ class _Walk:
             return []
         self.seen.add(place)
         said = _read(manifest)
+        if manifest.name not in (MANIFEST, STARTED) and node.path.is_file():
+            # What lies there may have been made otherwise since.
+            self.compare(node, _text(said.get("digest")), said.get("bytes"))
         key = _dict(said.get("key"))
         node.command, node.made = _command(said), _text(said.get("made"))
         references = _references(key)

@@ -67,7 +67,7 @@ class Pager:
             self._type(key)
         elif key == "q":
             return False
-        elif key == "/" or key.isdigit():
+        elif key == "/" or (key.isascii() and key.isdigit()):
             self.entry = key
         else:
             self._move(key)
@@ -125,7 +125,8 @@ class Pager:
             self.obey(entry)
         else:
             typed = " " if key == "space" else key
-            if len(typed) == 1 and typed.isprintable() and (self.entry[0] == "/" or typed.isdigit()):
+            digit = typed.isascii() and typed.isdigit()
+            if len(typed) == 1 and typed.isprintable() and (self.entry[0] == "/" or digit):
                 self.entry += typed
 
     def obey(self, entry: str) -> None:
@@ -133,7 +134,7 @@ class Pager:
         if entry.startswith("/"):
             self.search(entry[1:])
         else:
-            self.go(int(entry) - 1)
+            self.go(int(entry[:9]) - 1)
 
     def _height(self) -> int:
         return max(1, self._console.size.height - 1)
@@ -193,7 +194,7 @@ def run_by_lines(pairs: Pairs, render: Render, console: Console, ask: Callable[[
         except EOFError:
             return
         pager.message = ""
-        if entry.startswith("/") or entry.isdigit():
+        if entry.startswith("/") or (entry.isascii() and entry.isdigit()):
             pager.obey(entry)
         elif not pager.press(entry[:1] or "n"):
             return

@@ -143,3 +143,13 @@ def test_a_near_duplicate_in_training_goes_and_not_the_held_out_row(tmp_path):
     one, other = table(tmp_path / "a.parquet", text), table(tmp_path / "z.parquet", f"{text}!", split="test")
     found = near_duplicates(numbered(artifact.scan_tables([one, other], PREFERENCE)), 0.8)
     assert found.select("pair_id", "match").rows() == [("a0", "z0")]
+
+
+def test_a_step_between_that_was_changed_is_noticed(tmp_path, capsys, files):
+    a, mixed = files[0], tmp_path / "m.parquet"
+    assert main(["split", str(a), "--out", str(tmp_path / "b.parquet"), "--redo"]) == 0
+    pl.read_parquet(tmp_path / "b.parquet").with_columns(chosen="rejected").write_parquet(tmp_path / "b.parquet")
+    assert main(["mix", str(tmp_path / "b.parquet"), "--out", str(mixed)]) == 0
+    capsys.readouterr()
+    assert main(["lineage", str(mixed), "--check"]) == 2
+    assert "b.parquet" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import codecs
 import os
 import select
 import signal
@@ -134,7 +135,7 @@ def test_in_a_terminal(file):
     command = [sys.executable, "-m", "data_tools", "view", str(file)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT)
-    seen = ""
+    seen, decoder = "", codecs.getincrementaldecoder("utf-8")()
 
     def until(text):
         nonlocal seen
@@ -142,7 +143,7 @@ def test_in_a_terminal(file):
         while text not in seen:
             assert time.monotonic() < end, f"waiting for {text!r}, saw {seen[-2000:]!r}"
             if select.select([ours], [], [], 0.1)[0]:
-                seen += os.read(ours, 65536).decode()
+                seen += decoder.decode(os.read(ours, 65536))  # a piece may end within a character
         found, seen = seen, ""
         return found
 
