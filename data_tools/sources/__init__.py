@@ -247,7 +247,9 @@ class Reading:
         decoded, unread = _decoding.decoded(self.file, raw, self.schema)
         rows = Rows(decoded.lazy(), self._first, self._stem)
         wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String})
-        frame = conform(self._module.pairs(rows), wanted).collect()
+        # Of no rows polars cannot tell how long a literal is.
+        empty = decoded.is_empty()
+        frame = wanted.to_frame() if empty else conform(self._module.pairs(rows), wanted).collect()
         if self._split:
             frame = frame.with_columns(pl.col("split").fill_null(self._split))
         is_tie = pl.col(LEFT_OUT) == TIE

@@ -317,6 +317,15 @@ def test_max_broken_is_a_share(tmp_path, capsys, share):
     assert "is a share of the rows" in fails(capsys, "ingest", raw, "--out", tmp_path / "out", f"--max-broken={share}")
 
 
+def test_a_file_of_nothing_but_broken_rows(tmp_path, capsys):
+    """Its first row shows the format, and fits it no more than the others."""
+    raw = tmp_path / "one.jsonl"
+    turn = {"role": "assistant", "content": True}
+    raw.write_text("".join(json.dumps({"prompt": [], "chosen": [turn], "rejected": [turn]}) + "\n" for _ in range(3)))
+    said = fails(capsys, "ingest", raw, "--out", tmp_path / "out", "--max-broken", 1)
+    assert "none of 3 rows is left (wrong type: 3)" in said
+
+
 def test_split_refuses_left_over_parts_and_too_many(tmp_path, capsys):
     table = tmp_path / "t.parquet"
     artifact.write_table(sources.read(write(tmp_path / "one.jsonl")), table, PREFERENCE)
