@@ -4,9 +4,8 @@ A folder of tables has ``manifest.json`` in it, a single file ``NAME.manifest.js
 their digests, so the way back to the raw files can be walked (ancestry.py), and a file that was changed since is
 noticed.
 
-An input is named by its path from the manifest's folder, both with links resolved: what moves together stays found, and
-no manifest tells where somebody's home is. Where one moved without the other, its name and digest are enough to find
-it again (``lineage --look-in``).
+An input is named by its path from the manifest's folder, both with links resolved: what moves together stays found.
+Where one moved without the other, its name and digest are enough to find it again (``lineage --look-in``).
 """
 
 from __future__ import annotations

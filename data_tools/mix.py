@@ -231,7 +231,7 @@ class _Draw:
         shares = {name: share for name, share in caps.items() if share < 1}
         if shares:
             [(self._by, self._share)] = shares.items()
-            self._value = pl.col(self._by).to_physical()
+            self._value = pl.col(self._by).cast(pl.String).rank("dense")  # not the codes, which know an order of rows
         else:
             self._value = pl.lit(None, pl.UInt32)
         self.pool = self.pool.with_columns(value=self._value.cast(pl.Int64).fill_null(_NONE))

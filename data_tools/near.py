@@ -72,8 +72,8 @@ def near_duplicates(
     matter, the seed only to which pairs near the threshold are missed.
 
     Memory: the sketches and n-grams lie in temporary files; in memory are a band of all rows (12 bytes a row and a
-    hash table) and about 200 bytes a row that has any candidate. Time is linear: in one bucket rows are compared with
-    at most LEADERS others.
+    hash table) and about 200 bytes a row that has any candidate. In one bucket rows are compared
+    with at most LEADERS others; a chain of rows, each like the next, takes a round for each.
 
     Args:
         table: PREFERENCE with ``_row``; read twice.

@@ -40,9 +40,9 @@ class Probed:
 
     Attributes:
         scores: a row a group of pairs and rule: ``by`` ("all" or a column's name), ``value`` (of that column),
-            ``rule`` (a name of RULES or LEARNT), ``rows``, ``clusters`` (prompts, see ``EXACT``), ``score`` (share of
-            the pairs whose chosen response the rule prefers; ties half), ``low`` and ``high`` (95 %), ``decided``
-            (share of the pairs that are no tie).
+            ``rule`` (a name of RULES or LEARNT), ``rows``, ``clusters`` (prompts; where ``merged``, several in one: see
+            ``EXACT``), ``score`` (share of the pairs whose chosen response the rule prefers; ties half), ``low`` and
+            ``high`` (95 %), ``decided`` (share of the pairs that are no tie).
         trained: pairs that the learnt rules saw in training (of one fold, on average).
         scored: pairs that they were scored on.
         folds: 0 where they were scored on rows held out already, else the number of folds by prompt.
@@ -174,7 +174,7 @@ def _group(row: dict) -> str:
 
 def prompts(row: dict) -> str:
     """Of a row of scores; ``many`` where they are too many to have been counted one by one."""
-    return f"{row['clusters']:,}" if row["rows"] <= EXACT else "many"
+    return "many" if row["merged"] else f"{row['clusters']:,}"
 
 
 def naive_scores(table: pl.LazyFrame, by: Sequence[str] = ()) -> pl.DataFrame:
@@ -193,7 +193,7 @@ def naive_scores(table: pl.LazyFrame, by: Sequence[str] = ()) -> pl.DataFrame:
         (cluster if rows <= EXACT else cluster % CLUSTERS).alias(_CLUSTER),
         *(RULES[name].points.alias(name) for name in names),
     )
-    return _scored(_sums(outcomes, names, by).collect(engine="streaming"), names, by)
+    return _scored(_sums(outcomes, names, by).collect(engine="streaming"), names, by, merged=rows > EXACT)
 
 
 def _sums(outcomes: pl.LazyFrame, names: Sequence[str], by: Sequence[str]) -> pl.LazyFrame:
@@ -205,7 +205,8 @@ def _sums(outcomes: pl.LazyFrame, names: Sequence[str], by: Sequence[str]) -> pl
     )
 
 
-def _scored(sums: pl.DataFrame, names: Sequence[str], by: Sequence[str]) -> pl.DataFrame:
+def _scored(sums: pl.DataFrame, names: Sequence[str], by: Sequence[str], merged: bool = False) -> pl.DataFrame:
+    """``merged``: whether clusters hold several prompts, which is decided for the whole table and so for each group."""
     parts = []
     for column in (None, *by):
         key = [] if column is None else [column]
@@ -221,6 +222,7 @@ def _scored(sums: pl.DataFrame, names: Sequence[str], by: Sequence[str]) -> pl.D
                 by=pl.lit(column or ALL),
                 value=pl.col(column).cast(pl.String) if column else pl.lit(None, pl.String),
                 rule="name",
+                merged=pl.lit(merged),
                 **{name: pl.col(name) for name in ("rows", "clusters", "score", "low", "high", "decided")},
             )
         )

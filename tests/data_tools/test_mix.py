@@ -137,6 +137,18 @@ def test_a_share_is_of_the_mixture_and_the_weights_hold(tmp_path):
     assert drawn.taken.height == 750
 
 
+def test_a_share_does_not_hang_on_the_order_of_rows(tmp_path):
+    """Rows left over by rounding go to categories by their names, not by which of them was read first."""
+    file = table(tmp_path / "a.parquet", 200, category=lambda i: f"c{i % 7}")
+    rows = artifact.read_table(file, PREFERENCE)
+    found = set()
+    for seed in range(4):
+        artifact.write_table(rows.sample(fraction=1, shuffle=True, seed=seed), file, PREFERENCE)
+        drawn = mixed(tmp_path, [file], rows=30, caps={"category": Fraction(17, 100)})[1]
+        found.add(tuple(drawn["pair_id"]))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

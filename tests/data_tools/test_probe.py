@@ -212,10 +212,12 @@ def test_prompts_of_a_large_table_share_clusters(monkeypatch):
     monkeypatch.setattr(probing, "EXACT", 100)
     monkeypatch.setattr(probing, "CLUSTERS", 64)
     shared = naive_scores(frame.lazy()).filter(rule="longer").row(0, named=True)
+    assert shared["merged"] and not exact["merged"]
+    assert naive_scores(frame.lazy(), ["source"])["merged"].all()  # of small groups of a large table as well
     assert shared["score"] == exact["score"] and exact["clusters"] == 400 and 32 < shared["clusters"] <= 64
     width = {name: row["high"] - row["low"] for name, row in (("exact", exact), ("shared", shared))}
     assert width["shared"] == pytest.approx(width["exact"], rel=0.4)
-    assert probing.prompts(exact) == "many"
+    assert probing.prompts(shared) == "many" and probing.prompts(exact) == "400"
 
 
 def test_texts_without_words_and_single_pairs():
