@@ -65,11 +65,6 @@ def write_tables(
     artifact.write_manifest(folder, key, tables=list(tables), **{**said, **facts})
 
 
-def write_table(table: pl.DataFrame, file: Path, schema: pl.Schema) -> None:
-    no_folder(file)
-    artifact.write_table(table, file, schema)
-
-
 def no_folder(file: Path) -> None:
     if file.is_dir():
         raise UserError(f"{file}: is a folder; name a file for --out")
