@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -72,7 +72,7 @@ class _Pairs:
     """The format (:mod:`data_tools.sources`). It is none of that folder's: ``ingest`` takes labelled rows alone."""
 
     KEYS = ("prompt",)
-    REMEDY = {
+    REMEDY: ClassVar = {
         "pair_id": "key 'id' is missing, but the first row has one; give every row an id, or none",
         "prompt": "key 'prompt' is missing or null",
         "chosen": "there are not two responses",

@@ -1,8 +1,8 @@
 """What a judge said of pairs as labels: which response is the better one, how sure that is, and what it took.
 
-A pair's p is the mean over both orders of the probability of a response, each order's the mean over its samples: a judge
-that follows the position alone lands at one half. The response with p > 0.5 is chosen; the confidence is its p. A
-pair within ``tie`` of one half is a tie, one below ``confidence`` is abstained on.
+A pair's p is the mean over both orders of the probability of a response, each order's the mean over its samples: a
+judge that follows the position alone lands at one half. The response with p > 0.5 is chosen; the confidence is its p.
+A pair within ``tie`` of one half is a tie, one below ``confidence`` is abstained on.
 """
 
 from __future__ import annotations
@@ -67,10 +67,7 @@ def labels_of(
         UserError: a threshold out of its range.
         ValueError: as :func:`~genrm_lightning.evaluation.voting.verdicts`.
     """
-    if not 0.5 <= confidence <= 1:
-        raise UserError(f"--confidence: {confidence} is not in [0.5, 1]")
-    if not 0 <= tie < 0.5:
-        raise UserError(f"--ties: {tie} is not in [0, 0.5)")
+    check_thresholds(confidence, tie)
     said = _said(judgments)
     table = pairs.join(said, on="pair_id", how="inner").sort("pair_id")
     other = pl.col("first") < 0.5  # the second response is the better one
@@ -88,6 +85,14 @@ def labels_of(
     tied = pl.col("p") - 0.5 <= tie
     sure = ~tied & (pl.col("p") >= confidence)
     return Labels(table.filter(sure), table.filter(tied), table.filter(~tied & ~sure))
+
+
+def check_thresholds(confidence: float, tie: float) -> None:
+    """Raises UserError where one is out of its range; names the flag."""
+    if not 0.5 <= confidence <= 1:
+        raise UserError(f"--confidence: {confidence} is not in [0.5, 1]")
+    if not 0 <= tie < 0.5:
+        raise UserError(f"--ties: {tie} is not in [0, 0.5)")
 
 
 def _said(judgments: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
-"""How far a judge's labels can be trusted: its agreement with people at each confidence, on pairs that people labelled.
+"""How far a judge's labels can be trusted: its agreement with people, at each confidence.
 
-A label below a confidence is not given. *Coverage* is the share of pairs that get one, *agreement* the share of these on
-which judge and people choose the same response (1 - risk of Geifman and El-Yaniv, arXiv 1705.08500), with Wilson's
+A label below a confidence is not given. *Coverage* is the share of pairs that get one, *agreement* the share of these
+on which judge and people choose the same response (1 - risk of Geifman and El-Yaniv, arXiv 1705.08500), with Wilson's
 interval over prompts (:mod:`~genrm_lightning.evaluation.intervals`). What held-out pairs promise holds for pairs like
 them: of the same kind, judged by the same judge in the same way.
 """
