@@ -26,12 +26,13 @@ def judges(tmp_path_factory, tiny_llama):
     return {kind: judge_of(str(folder / kind), dtype="float32") for kind in ("BradleyTerry", "GenRM", "PairRM")}
 
 
-def test_scores_of_a_reward_model(judges):
+def test_scores_of_a_reward_model(judges, capfd):
     reward = JudgeReward(judges["BradleyTerry"])
     found = reward(prompts=PROMPTS, completions=TEXTS, unused=[1] * 5)
     turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
     assert reward(turns, answers) == pytest.approx(found, abs=1e-6) and len(set(found)) == 5
+    assert capfd.readouterr() == ("", "")  # a fit calls it at every step
     judged = judge_in_memory(judges["BradleyTerry"], pairs_of([("x", PROMPTS[0], TEXTS[0], TEXTS[1])]))
     assert judged.rewards.row(0)[1:] == pytest.approx(tuple(found[:2]), abs=1e-5)
 

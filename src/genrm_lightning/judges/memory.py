@@ -34,13 +34,13 @@ def pairs_of(rows: Sequence[tuple[str, str | Turns, str, str]]) -> pl.DataFrame:
 
 
 def judge_in_memory(judge: Judge, pairs: pl.DataFrame, where: str = "pairs") -> Judged:
-    """As :meth:`Judge.judge`; nothing is left on the disk.
+    """As :meth:`Judge.judge`; nothing is said, and nothing left on the disk.
 
     Args:
         pairs: of :func:`pairs_of`.
     """
     with TemporaryDirectory(prefix="genrm-") as folder:
-        return judge.judge(pairs, Path(folder), where)
+        return judge.judge(pairs, Path(folder), where, aloud=False)
 
 
 def p_first(judged: Judged) -> dict[str, float]:
