@@ -36,8 +36,8 @@ def fitting(
 ) -> pl.DataFrame:
     """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
 
-    What was shortened or dropped is said in a line on stderr (``aloud``). Under ``too_long: error`` all pairs: the sampler refuses
-    one that leaves no room, and names it.
+    What was shortened or dropped is said in a line on stderr (``aloud``). Under ``too_long: error`` all pairs: the
+    sampler refuses one that leaves no room, and names it.
 
     Args:
         judge: whose renderer it is, and whose context where ``context`` is None.
