@@ -34,6 +34,7 @@ judge and improve by its own reasoning (STaR):
 use a judge:
   study      how it agrees with people, and at which confidence
   label      unlabelled pairs -> preference labels; unsure pairs and ties apart
+  try        a pair of yours in the terminal: the rationale as it is written, p in both orders
   rank       several responses to a prompt -> their order and the best one, with few comparisons
 
 text and tables: python -m data_tools --help

@@ -153,6 +153,23 @@ def test_requests_may_ask_for_other_samples_than_the_settings(sampler):
         assert [s.logp for s in found] == pytest.approx([s.logp for s in expected], abs=1e-4)
 
 
+def test_a_watcher_sees_the_tokens_as_they_are_drawn(policy, renderer):
+    sampler, seen = LocalSampler(policy, renderer), {}
+    expected = judged(sampler, requests(), SETTINGS)
+
+    def watch(request, place, ids):
+        before = seen.setdefault((request, place), [])
+        assert ids[: len(before)] == before and len(ids) == len(before) + 1
+        seen[request, place] = list(ids)
+
+    sampler.watch = watch
+    assert judged(sampler, requests(), SETTINGS) == expected
+    assert len(seen) == 4 * 3
+    for (request, place), ids in seen.items():
+        sample = expected[request][place]
+        assert ids[: sample.n_tokens] == sample.token_ids[: sample.n_tokens]
+
+
 def test_uniforms_are_golden():
     request = Request("pair", False, [])
     np.testing.assert_allclose(uniforms(replace(request, first=1), "s", 1, 2), GOLDEN[1:], rtol=0, atol=1e-15)

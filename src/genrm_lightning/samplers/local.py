@@ -9,7 +9,7 @@ the judgment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -36,11 +36,15 @@ class LocalSampler(Sampler):
     Args:
         policy: in eval mode (:func:`~genrm_lightning.backbone.load_judge`); its weights stay as they are from here on.
         renderer: of the same backbone.
+
+    Attributes:
+        watch: told of each drawn token: its request's index, its sample's place, and all ids of that sample by now.
     """
 
     def __init__(self, policy: Policy, renderer: Renderer) -> None:
         self.policy = policy
         self.renderer = renderer
+        self.watch: Callable[[int, int, list[int]], None] | None = None
         self.device = next(policy.parameters()).device
         self.context: int | None = getattr(policy.base.config, "max_position_embeddings", None)  # None: no limit known
 
@@ -120,6 +124,7 @@ class _Run:
         self, sampler: LocalSampler, prompts: list[list[int]], counts: list[int], steps: int, settings: SamplingSettings
     ) -> None:
         self.renderer, self.vocabulary, self.device = sampler.renderer, sampler.vocabulary, sampler.device
+        self.watch = sampler.watch
         self.prompts, self.counts, self.steps, self.settings = prompts, counts, steps, settings
         self.controls = set(self.renderer.control_ids)
         self.letters = tuple(self.renderer.letter_ids[letter] for letter in (Verdict.A, Verdict.B))
@@ -166,6 +171,8 @@ class _Run:
                 draft.ids.append(token)
                 draft.logps.append(logp)
                 draft.margins.append(margins[slot])
+                if self.watch is not None:
+                    self.watch(draft.request, draft.place, draft.ids)
                 if token in self.controls or len(draft.ids) == self.steps:
                     self._end(slot, draft)
             elif not draft.frame:
