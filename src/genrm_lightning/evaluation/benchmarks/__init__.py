@@ -5,9 +5,9 @@ another number: sections weighed in their way, best of four, a vote over two ord
 the authors' code does, and says in ``notes`` what of it could not be followed. It has
 
     NAME             as the authors write it
-    SOURCES          the ``source`` of its PREFERENCE rows, as :func:`_shared.plain` writes it (lower case, letters and
+    SOURCES          the ``source`` of its PREFERENCE rows, as :func:`_rows.plain` writes it (lower case, letters and
                      digits only)
-    protocol(rows)   a :class:`_shared.Rows` in, the protocol out: :func:`_shared.report` makes it from the outcomes of
+    protocol(rows)   a :class:`_rows.Rows` in, the protocol out: :func:`_report.report` makes it from the outcomes of
                      the pairs (or prompts), each in a *cell*, and what the sections are made of
 
 Nothing else has to be touched to add one. A protocol is plain JSON:
@@ -36,7 +36,7 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.visible import visible
-from genrm_lightning.evaluation.benchmarks import _shared
+from genrm_lightning.evaluation.benchmarks import _rows
 
 
 def benchmarks() -> dict[str, ModuleType]:
@@ -69,7 +69,7 @@ def protocols(
     wanted = _named(only)
     result = {}
     for name, module in wanted.items():
-        rows = _shared.rows(shown, preferences, rewards, module.SOURCES)
+        rows = _rows.rows(shown, preferences, rewards, module.SOURCES)
         if rows is not None:
             result[name] = module.protocol(rows)
         elif only is not None:
@@ -83,8 +83,8 @@ def _named(only: Sequence[str] | None) -> dict[str, ModuleType]:
     known = benchmarks()
     if only is None:
         return known
-    by_plain = {_shared.plain(name): name for name in known}
+    by_plain = {_rows.plain(name): name for name in known}
     for name in only:
-        if _shared.plain(name) not in by_plain:
+        if _rows.plain(name) not in by_plain:
             raise UserError(f"benchmark '{visible(name)}' is unknown; there are: {', '.join(known)}")
-    return {by_plain[_shared.plain(name)]: known[by_plain[_shared.plain(name)]] for name in only}
+    return {by_plain[_rows.plain(name)]: known[by_plain[_rows.plain(name)]] for name in only}

@@ -19,8 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from genrm_lightning.evaluation.benchmarks import _shared
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Rows, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks._rows import Rows
 
 NAME = "JudgeBench"
 SOURCES = ("judgebench",)
@@ -38,7 +39,7 @@ SPLITS = {
 
 def protocol(rows: Rows) -> dict[str, Any]:
     net = pl.col("own") + pl.col("other") > 1  # of 1, 0.5 and 0 for a verdict for, none, against
-    earned = _shared.higher(tie=0.5) if rows.scored else net.cast(pl.Float64)
+    earned = _rows.higher(tie=0.5) if rows.scored else net.cast(pl.Float64)
     judged = rows.judged.select("cluster", "subset", result=earned)
     category = [_category(subset or "") for subset in judged["subset"]]
     outcomes = Outcomes()
@@ -55,7 +56,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
     if n_expected == judged.height and not _whole(sizes):
         missing.append("other numbers of pairs by category than published")
     subsets = {name.removeprefix("source "): name for name in sorted(set(outcomes.cell)) if name.startswith("source ")}
-    return _shared.report(
+    return _report.report(
         NAME, outcomes, sections, subsets, n_expected=n_expected, missing=missing, overall={"all": 1.0}
     )
 

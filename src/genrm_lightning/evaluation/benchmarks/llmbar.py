@@ -18,14 +18,15 @@ from typing import Any
 
 import polars as pl
 
-from genrm_lightning.evaluation.benchmarks import _shared
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Rows, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks._rows import Rows
 
 NAME = "LLMBar"
 PAIRS = {"Natural": 100, "Neighbor": 134, "GPTInst": 92, "GPTOut": 47, "Manual": 46}
 ADVERSARIAL = tuple(PAIRS)[1:]
 UNNAMED = "all rows"
-_PLAIN = {_shared.plain(title): title for title in PAIRS}
+_PLAIN = {_rows.plain(title): title for title in PAIRS}
 _BEFORE = ("llmbar", "adversarial", "adver")
 SOURCES = ("llmbar", *(f"llmbar{before}{name}" for name in _PLAIN for before in ("", *_BEFORE[1:])))
 
@@ -34,7 +35,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
     right = ((pl.col("own") == 1).cast(pl.Float64) + (pl.col("other") == 1).cast(pl.Float64)) / 2
     agree = pl.col("own") == pl.col("other")
     if rows.scored:
-        right, agree = _shared.higher(tie=0.5), pl.col("chosen_reward") != pl.col("rejected_reward")
+        right, agree = _rows.higher(tie=0.5), pl.col("chosen_reward") != pl.col("rejected_reward")
     table = rows.judged.select("cluster", "source", "subset", right=right, agree=agree.cast(pl.Float64))
     title = [_subset(source, subset) for source, subset in table.select("source", "subset").iter_rows()]
     unnamed = title.count(None)
@@ -63,13 +64,13 @@ def protocol(rows: Rows) -> dict[str, Any]:
     off = [f"{name} {sizes[name]} of {n}" for name, n in PAIRS.items() if name in sizes and sizes[name] != n]
     if off:
         missing.append(f"other numbers of pairs than published: {', '.join(off)}")
-    return _shared.report(NAME, outcomes, sections, subsets, n_expected=sum(PAIRS.values()), missing=missing)
+    return _report.report(NAME, outcomes, sections, subsets, n_expected=sum(PAIRS.values()), missing=missing)
 
 
 def _subset(source: str, subset: str | None) -> str | None:
     """The subset's title, from the column or from a source that is named after it."""
     for text in (subset, source):
-        name = _shared.plain(text or "")
+        name = _rows.plain(text or "")
         for before in _BEFORE:
             name = name.removeprefix(before)
         if name in _PLAIN:

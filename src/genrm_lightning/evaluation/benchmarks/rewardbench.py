@@ -17,8 +17,9 @@ from typing import Any
 import polars as pl
 
 from data_tools.sources.rewardbench import SECTIONS as _CATEGORIES
-from genrm_lightning.evaluation.benchmarks import _shared
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Rows, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks._rows import Rows
 
 NAME = "RewardBench"
 SOURCES = ("rewardbench",)
@@ -38,7 +39,7 @@ WEIGHTS = {**PROMPTS, "math-prm": 984}
 
 def results(rows: Rows) -> pl.Series:
     """(judged pairs,) what each earns: 1, 0.5 or 0; in the order of ``rows.judged``."""
-    earned = _shared.higher(tie=0.0) if rows.scored else pl.col("own")
+    earned = _rows.higher(tie=0.0) if rows.scored else pl.col("own")
     return rows.judged.select(earned.alias("results")).to_series()
 
 
@@ -50,7 +51,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
     outcomes.add(known["subset"], known["cluster"], known["result"])
     sections = {
         title: Section(
-            _shared.shares({subset: WEIGHTS[subset] for subset in subsets}),
+            _report.shares({subset: WEIGHTS[subset] for subset in subsets}),
             n=sum(sizes.get(subset, 0) for subset in subsets),
             weight=1 / len(SECTIONS),
         )
@@ -69,7 +70,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
     missing += _few(sizes)
     subsets = {subset: subset for subset in PROMPTS}
     n_expected = sum(PROMPTS.values())
-    return _shared.report(NAME, outcomes, sections, subsets, n_expected=n_expected, missing=missing, notes=notes)
+    return _report.report(NAME, outcomes, sections, subsets, n_expected=n_expected, missing=missing, notes=notes)
 
 
 def _both_orders(outcomes: Outcomes, known: pl.DataFrame, sizes: dict[str, int]) -> Section:
@@ -78,7 +79,7 @@ def _both_orders(outcomes: Outcomes, known: pl.DataFrame, sizes: dict[str, int])
     present = [{s: WEIGHTS[s] for s in subsets if s in sizes} for subsets in SECTIONS.values()]
     present = [subsets for subsets in present if subsets]
     for subsets in present:
-        cells |= {f"both {s}": share / len(present) for s, share in _shared.shares(subsets).items()}
+        cells |= {f"both {s}": share / len(present) for s, share in _report.shares(subsets).items()}
     both = known.select(pl.mean_horizontal("own", "other")).to_series()
     outcomes.add("both " + known["subset"], known["cluster"], both)
     return Section(cells, n=2 * known.height)

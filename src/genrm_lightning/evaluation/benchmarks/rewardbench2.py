@@ -33,8 +33,9 @@ import numpy as np
 import polars as pl
 
 from data_tools.errors import UserError
-from genrm_lightning.evaluation.benchmarks import _shared
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Rows, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks._rows import Rows
 
 NAME = "RewardBench 2"
 SOURCES = ("rewardbench2", "rewardbenchv2")
@@ -87,7 +88,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
     sections = {title: Section(cells[title], n=sizes[title], weight=1 / len(PROMPTS)) for title in PROMPTS}
     subsets = {title: title for title in PROMPTS if title != TIES} | {f"Ties: {_PARTS[c]}": c for c in factors}
     n_expected = sum(PROMPTS.values())
-    return _shared.report(
+    return _report.report(
         NAME, outcomes, sections, subsets, n_expected=n_expected, unit="prompts", missing=missing, notes=notes
     )
 
@@ -110,12 +111,12 @@ def _prompts(rows: Rows) -> tuple[list[_Prompt], list[str]]:
             f"RewardBench 2: pair '{alone['pair_id'][0]}' has no group_id, so its other responses are not known; "
             "ingest the benchmark's own file"
         )
-    names = {_shared.plain(name): name for name in PROMPTS}
+    names = {_rows.plain(name): name for name in PROMPTS}
     groups: dict[str, list[dict[str, Any]]] = {}
     unknown = 0
     columns = ("pair_id", "group_id", "subset", "cluster", "judged", "preferred", "chosen_reward", "rejected_reward")
     for row in rows.frame.select(*columns, "chosen", "rejected").iter_rows(named=True):
-        row["subset"] = names.get(_shared.plain(row["subset"] or ""))
+        row["subset"] = names.get(_rows.plain(row["subset"] or ""))
         unknown += row["subset"] is None
         if row["subset"] is not None:
             groups.setdefault(row["group_id"], []).append(row)

@@ -20,8 +20,9 @@ from typing import Any
 
 import polars as pl
 
-from genrm_lightning.evaluation.benchmarks import _shared
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Rows, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks._rows import Rows
 
 NAME = "RM-Bench"
 SOURCES = ("rmbench",)
@@ -37,7 +38,7 @@ def level(i: int, j: int) -> str:
 
 def protocol(rows: Rows) -> dict[str, Any]:
     """With ``matrix`` beside: domain -> rows of right styles, columns of wrong ones; None where no pair is."""
-    earned = _shared.higher(tie=0.0) if rows.scored else (pl.col("preferred") == 1).cast(pl.Float64)
+    earned = _rows.higher(tie=0.0) if rows.scored else (pl.col("preferred") == 1).cast(pl.Float64)
     judged = rows.judged.select("pair_id", "cluster", "subset", result=earned)
     found = [_part(subset or "") for subset in judged["subset"]]
     table = judged.filter(pl.Series([part is not None for part in found], dtype=pl.Boolean))
@@ -67,7 +68,7 @@ def protocol(rows: Rows) -> dict[str, Any]:
         notes.append("the pairs' ids do not say both styles, so a level is the mean of its pairs, not of matrix cells")
     subsets = {f"{d}/{lvl}": f"{d}/{lvl}" for d in PROMPTS for lvl in LEVELS}
     n_expected = 9 * sum(PROMPTS.values())
-    result = _shared.report(NAME, outcomes, sections, subsets, n_expected=n_expected, missing=missing, notes=notes)
+    result = _report.report(NAME, outcomes, sections, subsets, n_expected=n_expected, missing=missing, notes=notes)
     seen = outcomes.means()
     matrix = {d: [[seen.get(f"{d} {i}{j}", (None,))[0] for j in range(3)] for i in range(3)] for d in domains}
     return result | ({"matrix": matrix} if styles else {})

@@ -10,8 +10,8 @@ import pytest
 
 from data_tools import sources
 from data_tools.errors import UserError
-from genrm_lightning.evaluation.benchmarks import _shared, benchmarks, protocols
-from genrm_lightning.evaluation.benchmarks._shared import Outcomes, Section
+from genrm_lightning.evaluation.benchmarks import _report, _rows, benchmarks, protocols
+from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
 
 
 def mixed(pairs):
@@ -32,7 +32,7 @@ def test_each_benchmark_takes_its_rows(pairs):
 
 
 def test_every_benchmark_has_a_source_that_ingest_writes():
-    known = {_shared.plain(name) for name in sources.formats()}
+    known = {_rows.plain(name) for name in sources.formats()}
     for module in benchmarks().values():
         assert known & set(module.SOURCES), module.NAME
 
@@ -77,7 +77,7 @@ def test_means_over_draws_are_those_of_a_plain_bootstrap():
     outcomes = Outcomes()
     outcomes.add(cells.tolist(), [f"c{c}" for c in clusters], values)
     section = {"s": Section({"x": 0.25, "y": 0.75}, n=300, weight=1.0)}
-    result = _shared.report("b", outcomes, section, {}, n_expected=None)
+    result = _report.report("b", outcomes, section, {}, n_expected=None)
     drawn = []
     for _ in range(1500):
         rows = np.concatenate([np.flatnonzero(clusters == c) for c in random.choice(np.unique(clusters), 40)])
@@ -93,12 +93,12 @@ def test_weights_of_cells_without_rows_go_to_the_others():
     means = np.array([[1.0, 0.0, np.nan], [np.nan, np.nan, np.nan], [1.0, 0.0, 0.5]])
     weights = np.array([[0.5, 0.25, 0.25], [0.3, 0.3, 0.4]])
     expected = [[0.5 / 0.75, 0.5], [np.nan, np.nan], [0.625, 0.5]]
-    np.testing.assert_allclose(_shared.weighted(means, weights), expected)
+    np.testing.assert_allclose(_report.weighted(means, weights), expected)
 
 
 def test_draws_in_blocks_are_whole(monkeypatch):
     outcomes = Outcomes()
     outcomes.add("x", [f"c{k}" for k in range(10)], range(10))
-    monkeypatch.setattr(_shared, "_BLOCK", 70)
-    means = _shared.cell_means(outcomes, ["x"], draws=30)
+    monkeypatch.setattr(_report, "_BLOCK", 70)
+    means = _report.cell_means(outcomes, ["x"], draws=30)
     assert means.shape == (31, 1) and means[0, 0] == 4.5 and len(np.unique(means)) > 10
