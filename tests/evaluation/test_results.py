@@ -84,7 +84,21 @@ def test_nothing_of_rewardbench_writes_nothing(tables, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "judge", ["../../x", "/etc/passwd", "a\x00b", "..", "", "-", "a/../b", "../x/y", "x" * 500, "ü/é"]
+    "judge",
+    [
+        "../../x",
+        "org/judge/../../../x",
+        "a/b c",
+        "/etc/passwd",
+        "a\x00b",
+        "..",
+        "",
+        "-",
+        "a/../b",
+        "../x/y",
+        "x" * 500,
+        "ü/é",
+    ],
 )
 def test_file_names_stay_in_the_folder(judge, tmp_path):
     name = file_name(judge)

@@ -61,8 +61,9 @@ def test_equal_ratings_are_half_right_and_disagree(pairs):
     made = pairs("llmbar")
     made.add("a", (0.5, 0.5), (1.0, 1.0), subset="Natural")
     made.add("b", (0.9, 0.9), (2.0, 1.0), subset="Natural")
+    made.add("c", (0.1, 0.1), (1.0, 2.0), subset="Natural")
     result = made.protocol()
-    assert result["score"] == 0.75 and result["sections"]["Positional agreement"]["score"] == 0.5
+    assert result["score"] == 0.5 and result["sections"]["Positional agreement"]["score"] == pytest.approx(2 / 3)
 
 
 def test_a_source_named_after_the_subset(pairs):

@@ -89,6 +89,15 @@ def test_a_judge_that_compares(pairs):
     assert any("has no margins" in note for note in result["notes"])
 
 
+def test_a_tied_prompt_and_its_reference_are_drawn_together(pairs):
+    made = pairs("rewardbench2")
+    for k in range(8):  # one of each two is right
+        add_prompt(made, f"tied:{k}", "Ties", [2, 3], [1 + 4 * (k % 2)], rewards=False)
+        add_prompt(made, f"ref:{k}", "Ties", [2], [5 - 4 * (k % 2)], rewards=False)
+    result = made.protocol()
+    assert (result["score"], result["low"], result["high"]) == (0.5, 0.5, 0.5)
+
+
 def test_position_alone_is_chance(pairs):
     made = pairs("rewardbench2")
     for j in range(3):

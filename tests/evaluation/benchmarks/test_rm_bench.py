@@ -84,8 +84,12 @@ def test_ids_that_say_no_styles(pairs):
 
 def test_a_domain_without_rows_and_an_unknown_one(pairs):
     prompts = [(d, np.ones(3), np.zeros(3)) for d in ("chat", "code", "safety-refuse", "art")]
-    result = filled(pairs, prompts).protocol()
+    made = filled(pairs, prompts)
+    made.judgments = [row for row in made.judgments if row["pair_id"] != "rm_bench/1/0-2"]
+    result = made.protocol()
     assert result["score"] == 1 and not result["complete"]
     told = "\n".join(result["notes"])
     assert "no rows in section math: the score is over the others, not the benchmark's" in told
     assert "9 pairs have a subset that is no domain/level" in told
+    assert "1 of 36 pairs were not judged" in told and "1 prompts have not nine judged pairs each" in told
+    assert result["matrix"]["code"][0] == [1, 1, None]

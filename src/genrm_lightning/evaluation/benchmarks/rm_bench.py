@@ -63,6 +63,10 @@ def protocol(rows: Rows) -> dict[str, Any]:
     missing = rows.unjudged()
     if table.height < judged.height:
         missing.append(f"{judged.height - table.height} pairs have a subset that is no domain/level of the benchmark's")
+    # A prompt may stand there twice.
+    odd = sum(n % 9 > 0 for n in Counter(table["cluster"]).values())
+    if odd:
+        missing.append(f"{odd} prompts have not nine judged pairs each; their cells are the mean of the other prompts")
     notes = [] if rows.scored else ["a pair is won where the right response is preferred by the mean of both orders"]
     if table.height and not styles:
         notes.append("the pairs' ids do not say both styles, so a level is the mean of its pairs, not of matrix cells")
