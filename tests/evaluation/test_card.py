@@ -61,7 +61,7 @@ def test_the_numbers():
     assert (
         "| `chat` | 50.0 [40.0, 60.0] | 1,116 | 25.0 |" in text and "| `hard` | 20.0 [10.0, 30.0] | 372 | – |" in text
     )
-    assert "- no rows in section math\\: the score is over the others" in text
+    assert "- no rows in section math: the score is over the others" in text
     assert "| `rm_bench` | 0.031 [0.020, 0.050] | 0.200 [0.190, 0.210] | 0.770 [0.700, 0.800] | – |" in text
     assert "| `rm_bench` | +5.0 [+1.0, +9.0] | 80.0 | 1.0 | 2.0 |" in text
     assert "| `rm_bench` | 88.3 | – |" in text

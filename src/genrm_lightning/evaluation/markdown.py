@@ -31,8 +31,13 @@ def code(text: Any) -> str:
 
 
 def escape(text: str) -> str:
-    """A sentence in which punctuation means itself."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(visible(text).split()))
+    r"""A sentence in which punctuation means itself, at its beginning too.
+
+    >>> escape("- a *b*: [c]")
+    '\\- a \\*b\\*: \\[c\\]'
+    """
+    text = re.sub(r"([\\`*_\[\]()<>#|~&!$])", r"\\\1", " ".join(visible(text).split()))
+    return re.sub(r"^(\d*)([-+=.])", r"\1\\\2", text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,8 @@ from data_tools import sources
 from data_tools.errors import UserError
 from genrm_lightning.evaluation.benchmarks import _report, _rows, benchmarks, protocols
 from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+
+FIXTURES = Path(__file__).parents[2] / "data_tools" / "fixtures"
 
 
 def mixed(pairs):
@@ -29,6 +32,29 @@ def test_each_benchmark_takes_its_rows(pairs):
     assert {name: one["score"] for name, one in result.items()} == {"RewardBench": 1.0, "JudgeBench": 0.0}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert list(protocols(made.shown(), made.table(), only=["judge-bench"])) == ["JudgeBench"]
+
+
+# Of the fixtures, a judge that is always right: sections with a weight, and pairs (prompts) scored.
+INGESTED = {
+    "rewardbench": ({"Chat": 1, "Chat Hard": 1, "Safety": 1, "Reasoning": 1}, "alpacaeval-easy"),
+    "rewardbench2": ({"Factuality": 1}, "Factuality"),
+    "rm_bench": ({"chat": 9, "math": 9, "code": 9, "safety": 18}, "safety/hard"),
+    "judgebench": ({"Knowledge": 2, "Reasoning": 1, "Math": 1, "Coding": 1}, "livecodebench"),
+    "llmbar": ({"all rows": 5}, "all rows"),
+}
+
+
+@pytest.mark.parametrize("source", INGESTED)
+def test_rows_as_ingest_writes_them(pairs, source):
+    frame = sources.read(FIXTURES / f"{source}.jsonl")
+    made = pairs(source)
+    for pair_id in frame["pair_id"]:
+        made.add(pair_id)
+    (result,) = protocols(made.shown(), frame).values()
+    sections, subset = INGESTED[source]
+    found = {name: one["n"] for name, one in result["sections"].items() if one["weight"] is not None}
+    assert found == sections and result["score"] == 1 and subset in result["subsets"]
+    assert ("matrix" in result) == (source == "rm_bench")
 
 
 def test_every_benchmark_has_a_source_that_ingest_writes():
