@@ -63,7 +63,7 @@ def protocols(
         only: names of the benchmarks wanted, however they are written; None: all that there are rows of.
 
     Raises:
-        UserError: a name that is none, a benchmark wanted without rows, or rows that cannot be one benchmark's.
+        UserError: a name that is none, or a benchmark wanted without rows.
         ValueError: tables that do not belong together.
     """
     wanted = _named(only)

@@ -30,9 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from data_tools.errors import UserError
 from genrm_lightning.evaluation.benchmarks import _report, _rows
 from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
 from genrm_lightning.evaluation.benchmarks._rows import Rows
@@ -100,25 +98,16 @@ def best_of(right: float, wrong: Sequence[float]) -> float:
 
 
 def _prompts(rows: Rows) -> tuple[list[_Prompt], list[str]]:
-    """Prompts that can be scored, and lines about the others.
-
-    Raises:
-        UserError: a pair that belongs to no prompt.
-    """
-    alone = rows.frame.filter(pl.col("group_id").is_null())
-    if alone.height:
-        raise UserError(
-            f"RewardBench 2: pair '{alone['pair_id'][0]}' has no group_id, so its other responses are not known; "
-            "ingest the benchmark's own file"
-        )
+    """Prompts that can be scored, and lines about the others."""
     names = {_rows.plain(name): name for name in PROMPTS}
     groups: dict[str, list[dict[str, Any]]] = {}
-    unknown = 0
+    unknown = alone = 0
     columns = ("pair_id", "group_id", "subset", "cluster", "judged", "preferred", "chosen_reward", "rejected_reward")
     for row in rows.frame.select(*columns, "chosen", "rejected").iter_rows(named=True):
         row["subset"] = names.get(_rows.plain(row["subset"] or ""))
         unknown += row["subset"] is None
-        if row["subset"] is not None:
+        alone += row["group_id"] is None
+        if row["subset"] is not None and row["group_id"] is not None:
             groups.setdefault(row["group_id"], []).append(row)
     prompts = []
     unfit = dict.fromkeys(PROMPTS, 0)
@@ -131,10 +120,16 @@ def _prompts(rows: Rows) -> tuple[list[_Prompt], list[str]]:
     missing = rows.unjudged()
     if unknown:
         missing.append(f"{unknown} pairs have a subset that is none of the benchmark's")
+    if alone:
+        missing.append(
+            f"{alone} pairs have no group_id, so their prompts' other pairs are not known; they are left out"
+        )
     for subset, n in unfit.items():
-        what = "not every right response with every wrong one" if subset == TIES else "not one right and three wrong"
+        what = "not one right and three wrong responses, all judged"
+        if subset == TIES:
+            what = "a pair is lacking or was not judged, or their id does not end in ref:N or tied:N"
         if n:
-            missing.append(f"{subset}: {n} prompts are left out, {what} (judged)")
+            missing.append(f"{subset}: {n} prompts are left out: {what}")
     return prompts, missing
 
 
@@ -179,8 +174,9 @@ def _rewards(prompt: _Prompt) -> tuple[dict[Any, list[float]], dict[Any, list[fl
 
 
 def _scores(prompt: _Prompt) -> tuple[list[float], list[float]]:
+    # The median of equal numbers is that number; their mean may differ from it in the last bit and break a tie.
     right, wrong = _rewards(prompt)
-    return [float(np.mean(r)) for r in right.values()], [float(np.mean(r)) for r in wrong.values()]
+    return [float(np.median(r)) for r in right.values()], [float(np.median(r)) for r in wrong.values()]
 
 
 def _best_of(prompt: _Prompt, scored: bool) -> float:
