@@ -133,6 +133,18 @@ def test_prompts_of_another_size_are_left_out(pairs):
     assert "no rows in sections Factuality, Precise IF, Safety, Focus, Ties" in told
 
 
+def test_ids_that_say_no_places(pairs):
+    made = pairs("rewardbench2")
+    add_prompt(made, 0, "Math", [2], [1, 1, 0], rewards=False)
+    for row, bad in zip(made.preferences, "xyz", strict=True):
+        row |= {"chosen": "good", "rejected": bad}
+    for rows in (made.preferences, made.judgments):
+        for row in rows:
+            row["pair_id"] = row["pair_id"].replace("/0-1", "/second")
+    # Another id, another order: half of the judgments may have turned with it, so only the sizes are looked at.
+    assert made.protocol()["sections"]["Math"]["n"] == 1
+
+
 def test_nothing_that_can_be_scored(pairs):
     made = pairs("rewardbench2")
     add_prompt(made, 1, "Math", [2], [3, 1])

@@ -137,12 +137,12 @@ def _prompt(name: str, members: list[dict[str, Any]]) -> _Prompt | None:
     """None where responses are lacking."""
     if not all(row["judged"] for row in members):
         return None
-    pairs = {}
-    for row in members:
-        found = _PLACES.search(row["pair_id"])
-        # Ids of other makes: the text stands for the response.
-        place = (int(found[1]), int(found[2])) if found else (row["chosen"], row["rejected"])
-        pairs[place] = (row["chosen_reward"], row["rejected_reward"], row["preferred"])
+    found = [_PLACES.search(row["pair_id"]) for row in members]
+    places: list[tuple[Any, Any]] = [(int(match[1]), int(match[2])) for match in found if match]
+    if len(set(places)) < len(members):  # ids of another make: the text stands for the response
+        places = [(row["chosen"], row["rejected"]) for row in members]
+    values = [(row["chosen_reward"], row["rejected_reward"], row["preferred"]) for row in members]
+    pairs = dict(zip(places, values, strict=True))
     first = members[0]
     kind = _KIND.search(name) if first["subset"] == TIES else None
     # A tied prompt and its reference stand or fall together.
