@@ -166,6 +166,10 @@ def _export(argv: list[str]) -> None:
     parser.add_argument("--judge", type=str, required=True, help="judge folder")
     parser.add_argument("--out", type=str, required=True, help="folder to write")
     parser.add_argument("--dtype", type=str, default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--evaluation", type=str | None, default=None, help="output of evaluate of this judge: numbers of its card"
+    )
+    parser.add_argument("--license", type=str | None, default=None, help="that the card names, such as apache-2.0")
     arguments = parser.parse_args(argv)
 
     import torch
@@ -174,7 +178,10 @@ def _export(argv: list[str]) -> None:
     from genrm_lightning.quiet import no_loading_bars
 
     no_loading_bars()
-    model = export_judge(arguments.judge, arguments.out, getattr(torch, arguments.dtype))
+    model = export_judge(
+        arguments.judge, arguments.out, getattr(torch, arguments.dtype), evaluation=arguments.evaluation,
+        license=arguments.license,
+    )  # fmt: skip
     print(f"{type(model).__name__}: {arguments.out}")
 
 

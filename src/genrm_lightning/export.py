@@ -28,9 +28,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from data_tools.artifact import atomic_folder, write_json
+from data_tools.artifact import atomic_folder, write_json, write_text
 from data_tools.errors import UserError
 from genrm_lightning.backbone import load_judge, load_renderer, resolve, scores_of
+from genrm_lightning.export_card import export_card, prompt_facts
 from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
 from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import DATE_STRING, Renderer
@@ -53,13 +54,24 @@ _PROBES = (
 )  # fmt: skip
 
 
-def export_judge(judge: str, out: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Write the model of a judge folder into one folder: adapters merged in float32, safetensors, tokenizer.
+def export_judge(
+    judge: str,
+    out: str | Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    evaluation: str | Path | None = None,
+    license: str | None = None,
+) -> PreTrainedModel:
+    """Write the model of a judge folder into one folder: adapters merged in float32, safetensors, tokenizer, card.
+
+    ``genrm.json`` holds the judge prompt's words and their digest, so that whoever serves the folder can show it.
 
     Args:
         judge: a judge folder, or any model that is a backbone.
         out: the folder to write; it appears whole.
         dtype: of the weights.
+        evaluation: output of ``evaluate`` of this judge, whose numbers go into the model card.
+        license: that the card names; the base model's and the data's are for the user to find out.
 
     Returns:
         The model as it was written.
@@ -70,6 +82,7 @@ def export_judge(judge: str, out: str | Path, dtype: torch.dtype = torch.float32
     """
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
         raise UserError(f"--out: {out} holds something already; name a new folder")
+    text = export_card(judge, scores_of(judge), evaluation, license)  # whose mistakes come before the work
     renderer = load_renderer(judge)
     scores = scores_of(judge)
     template = scoring_template(renderer) if scores else renderer.template
@@ -82,11 +95,14 @@ def export_judge(judge: str, out: str | Path, dtype: torch.dtype = torch.float32
         model.generation_config.pad_token_id = renderer.pad_id
     info = judge_info(resolve(judge))
     facts = {key: info[key] for key in ("objective", "judge_prompt") if key in info}
+    if not scores and "judge_prompt" in info:
+        facts |= prompt_facts(info["judge_prompt"])
     with atomic_folder(out) as temporary:
         model.save_pretrained(temporary)
         renderer.tokenizer.chat_template = template
         renderer.tokenizer.save_pretrained(temporary)
         write_json(temporary / JUDGE_FILE, {"adapter": False, "template_hash": renderer.template_hash, **facts})
+        write_text(temporary / "README.md", text)
     return model
 
 

@@ -34,6 +34,7 @@ from genrm_lightning.judging_commands import (
 from genrm_lightning.labelling.labels import LABELS, Labels, check_thresholds, labels_of
 from genrm_lightning.labelling.trust import Promise, least_confidence, promises
 from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.star.stage import contents
 
 # What two tables of judgments may differ in and still be of one judge in one way.
 _INCIDENTAL = ("pairs", "seed", "shard_size", "stage", "iteration")
@@ -149,7 +150,8 @@ def _held_out(folders: Sequence[str], judge: Judge) -> tuple[pl.DataFrame, pl.Da
 
 
 def _way(key: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in key.items() if name not in _INCIDENTAL}
+    told = {name: value for name, value in key.items() if name not in _INCIDENTAL}
+    return told | ({"judge": contents(key["judge"])} if "judge" in key else {})
 
 
 def _sets(folder: str) -> list[tuple[str, pl.DataFrame, pl.DataFrame]]:

@@ -6,7 +6,7 @@ means anything, and the head is written by a YAML writer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -45,19 +45,29 @@ TASK = {"type": "preference-judging", "name": "Choosing the better of two respon
 BESIDE = {"hacking": "attacks on the judge", "shift": "accuracy against the distance from the training data"}
 
 
-def card(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+def card(
+    scores: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    head: Mapping[str, Any] | None = None,
+    title: str | None = None,
+    sections: Sequence[Sequence[str]] = (),
+) -> str:
     """The card of one evaluation.
 
     Args:
         scores: what ``scores.json`` holds: judge, kind, sets (name -> measures), benchmarks (name -> protocol).
         evaluation: what ``evaluation.json`` holds: judge, kind, objective, judge_prompt, n_samples, seed, sets,
             versions. Keys that are lacking, and numbers that are None, are left out or shown as a dash.
+        head: more of the YAML head.
+        title: Markdown, in place of the evaluation's.
+        sections: lines of Markdown, a list each, before the numbers.
     """
     sets, benchmarks = scores.get("sets") or {}, scores.get("benchmarks") or {}
     parts = [
-        _head(scores, evaluation),
-        [f"# Evaluation of {code(_judge(scores, evaluation))}"],
-        _about(scores, evaluation),
+        _head(scores, evaluation, head or {}),
+        [title or f"# Evaluation of {code(_judge(scores, evaluation))}"],
+        *sections,
+        _about(scores, evaluation) if evaluation else [],
         _results(sets),
         _protocols(benchmarks),
         _calibration(sets),
@@ -65,7 +75,7 @@ def card(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         _cost(sets),
         _beside(scores),
         _data(evaluation),
-        _limits(sets, benchmarks),
+        _limits(sets, benchmarks) if sets else [],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -74,7 +84,7 @@ def _judge(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     return str(evaluation.get("judge") or scores.get("judge") or "judge")
 
 
-def _head(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
+def _head(scores: Mapping[str, Any], evaluation: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
     """YAML: tags and ``model-index``, of the sets and of whole benchmarks."""
     results = []
     for name, one in (scores.get("sets") or {}).items():
@@ -84,7 +94,7 @@ def _head(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]
         # A part of a benchmark has no place beside others' numbers of the whole.
         if one.get("complete") and one.get("score") is not None:
             results.append(_result(HUB.get(name, name), name, f"{name} score", one["score"]))
-    head: dict[str, Any] = {"tags": ["reward-model", "llm-as-a-judge", "preference"]}
+    head: dict[str, Any] = {**more, "tags": ["reward-model", "llm-as-a-judge", "preference"]}
     if results:
         head["model-index"] = [{"name": _plain(_judge(scores, evaluation)), "results": results}]
     return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=10**6).rstrip("\n"), "---"]
