@@ -133,6 +133,7 @@ REFUSED = [
     (SelectiveRisk, (T([math.nan]), T([0.1])), "errors without NaN"),
     (SelectiveRisk, (T([0.0]), T([math.nan])), "uncertainty without NaN"),
     (InvalidRate, (T([1, 0]),), r"verdicts as an integer tensor of shape \(N, K\), got torch.int64 of \(2,\)"),
+    (InvalidRate, (torch.zeros(2, 0, dtype=torch.int64),), r"shape \(N, K\), got torch.int64 of \(2, 0\)"),
     (InvalidRate, (T([[1, 2]]),), "verdicts of -1, 0 and 1, got 1 to 2"),
     (InvalidRate, (T([[-128]], dtype=torch.int8),), "got -128 to -128"),
     (lambda: VoteCurve(2), (T([[[1, 1, 1], [1, 1, 1]]]),), r"shape \(N, 2, 2\), got torch.int64 of \(1, 2, 3\)"),

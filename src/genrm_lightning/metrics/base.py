@@ -108,6 +108,7 @@ def check_votes(values: Tensor, name: str, shape: str, *sizes: int | None) -> No
         sizes: of each dimension, None where any will do.
     """
     fits = values.ndim == len(sizes) and all(n in (None, m) for n, m in zip(sizes, values.shape, strict=True))
+    fits = fits and values.shape[-1] > 0
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool or not fits:
         raise ValueError(
             f"expected {name} as an integer tensor of shape {shape}, got {values.dtype} of {tuple(values.shape)}"
