@@ -6,17 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from data_tools.artifact import read_json, write_table
+from data_tools.__main__ import main as data_tools
+from data_tools.artifact import digest_of, read_json, write_table
 from data_tools.errors import UserError
-from data_tools.judging import render_pair, render_prompt
+from data_tools.judging import prompt_named, render_pair, render_prompt
 from data_tools.schema import PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import (
@@ -172,13 +175,14 @@ def test_a_folder_holds_what_a_reader_needs_and_no_more(tiny_llama, tmp_path):
     judge = saved(BradleyTerry, base, tmp_path / "judge", "lora")
     model = export_judge(str(judge), tmp_path / "out", torch.bfloat16)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "chat_template.jinja", "config.json", "genrm.json", "model.safetensors", "tokenizer.json",
+        "README.md", "chat_template.jinja", "config.json", "genrm.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json",
     ]  # fmt: skip
     config = read_json(tmp_path / "out/config.json")
     assert config["architectures"] == ["LlamaForSequenceClassification"] and len(config["id2label"]) == 1
     assert config["pad_token_id"] == 0 != config["eos_token_id"] and config.get("problem_type") is None
-    assert str(tmp_path) not in "".join(p.read_text() for p in (tmp_path / "out").glob("*.json"))
+    told = [*(tmp_path / "out").glob("*.json"), tmp_path / "out/README.md"]
+    assert str(tmp_path) not in "".join(p.read_text() for p in told)
     stored = load_file(tmp_path / "out/model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16} and stored["score.weight"].shape == (1, 64)
     assert not any("lora" in name or "lm_head" in name for name in stored)
@@ -364,3 +368,31 @@ def test_a_writing_judge_needs_a_vocabulary_head(classifiers, tmp_path, caplog):
                 read()
             assert "\n" not in str(error.value)
     assert "LOAD REPORT" not in caplog.text
+
+
+def test_the_card_of_an_export(tiny_llama, tmp_path, capsys):
+    """Numbers of this very judge, wherever it is named from; what it was made from; the judge prompt's words."""
+    data_tools(["verifiable", "--rows", "8", "--test-rows", "8", "--out", str(tmp_path / "data")])
+    judge = tmp_path / "fit/judge"
+    saved(GenRM, tiny_llama, judge)
+    fit = {"data": {"init_args": {"train": str(tmp_path / "data/train.parquet")}}}
+    (tmp_path / "fit/config.yaml").write_text(json.dumps(fit))
+    argv = ["--judge", str(judge), "--data", str(tmp_path / "data/test.parquet"), "--out", str(tmp_path / "ev")]
+    assert main(["evaluate", *argv]) == 0
+    other = tmp_path / "moved"
+    shutil.copytree(tmp_path / "fit", other)
+    argv = ["--judge", str(other / "judge"), "--evaluation", str(tmp_path / "ev"), "--license", "apache-2.0"]
+    assert main(["export", *argv, "--out", str(tmp_path / "hf")]) == 0
+    card = ModelCard.load(tmp_path / "hf/README.md")
+    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "text-generation"
+    accuracy = read_json(tmp_path / "ev/scores.json")["sets"]["test"]["accuracy"]
+    assert card.data.eval_results[0].metric_value == pytest.approx(accuracy, abs=1e-4)
+    assert "train.parquet" in card.text and "Verdict: [[A]]" in card.text and "digest" in card.text
+    info = read_json(tmp_path / "hf/genrm.json")
+    words = info["judge_prompt_words"]
+    assert words == asdict(prompt_named(info["judge_prompt"])) and info["judge_prompt_hash"] == digest_of(words)
+    saved(BradleyTerry, tiny_llama, tmp_path / "bt")
+    capsys.readouterr()
+    argv = ["--judge", str(tmp_path / "bt"), "--evaluation", str(tmp_path / "ev"), "--out", str(tmp_path / "no")]
+    assert main(["export", *argv]) == 2
+    assert "is of another judge" in capsys.readouterr().err and not (tmp_path / "no").exists()

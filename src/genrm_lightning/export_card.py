@@ -78,7 +78,7 @@ def _evaluation(judge: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any
 
 def _made(judge: str, info: dict[str, Any]) -> list[str]:
     """What it was made from: base, template, and the files that its training table goes back to."""
-    facts = [("base", info.get("base")), ("chat template, digest", info.get("template_hash"))]
+    facts = [("base", _named(info.get("base"))), ("chat template, digest", info.get("template_hash"))]
     facts += [("judge prompt", info.get("judge_prompt") if "Bradley" not in str(info.get("objective")) else None)]
     rows = [(name, code(value)) for name, value in facts if value]
     train = _training_table(Path(judge))
@@ -88,6 +88,11 @@ def _made(judge: str, info: dict[str, Any]) -> list[str]:
             ("from the file", f"{code(leaf.name)}, digest {code(leaf.digest or '?')}") for leaf in _leaves(trace(train))
         ]
     return ["## Made from", "", *table(("", ""), rows)] if rows else []
+
+
+def _named(base: str | None) -> str | None:
+    """A hub id as it is; of a folder its end alone: where it lay is nobody's business."""
+    return Path(base).name if base and Path(base).is_absolute() else base
 
 
 def _training_table(judge: Path) -> Path | None:

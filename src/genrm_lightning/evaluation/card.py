@@ -81,7 +81,9 @@ def card(
 
 
 def _judge(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    return str(evaluation.get("judge") or scores.get("judge") or "judge")
+    name = str(evaluation.get("judge") or scores.get("judge") or "judge")
+    # Of a folder only its end: where it lay is nobody's business.
+    return "/".join(PurePath(name).parts[-2:]) if name.startswith((".", "/")) else name
 
 
 def _head(scores: Mapping[str, Any], evaluation: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
