@@ -13,7 +13,10 @@ measures based on the Shannon entropy", 1991; as a measure of domains: B. Plank,
 domain similarity for parsing", ACL 2011), in bits, in [0, 1]. Few texts are far from anything, themselves included: its
 floor is what as many texts drawn from the training set have against the rest of it.
 
-Neither knows what words mean: another language is far, a paraphrase in other words too.
+Neither knows what words mean: another language is far, a paraphrase in other words too, and a rare word brings texts of
+two kinds together. The first says how near the nearest topic is, of which varied chat has few: held-out prompts of a
+training source may lie farther than a test set of narrow questions. The second says how alike the mixtures are: what is
+a small part of the training set, as code may be, diverges from the whole of it though each text has near ones.
 """
 
 from __future__ import annotations
@@ -39,14 +42,15 @@ _PRODUCTS = 4_000_000  # of a word's weights in two texts: as many at once
 def distances(train: pl.LazyFrame, test: pl.LazyFrame, *, text: Text = "prompt", sample: int = SAMPLE) -> pl.DataFrame:
     """How far each test pair lies from the nearest training text.
 
-    Time grows with the texts on both sides that share one of their heaviest words; equal texts are looked up once.
+    Time grows with the texts on both sides that share one of their heaviest words; equal texts are looked up once. All
+    texts are in memory, and a few million products of weights.
 
     Args:
         train, test: PREFERENCE.
         text: ``prompt`` compares prompts alone, ``pair`` prompts with both responses (which one is preferred does not
             matter).
-        sample: compare with at most so many training texts, drawn by the hash of their pair's id. Fewer lie farther:
-            compare distances of one training set and one sample.
+        sample: compare with at most so many different training texts, drawn by the hash of their pair's id. Of fewer
+            the nearest lies farther: compare distances of one training set and one sample.
 
     Returns:
         pair_id, distance (0: the same words, 1: none shared), nearest (the training pair; null where no word is
@@ -56,12 +60,10 @@ def distances(train: pl.LazyFrame, test: pl.LazyFrame, *, text: Text = "prompt",
         UserError: an unknown text, ``sample`` below 1, or no rows on one side.
     """
     ours, theirs = _texts(train, text, "training table"), _texts(test, text, "test table")
-    ours = _sampled(ours, sample)
-    known, asked = ours.unique("_text", keep="first", maintain_order=True), theirs.unique("_text", maintain_order=True)
+    known, asked = _sampled(ours, sample), theirs.select("_text").unique(maintain_order=True)
     nearest = _nearest(_counts(known["_text"]), _counts(asked["_text"]), known.height)
     found = (
-        asked.select("_text")
-        .with_row_index("asked")
+        asked.with_row_index("asked")
         .join(nearest, on="asked", how="left")
         .join(known.select(nearest="pair_id").with_row_index("known"), on="known", how="left")
         .select("_text", distance=1 - pl.col("cosine").fill_null(0.0).clip(0.0, 1.0), nearest="nearest")
@@ -69,23 +71,24 @@ def distances(train: pl.LazyFrame, test: pl.LazyFrame, *, text: Text = "prompt",
     return theirs.join(found, on="_text", how="left").select("pair_id", "distance", "nearest").sort("pair_id")
 
 
-def by_category(train: pl.LazyFrame, test: pl.LazyFrame, found: pl.DataFrame, *, text: Text = "prompt") -> pl.DataFrame:
+def by_category(
+    train: pl.LazyFrame, test: pl.LazyFrame, found: pl.DataFrame, *, text: Text = "prompt", sample: int = SAMPLE
+) -> pl.DataFrame:
     """How far each category of the test set lies from the training set.
 
     Args:
-        found: of :func:`distances` with the same ``text``.
+        found: of :func:`distances` with the same ``text`` and ``sample``.
 
     Returns:
         category (null: "(none)"), n_pairs, distance (mean), divergence (of word frequencies, bits), floor (that of as
-        many training texts, at most half of them), the farthest by distance first.
+        many training texts, at most half of them; null where there is but one), the farthest by distance first.
 
     Raises:
         UserError: as in :func:`distances`.
     """
     ours, theirs = _texts(train, text, "training table"), _texts(test, text, "test table")
-    ours, theirs = (side.unique(["category", "_text"], keep="first", maintain_order=True) for side in (ours, theirs))
-    ours = ours.unique("_text", keep="first", maintain_order=True)
-    ours = _sampled(ours, SAMPLE)
+    ours = _sampled(ours, sample)
+    theirs = theirs.unique(["category", "_text"], keep="first", maintain_order=True)
     of_train = _counts(ours["_text"])
     of_test = _counts(theirs["_text"])
     kinds = theirs.select("category").with_row_index("text")
@@ -94,7 +97,7 @@ def by_category(train: pl.LazyFrame, test: pl.LazyFrame, found: pl.DataFrame, *,
         own = _frequencies(of_test.join(texts, on="text", how="semi"))
         drawn = pl.col("text") < min(texts.height, ours.height // 2)  # they stand in the order of their hashes
         floor = divergence(_frequencies(of_train.filter(drawn)), _frequencies(of_train.filter(~drawn)))
-        rows.append((category, divergence(own, whole), floor))
+        rows.append((category, divergence(own, whole), floor if ours.height > 1 else None))
     schema = {"category": pl.String, "divergence": pl.Float64, "floor": pl.Float64}
     categories = test.select("pair_id", pl.col("category").fill_null(NO_CATEGORY)).collect()
     means = (
@@ -108,17 +111,19 @@ def divergence(one: pl.DataFrame, other: pl.DataFrame) -> float:
     """Jensen-Shannon divergence in bits of two distributions: ``H((p + q) / 2) - (H(p) + H(q)) / 2``.
 
     Args:
-        one, other: ``word`` and ``share``; the shares of each add up to 1.
+        one, other: ``word`` and ``share``; the shares of each add up to 1. One without words shares none: 1.
 
     >>> fair = pl.DataFrame({"word": [0, 1], "share": [0.5, 0.5]})
     >>> divergence(fair, fair), divergence(fair, fair.with_columns(pl.col("word") + 2))
     (0.0, 1.0)
     """
+    if one.is_empty() or other.is_empty():
+        return 1.0
     both = one.join(other, on="word", how="full", coalesce=True).fill_null(0.0)
     p, q = pl.col("share"), pl.col("share_right")
     middle = (p + q) / 2
     halves = [pl.when(x > 0).then(x * (x / middle).log(2)).otherwise(0.0).sum() / 2 for x in (p, q)]
-    return max(0.0, float(both.select(halves[0] + halves[1]).item() or 0.0))
+    return max(0.0, float(both.select(halves[0] + halves[1]).item()))
 
 
 def _texts(table: pl.LazyFrame, text: str, name: str) -> pl.DataFrame:
@@ -134,9 +139,10 @@ def _texts(table: pl.LazyFrame, text: str, name: str) -> pl.DataFrame:
 
 
 def _sampled(texts: pl.DataFrame, sample: int) -> pl.DataFrame:
-    """At most so many rows, in the order of the hashes of their ids."""
+    """At most so many distinct texts, in the order of the hashes of their first pairs' ids."""
     if sample < 1:
         raise UserError(f"sample={sample}: at least 1 training text is needed to compare with")
+    texts = texts.unique("_text", keep="first", maintain_order=True)
     hashes = pl.Series([hash64("sample", pair_id) for pair_id in texts["pair_id"]], dtype=pl.UInt64)
     return texts.with_columns(_hash=hashes).sort("_hash", "pair_id").drop("_hash").head(sample)
 

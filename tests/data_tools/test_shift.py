@@ -129,6 +129,14 @@ def test_categories():
     assert (rows["floor"] > 0).all()
 
 
+def test_a_training_set_of_one_text_and_a_test_text_without_words():
+    test = table(["Where to?", "..."], "b", category=["x", "y"])
+    found = shift.distances(table(TRAIN[:1]), test)
+    rows = shift.by_category(table(TRAIN[:1]), test, found)
+    assert rows["category"].to_list() == ["x", "y"] and rows["floor"].to_list() == [None, None]
+    assert rows["distance"].to_list() == [1, 1] and rows["divergence"].to_list() == pytest.approx([1, 1])
+
+
 def test_divergence_hand_worked():
     one = pl.DataFrame({"word": [1, 2], "share": [0.75, 0.25]})
     other = pl.DataFrame({"word": [2, 3], "share": [0.5, 0.5]})
