@@ -38,6 +38,7 @@ from data_tools.sources import _decoding, _files, openrlhf
 from data_tools.sources._broken import MISSING, Broken
 from data_tools.sources._files import files as files
 from data_tools.sources._files import passed_over as passed_over
+from data_tools.sources._raw import CHUNK, RawFile
 from data_tools.sources._rows import LEFT_OUT, ROW, TIE, Rows
 from data_tools.split import text_of_prompt
 
@@ -133,7 +134,7 @@ def format_of(path: str | Path, name: str = "auto") -> ModuleType:
     return _format(_files.opened(path), name)[1]
 
 
-def _format(file: _files.RawFile, name: str, keys: Mapping[str, str] | None = None) -> tuple[str, ModuleType]:
+def _format(file: RawFile, name: str, keys: Mapping[str, str] | None = None) -> tuple[str, ModuleType]:
     known = formats()
     if keys:
         if name not in ("auto", "openrlhf"):
@@ -217,7 +218,7 @@ class Reading:
         path: str | Path,
         format: str = "auto",
         keys: Mapping[str, str] | None = None,
-        chunk: int = _files.CHUNK,
+        chunk: int = CHUNK,
         stem: str | None = None,
         split: str | None = None,
     ) -> None:
