@@ -22,7 +22,7 @@ from data_tools.errors import UserError
 from data_tools.memory import Memory
 from data_tools.order import hash64
 from data_tools.schema import SPLITS
-from data_tools.sources import Batch, Reading
+from data_tools.sources import MOST_PAIRS, Batch, Reading
 from data_tools.split import check_shares, labels, normalised_prompt, settled
 
 QUARANTINE = "quarantine.jsonl"
@@ -45,6 +45,7 @@ class Settings:
         redo: forget labels that the rows bring.
         ties: write comparisons of equals to a table of their own.
         max_broken: share of the rows that may be broken.
+        max_pairs_per_prompt: where a format compares each response of a prompt with each; drawn by a hash.
     """
 
     format: str = "auto"
@@ -56,6 +57,7 @@ class Settings:
     redo: bool = False
     ties: bool = False
     max_broken: float = 0.05
+    max_pairs_per_prompt: int = MOST_PAIRS
 
 
 @dataclass
@@ -152,7 +154,10 @@ def _read(
     with open(temporary / QUARANTINE, "w", encoding="utf-8") as quarantine:
         for raw in files:
             file = raw.path
-            reading = Reading(file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split)
+            reading = Reading(
+                file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split,
+                settings.max_pairs_per_prompt, temporary,
+            )  # fmt: skip
             counts.formats[file] = reading.format
             given = (raw.group or str(file), reading.format)
 

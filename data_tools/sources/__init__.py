@@ -9,7 +9,8 @@ A format is a module with
     pairs(rows)   a query of PREFERENCE (schema.py) over the raw columns (_rows.py), as far as the format knows it; a
                   value that cannot be made is null. It keeps ROW, and says in LEFT_OUT why a comparison is no pair
     REMEDY        optional: {PREFERENCE column: what to say where it is null, or a margin out of range}
-    WHOLE         optional: True where rows are compared over the whole file, which then is one chunk
+    together(rows)  optional: a query of ROW and ``_key``, where rows that stand apart make a pair: those with an equal
+                  key come in one chunk
     ANY_SCALE     optional: True where margins may be above 1: those of a file or folder are divided by the largest
     NEEDS         optional: KEYS in words, where they do not say all
 
@@ -34,12 +35,12 @@ from polars.io.plugins import register_io_source
 from data_tools.clean import EMPTY, IDENTICAL
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE, ROLES, SPLITS, check, conform
-from data_tools.sources import _decoding, _files, openrlhf
+from data_tools.sources import _decoding, _files, _together, openrlhf
 from data_tools.sources._broken import MISSING, Broken
 from data_tools.sources._files import files as files
 from data_tools.sources._files import passed_over as passed_over
 from data_tools.sources._raw import CHUNK, RawFile
-from data_tools.sources._rows import LEFT_OUT, ROW, TIE, Rows
+from data_tools.sources._rows import LEFT_OUT, MOST_PAIRS, ROW, TIE, TIMES, Rows
 from data_tools.split import text_of_prompt
 
 _MOST = "_most"  # the largest margin that may be
@@ -208,6 +209,8 @@ class Reading:
         chunk: bytes of raw text in a chunk, about.
         stem: the source of rows that name none; None: the file's name up to its first dot.
         split: of rows that name none.
+        most_pairs: of a prompt, where a format compares each of its responses with each.
+        scratch: a folder for files that are needed while this one is read; None: the system's.
 
     Raises:
         UserError: a missing or empty file, an unknown format; see :func:`format_of`.
@@ -221,6 +224,8 @@ class Reading:
         chunk: int = CHUNK,
         stem: str | None = None,
         split: str | None = None,
+        most_pairs: int = MOST_PAIRS,
+        scratch: Path | None = None,
     ) -> None:
         self.file = _files.opened(path, chunk)
         self.format, self._module = _format(self.file, format, keys)
@@ -228,15 +233,40 @@ class Reading:
         self.schema = self._module.schema(self._first)
         self._stem = stem or self.file.path.name.split(".")[0]
         self._split = split
+        self._most, self._scratch = most_pairs, scratch
         self.scaled = getattr(self._module, "ANY_SCALE", False)
 
     def chunks(self) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         """Raw chunks, for :meth:`batch`."""
         chunks = self.file.chunks(self.schema)
-        if not getattr(self._module, "WHOLE", False):
+        key = getattr(self._module, "together", None)
+        if key is None:
             return chunks
-        frames, broken = zip(*chunks, strict=True)
-        return iter([(pl.concat(frames), [row for some in broken for row in some])])
+        cut: list[Broken] = []  # few, or too many
+        n = _together.buckets_for(self.file.path)
+
+        def told() -> Iterator[pl.DataFrame]:
+            for raw, broken in chunks:
+                cut.extend(broken)
+                yield raw
+
+        def keyed() -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+            for raw in told():
+                decoded, _ = _decoding.decoded(self.file, raw, self.schema)
+                keys = key(Rows(decoded.lazy(), self._first, self._stem)).collect()
+                bucket = pl.col("_key").str.slice(0, 8).str.to_integer(base=16) % n
+                placed = raw.select(pl.col("number").alias(ROW)).join(
+                    keys, on=ROW, how="left", maintain_order="left"
+                )  # fmt: skip
+                yield raw, placed.select(bucket.fill_null(0)).to_series()
+
+        def sorted_() -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+            frames = [pl.concat(told())] if n == 1 else _together.together(keyed(), n, self._scratch)
+            for frame in frames:
+                yield frame, cut.copy()
+                cut.clear()
+
+        return sorted_()
 
     def batch(self, chunk: tuple[pl.DataFrame, list[Broken]], useless: bool = True) -> Batch:
         """A chunk as PREFERENCE.
@@ -246,8 +276,8 @@ class Reading:
         """
         raw, cut = chunk
         decoded, unread = _decoding.decoded(self.file, raw, self.schema)
-        rows = Rows(decoded.lazy(), self._first, self._stem)
-        wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String})
+        rows = Rows(decoded.lazy(), self._first, self._stem, self._most)
+        wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String, TIMES: pl.Int64})
         # Of no rows polars cannot tell how long a literal is.
         empty = decoded.is_empty()
         frame = wanted.to_frame() if empty else conform(self._module.pairs(rows), wanted).collect()
@@ -256,12 +286,12 @@ class Reading:
         is_tie = pl.col(LEFT_OUT) == TIE
         ties, untold = self._checked(frame.filter(is_tie), [check for check in _CHECKS if check[0] != "margin"], raw)
         frame = pl.concat([frame.filter(is_tie.not_() | is_tie.is_null()), ties.select(frame.columns)])
-        left_out = frame[LEFT_OUT].drop_nulls().value_counts().sort(LEFT_OUT)
+        left_out = frame.filter(pl.col(LEFT_OUT).is_not_null()).group_by(LEFT_OUT).agg(pl.col(TIMES).fill_null(1).sum())
         frame, wrong = self._checked(frame.filter(pl.col(LEFT_OUT).is_null()), _CHECKS + _USELESS * useless, raw)
         return Batch(
             frame.select(list(PREFERENCE)),
             ties.select(list(PREFERENCE)),
-            dict(left_out.iter_rows()),
+            dict(left_out.sort(LEFT_OUT).iter_rows()),
             sorted([*cut, *unread, *wrong, *untold], key=lambda broken: broken.row),
             frame["margin"].max() or 0.0,
         )
