@@ -69,7 +69,7 @@ def _damage_told(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     tables = [
         path for name, path in _paths(arguments) if name not in OUTPUTS and path.suffix == ".parquet" and path.is_file()
     ]
-    if arguments.shows_progress:  # which would be held back, and such a command reads raw files, which tell themselves
+    if arguments.shows_progress:  # which needs a terminal, and such a command reads raw files, which tell themselves
         return nullcontext()
     return artifact.damage_told(tables) if tables else nullcontext()
 
