@@ -58,7 +58,8 @@ def summary(measured: pl.DataFrame, by: str = "source") -> pl.DataFrame:
     ]
     by_value = wide.group_by(by).agg(measures).sort(by)
     overall = wide.with_columns(pl.lit(TOTAL).alias(by)).group_by(by).agg(measures)
-    result = pl.concat([by_value, overall])
+    # A value may be called as the total is.
+    result = pl.concat([by_value.with_columns(_total=False), overall.with_columns(_total=True)])
     labels = [
         ", ".join(f"{kind} {-n:,}" for n, kind in sorted((-row["count"], row["label_kind"]) for row in rows))
         for rows in result["_labels"]
@@ -67,12 +68,12 @@ def summary(measured: pl.DataFrame, by: str = "source") -> pl.DataFrame:
     counts = responses_per_prompt(measured, by)
     means = pl.concat(
         [
-            counts.group_by(by).agg(responses=pl.col("responses").mean()),
-            responses_per_prompt(measured).select(pl.lit(TOTAL).alias(by), pl.col("responses").mean()),
+            counts.group_by(by).agg(pl.col("responses").mean(), _total=False),
+            responses_per_prompt(measured).select(pl.lit(TOTAL).alias(by), pl.col("responses").mean(), _total=True),
         ]
     )
-    result = result.join(means, on=by, how="left", nulls_equal=True, maintain_order="left")
-    return result.select(*(name for name in result.columns if name != "margin"), "margin")
+    result = result.join(means, on=[by, "_total"], how="left", nulls_equal=True, maintain_order="left")
+    return result.select(pl.exclude("margin", "_total"), "margin")
 
 
 def responses_per_prompt(measured: pl.DataFrame, by: str | None = None) -> pl.DataFrame:

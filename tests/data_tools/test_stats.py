@@ -59,6 +59,13 @@ def test_a_table_in_numbers():
     assert (x["margin"], y["margin"]) == (0.5, None)
 
 
+def test_a_source_that_is_called_as_the_total_is():
+    rows = [("all", *row[1:]) if row[0] == "y" else row for row in ROWS]
+    found = stats(table(rows))
+    assert found["source"].to_list() == ["all", "x", "all"]
+    assert found["rows"].to_list() == [1, 3, 4] and found["responses"].to_list()[0] == 2.0
+
+
 def test_lazy_tables_and_other_columns():
     frame = table(ROWS)
     assert_frame_equal(stats(frame.lazy()), stats(frame))
