@@ -17,7 +17,7 @@ from typing import Any, TextIO, TypeVar
 
 import polars as pl
 
-from data_tools import artifact, clean, passes
+from data_tools import artifact, clean, lineage, passes
 from data_tools.errors import UserError
 from data_tools.memory import Memory
 from data_tools.order import hash64
@@ -123,6 +123,7 @@ def ingest(
     if not 0 <= settings.max_broken <= 1:
         raise UserError(f"--max-broken {settings.max_broken:g}: is a share of the rows, from 0 to 1")
     _check_inputs(files, out)
+    _check_left_over(out)
     counts = Counts()
     with passes.scratch(out) as temporary:
         parts = _read(files, temporary, settings, memory, counts, seen)
@@ -134,6 +135,7 @@ def ingest(
             at = _sampled(parts, at, settings.rows)
         counts.written = {name: int((at == i).sum()) for i, name in enumerate(SPLITS)}
         _check_stale(out, counts.written)
+        lineage.check_unchanged(raw.path for raw in files)
         _write(parts, at, out, memory)
         _settle(temporary / QUARANTINE, out / QUARANTINE)
         _settle(temporary / TIES, out / TIES)
@@ -306,6 +308,17 @@ def _check_inputs(files: Sequence[Raw], out: Path) -> None:
         if at in seen:
             raise UserError(f"{raw.path}: is given twice; name it once")
         seen.add(at)
+
+
+def _check_left_over(out: Path) -> None:
+    """Raises UserError, before any work, for tables without a manifest: which of them this run would replace is known
+    only at its end."""
+    left = [] if (out / artifact.MANIFEST).exists() else [name for name in SPLITS if (out / f"{name}.parquet").exists()]
+    if left:
+        raise UserError(
+            f"{out / left[0]}.parquet: is left from another run, or from one that did not finish (it has no "
+            f"{artifact.MANIFEST} beside it); remove it or use another folder"
+        )
 
 
 def _check_stale(out: Path, written: Mapping[str, int]) -> None:

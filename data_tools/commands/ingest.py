@@ -16,7 +16,7 @@ from data_tools.commands import _hub
 from data_tools.commands._flags import max_chars, shares
 from data_tools.commands._shared import at_least_one, file_names, named, nonzero, nothing_to_do, show
 from data_tools.errors import UserError
-from data_tools.ingest import QUARANTINE, Raw, Settings, ingest
+from data_tools.ingest import QUARANTINE, TIES, Raw, Settings, ingest
 from data_tools.memory import Memory, add_memory
 from data_tools.schema import SPLITS
 from data_tools.visible import visible
@@ -106,7 +106,9 @@ def run(arguments: argparse.Namespace) -> None:
     told = counts.told()
     tables = [name for name in SPLITS if counts.written[name]]
     facts = lineage.facts("ingest", paths, arguments.out)
-    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, **facts, **hub)
+    made = [arguments.out / name for name in (*(f"{name}.parquet" for name in tables), QUARANTINE, TIES)]
+    outputs = lineage.outputs_of(file for file in made if file.exists())
+    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, outputs=outputs, **facts, **hub)
     for name in sorted(set(counts.formats.values())):
         of = [given for given, inside in files.items() if counts.formats[inside[0].path] == name]
         print(f"format {name}: {visible(file_names(of))}", file=sys.stderr)
