@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -43,6 +43,7 @@ from data_tools.sources._raw import CHUNK, RawFile
 from data_tools.sources._rows import LEFT_OUT, MOST_PAIRS, ROW, TIE, TIMES, Rows
 from data_tools.split import text_of_prompt
 
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 _MOST = "_most"  # the largest margin that may be
 
 _role = pl.element().struct.field("role")
@@ -345,7 +346,24 @@ def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
     return register_io_source(rows, schema=PREFERENCE)
 
 
-def scaled(frame: pl.DataFrame, largest: float) -> pl.DataFrame:
+def largest_margin(path: str | Path, format: str = "auto") -> float:
+    """What the margins of a raw file are to be divided by (:func:`scaled`), of a format that has them of any scale;
+    1 at least. A file whose first rows have none is read no further.
+
+    Raises:
+        UserError: as :func:`format_of`.
+    """
+    reading = Reading(path, format, chunk=1 << 20)
+    largest = 0.0
+    if reading.scaled:
+        for chunk in reading.chunks():
+            largest = max(largest, reading.batch(chunk, useless=False).largest)
+            if not largest:
+                break
+    return max(largest, 1.0)
+
+
+def scaled(frame: Table, largest: float) -> Table:
     """With the margins, whose largest is given, in (0, 1]."""
     return frame.with_columns(pl.col("margin") / max(largest, 1.0))
 
