@@ -16,7 +16,9 @@ import polars as pl
 _HEADER = re.compile(rb"(?:\A|(?<=\n))\n?thread '[^\n]*' (?:\(\d+\) )?panicked at ")
 # What may become one with the next write: a blank line, the beginning of its words.
 _BEGUN = re.compile(rb"(?:\A|(?<=\n))(?:\n?thread '[^\n]*|\n?(?:t|th|thr|thre|threa|thread|thread )|\n)\Z")
-_AT_ONCE = 0.1  # seconds in which a panic is written, or not begun
+_NOTE = re.compile(rb"(?:\A|(?<=\n))note: [^\n]*\n")  # what the first panic ends with, and every one with a backtrace
+_AT_ONCE = 0.1  # seconds in which a panic that seems to begin has begun
+_SILENCE = 2.0  # and after which one without a note has ended: a backtrace is slow to be worked out
 
 _lock = threading.Lock()
 _inside = 0  # how many blocks there are now
@@ -27,9 +29,9 @@ _end: Callable[[], None] | None = None  # ends what the first of them began
 def contained() -> Iterator[None]:
     """Around reading a file that may be damaged in ways that polars does not expect.
 
-    Its threads then write to the error stream what a developer of polars may want to see. That is kept back, and what
-    comes within a tenth of a second of its beginning; all else that is written there meanwhile, by whatever part of the
-    process, is passed on as it comes. Only what a process says in the instant in which it aborts is lost with it.
+    Its threads then write to the error stream what a developer of polars may want to see. That is kept back, up
+    to its note or two seconds of silence; all else that is written there meanwhile, by whatever part of the process, is
+    passed on as it comes. Only what a process says in the instant in which it aborts is lost with it.
 
     Raises:
         ComputeError: of polars, in the place of its PanicException, which no ``except Exception`` would catch.
@@ -86,31 +88,33 @@ def _begin() -> Callable[[], None]:
 
 def _pass_on(source: int, shown: int, stop: int) -> None:
     """Everything from ``source`` to ``shown`` but panics, until ``stop`` is closed and nothing is left."""
-    held, quiet_until = b"", 0.0
+    held, panic_until = b"", 0.0  # the time at which a panic whose end is not seen is over; 0: there is none
     while True:
-        ready, _, _ = select.select([source, stop], [], [], _AT_ONCE if held else None)
-        if source in ready:
-            read = os.read(source, 1 << 16)
-        elif ready:  # the end, and nothing is left
-            read = b""
-        else:  # no panic has come of it
-            _write(shown, held)
-            held = b""
-            continue
+        ready, _, _ = select.select([source, stop], [], [], _AT_ONCE if held or panic_until else None)
+        read = os.read(source, 1 << 16) if source in ready else b""
         if not read:
-            if time.monotonic() >= quiet_until:
+            over = bool(ready) or time.monotonic() > panic_until
+            if over and not panic_until:
                 _write(shown, held)
-            return
-        if time.monotonic() < quiet_until:  # the panic's message, its note
+            if ready:  # the end, and nothing is left
+                return
+            if over:  # no panic has come of it, or it had no end
+                held, panic_until = b"", 0.0
             continue
-        text = held + read
-        if header := _HEADER.search(text):
-            _write(shown, text[: header.start()])
-            held, quiet_until = b"", time.monotonic() + _AT_ONCE
-            continue
-        begun = _BEGUN.search(text)
-        held = begun.group() if begun else b""
-        _write(shown, text[: len(text) - len(held)])
+        text, held = held + read, b""
+        while text:
+            if panic_until:
+                if note := _NOTE.search(text):
+                    text, panic_until = text[note.end() :], 0.0
+                else:
+                    text, held, panic_until = b"", text[text.rfind(b"\n") + 1 :], time.monotonic() + _SILENCE
+            elif header := _HEADER.search(text):
+                _write(shown, text[: header.start()])
+                text, panic_until = text[header.end() :], time.monotonic() + _SILENCE
+            else:
+                held = begun.group() if (begun := _BEGUN.search(text)) else b""
+                _write(shown, text[: len(text) - len(held)])
+                text = b""
 
 
 def _write(to: int, text: bytes) -> None:
