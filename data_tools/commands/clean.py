@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     ids = left.rows().select("pair_id").collect(engine="streaming")
     check_unique_ids(ids, arguments.file)
     notes: dict[str, int] = {}
-    for why, find in _finders(arguments, notes).items():
+    for why, find in _finders(arguments, notes, memory).items():
         left.drop(why, find(left.rows()))
     if not left.height:
         gone = ", ".join(f"{why}: {n:,}" for why, n in left.counts.items() if n)
@@ -111,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> None:
     no_folder(arguments.out)
 
 
-def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, Finder]:
+def _finders(arguments: argparse.Namespace, notes: dict[str, int], memory: Memory) -> dict[str, Finder]:
     """What finds the rows to drop, by reason and in order: the cheap ones before those that compare rows.
 
     Near duplicates come last: of two, the one that stays must be one that no other rule drops.
@@ -119,17 +119,22 @@ def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, 
     found: dict[str, Finder] = {}
     if arguments.max_tokens is not None:
         tokenizer = load(arguments.tokenizer)
-        found[TOKENS] = lambda rows: too_many_tokens(rows, arguments.max_tokens, tokenizer)
+        found[TOKENS] = lambda rows: too_many_tokens(rows, arguments.max_tokens, tokenizer, memory=memory)
     if arguments.languages:
 
         def others(rows: pl.LazyFrame) -> pl.DataFrame:
-            gone, notes["kept, of no certain language"] = other_languages(rows, arguments.languages)
+            gone, notes["kept, of no certain language"] = other_languages(rows, arguments.languages, memory=memory)
             return gone
 
         found[LANGUAGE] = others
     if arguments.against:
         known = evaluation(_evaluation.held_out(arguments.against), arguments.ngram)
-        found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
+        found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage, memory=memory)
     if arguments.near_duplicates is not None:
-        found[NEAR] = lambda rows: near_duplicates(rows, arguments.near_duplicates)
+
+        def copies(rows: pl.LazyFrame) -> pl.DataFrame:
+            with passes.scratch(arguments.out.parent) as temporary:
+                return near_duplicates(rows, arguments.near_duplicates, memory=memory, folder=temporary)
+
+        found[NEAR] = copies
     return found

@@ -49,7 +49,7 @@ def evaluation(tmp_path):
 
 def test_all_flags_of_clean(tmp_path, capsys, evaluation):
     tokenizers = pytest.importorskip("tokenizers")
-    pytest.importorskip("rensa")
+    pytest.importorskip("numpy")
     pytest.importorskip("lingua")
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
