@@ -84,7 +84,7 @@ class Left:
         self.read: int = table.select(pl.len()).collect(engine="streaming").item()
         self._stays = pl.repeat(True, self.read, eager=True).alias("_stays")
         self.counts: dict[str, int] = {}
-        self._reports = [pl.DataFrame(schema=REPORT)]
+        self._reports = [pl.DataFrame(schema=REPORT).lazy()]
 
     @property
     def height(self) -> int:
@@ -106,27 +106,36 @@ class Left:
         self._reports.append(report(found, reason))
         self._stays[found["_row"].unique()] = False
 
-    def drop_counted(self, bad: pl.Series, counts: Mapping[str, int]) -> None:
-        """Take out those of :meth:`rows` that are ``bad``, in their order, without a report."""
+    def drop_for(self, reason: pl.Series, counts: Mapping[str, int]) -> None:
+        """Take out those of :meth:`rows` that have a reason (a category or null for each, in their order).
+
+        Nothing but the reasons is kept for the report: the ids are read when it is written.
+        """
         self.counts |= counts
-        self._stays[self._stays.arg_true().filter(bad)] = False
+        places = self._stays.arg_true().filter(reason.is_not_null()).cast(pl.UInt32)
+        gone = pl.DataFrame({"_row": places, "reason": reason.drop_nulls()}).lazy()
+        ids = numbered(self._table).select("_row", "pair_id").join(gone, on="_row", maintain_order="left")
+        self._reports.append(report(ids))
+        self._stays[places] = False
 
     def report(self) -> pl.DataFrame:
-        """REPORT of the rows that :meth:`drop` took out."""
-        return pl.concat(self._reports)
+        """REPORT of the rows that were taken out, reason by reason as they went, all in memory."""
+        return pl.concat(self._reports).collect(engine="streaming")
+
+    def write_report(self, file: Path) -> None:
+        """Write :meth:`report` to a file as :func:`write_report` does, streaming."""
+        write_report(pl.concat(self._reports), file)
 
     def write(self, file: Path, row_group: int | None = None) -> None:
         """The rows that are left, into a parquet file; see :func:`data_tools.passes.write`."""
         passes.write(self._table, self._stays.to_frame(), {file: pl.col("_stays")}, row_group=row_group)
 
 
-def report(found: pl.DataFrame, reason: str) -> pl.DataFrame:
-    """What a finder returned, as rows of REPORT."""
-    found = found.with_columns(reason=pl.lit(reason))
-    return found.select(
-        (pl.col(name) if name in found.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in REPORT.items()
-    )
+def report(found: pl.DataFrame | pl.LazyFrame, reason: str | None = None) -> pl.LazyFrame:
+    """What a finder returned, as rows of REPORT; it has a ``reason`` of its own where none is given."""
+    columns = found.collect_schema().names()
+    known = {name: pl.col(name) for name in columns} | ({} if reason is None else {"reason": pl.lit(reason)})
+    return found.lazy().select(known.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in REPORT.items())
 
 
 def check_report(file: Path | None) -> None:
@@ -137,10 +146,10 @@ def check_report(file: Path | None) -> None:
         raise UserError(f"{file}: is a folder; name a file for --report")
 
 
-def write_report(rows: pl.DataFrame, file: Path) -> None:
+def write_report(rows: pl.DataFrame | pl.LazyFrame, file: Path) -> None:
     """Write rows of REPORT as parquet or, by the file's suffix, JSON Lines; atomically."""
     with artifact.atomic_path(file) as temporary:
         if file.suffix == ".parquet":
-            rows.write_parquet(temporary)
+            rows.lazy().sink_parquet(temporary, engine="streaming")
         else:
-            rows.write_ndjson(temporary)
+            rows.lazy().sink_ndjson(temporary, engine="streaming")

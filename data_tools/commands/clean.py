@@ -61,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _evaluation.against(parser, required=False)
     parser.add_argument(
         "--report", type=Path, metavar="FILE",
-        help="each row that one of these flags dropped, and why: *.jsonl or *.parquet",
+        help="each row that was dropped, and why: *.jsonl or *.parquet",
     )  # fmt: skip
     add_memory(parser)
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         left.drop(OUTVOTED, outvoted(left.rows()))
     with passes.scratch(arguments.out.parent) as temporary:
         reason = clean_file(left.rows(), temporary, max_chars=arguments.max_chars, at_once=memory.rows)
-    left.drop_counted(reason.is_not_null(), count(reason))
+    left.drop_for(reason, count(reason))
     ids = left.rows().select("pair_id").collect(engine="streaming")
     check_unique_ids(ids, arguments.file)
     notes: dict[str, int] = {}
@@ -88,9 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{arguments.file}: none of {left.read:,} rows is left ({gone}); loosen the flags or use other data"
         )
+    if arguments.report is not None:  # reads the file, which --out may replace
+        left.write_report(arguments.report)
     left.write(arguments.out, memory.row_group(passes.bytes_a_row(arguments.file, left.read), 1))
-    if arguments.report is not None:
-        removal.write_report(left.report(), arguments.report)
     names = ("max_chars", "max_tokens", "tokenizer", "languages", "conflicts", "near_duplicates", "ngram", "coverage")
     settings = {name: getattr(arguments, name) for name in names}
     facts = {"read": left.read, "dropped": left.counts, **notes, "written": left.height}

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.file}: none of {left.read:,} rows is left; raise --coverage or use other data")
     left.write(arguments.out, memory.row_group(passes.bytes_a_row(arguments.file, left.read), 1))
     if arguments.report is not None:
-        removal.write_report(left.report(), arguments.report)
+        left.write_report(arguments.report)
     by_file = {file: int((gone["file"] == file).sum()) for file in map(str, arguments.against)}
     counts = {"read": left.read, "dropped": left.counts, "by_file": by_file, "written": left.height}
     settings = {"ngram": arguments.ngram, "coverage": arguments.coverage}
