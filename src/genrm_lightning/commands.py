@@ -1,4 +1,5 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, report, plan,
+export."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from genrm_lightning import judging_commands
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
+from genrm_lightning.report_command import report
 from genrm_lightning.star.settings import StarSettings
 
 
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> int:
         "evaluate": judging_commands.evaluate,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
+        "report": report,
         "plan": _plan,
         "export": _export,
     }
