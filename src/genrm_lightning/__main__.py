@@ -32,12 +32,16 @@ judge and improve by its own reasoning (STaR):
   faithfulness  whether a judge's verdicts come from its rationales
   report     runs of evaluate, star and compare -> one page to look at
 
+use a judge:
+  study      how it agrees with people, and at which confidence
+  label      unlabelled pairs -> preference labels; unsure pairs and ties apart
+
 text and tables: python -m data_tools --help
 """
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "join", "compare", "sample", "evaluate")
+_GO_ON = ("star", "join", "compare", "sample", "evaluate", "label")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
