@@ -15,11 +15,10 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, judging_commands, label_command
+from genrm_lightning import evaluate_command, judging_commands, label_command, report_command
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
-from genrm_lightning.report_command import report
 from genrm_lightning.star.settings import StarSettings
 
 
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> int:
         "study": label_command.study,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
-        "report": report,
+        "report": report_command.report,
         "plan": _plan,
         "export": _export,
     }

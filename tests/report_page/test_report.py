@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from data_tools.artifact import read_json, write_json
+from data_tools.errors import UserError
 from genrm_lightning.__main__ import main
 from genrm_lightning.report_page import look, write
 from genrm_lightning.report_page.sections import disagreements
@@ -139,6 +140,23 @@ def test_equal_names_are_told_apart(tmp_path):
     first = made.evaluation(tmp_path / "a", "judge", pairs)
     second = made.evaluation(tmp_path / "b", "judge", pairs, seed=2)
     assert [m.label for m in write([first, second], tmp_path / "r.html").methods] == ["a: judge", "b: judge"]
+
+
+def test_attacks_of_a_judge_in_a_folder_of_their_own(tmp_path):
+    """Whatever the order: the evaluation's sets, and what the attacks did; other judges' folders stay apart."""
+    whole, few = made.preferences(30), made.preferences(10)
+    clean = made.evaluation(tmp_path / "evaluate", "judge", {"own": whole}, k=2)
+    attacked = made.evaluation(tmp_path / "hack", "judge", {"own": few}, more={"hacking": made.hacking(0.5)})
+    further = made.evaluation(tmp_path / "further", "judge", {"more": made.preferences(10, 5)})
+    for given in ([clean, attacked, further], [attacked, clean, further]):
+        found = write(given, tmp_path / "r.html")
+        (method,) = found.methods
+        assert method.label == "judge" and method.hacking["attacks"] and list(found.sets) == ["own", "more"]
+        assert found.scored["own"].pairs.height == 30 and method.sets["own"].numbers["n_samples"] == 120
+        assert f"<dd>{attacked}</dd>" in (tmp_path / "r.html").read_text()
+    other = made.evaluation(tmp_path / "other", "another", {"own": few}, more={"hacking": made.hacking(0.5)})
+    with pytest.raises(UserError, match="holds other pairs"):
+        write([clean, other], tmp_path / "r.html")
 
 
 def test_mistakes_are_one_line(tmp_path, capsys, runs):

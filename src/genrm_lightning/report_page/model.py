@@ -66,6 +66,7 @@ class Method:
         training: what the training took: pairs, samples, sampled_tokens, steps, trained_tokens, seconds.
         settings: (what, value) of how it was judged and trained.
         notes: what a reader of its numbers must know, a line each.
+        identity: equal for evaluations of one judge in several folders; empty where nobody knows.
     """
 
     label: str
@@ -80,6 +81,7 @@ class Method:
     training: Mapping[str, float] = field(default_factory=dict)
     settings: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
+    identity: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 from data_tools.errors import UserError
 from genrm_lightning.report_page.model import Method, Numbers, OnSet, PairSet, Run
@@ -19,16 +18,15 @@ class Report:
     Attributes:
         sets: by name, in the order of the runs.
         methods: in the order of the runs; their labels are unique. A method's place is its colour.
-        folders: that it was made from.
 
     Raises:
         UserError: two runs have different pairs under one name.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.folders: list[Path] = [run.folder for run in runs]
+        runs = _folded(runs)
         self.sets: dict[str, PairSet] = {}
-        origin: dict[str, Path] = {}
+        origin = {}
         for run in runs:
             for name, one in run.sets.items():
                 if name in self.sets and self.sets[name].digest != one.digest:
@@ -64,6 +62,38 @@ class Report:
 def has(numbers: Numbers, name: str) -> bool:
     """Whether something is known under a name."""
     return numbers.get(name) not in (None, [], {})
+
+
+def _folded(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, where evaluations of one judge in several folders are one.
+
+    They are where they judged different sets, or where one of them attacked the judge and the other did not: then the
+    other's sets count, and of the attacked one only what the attacks did.
+    """
+    result: list[Run] = []
+    for run in runs:
+        for i, earlier in enumerate(result):
+            first, own = earlier.methods[0], run.methods[0]
+            disjoint = first.sets.keys().isdisjoint(own.sets)
+            attacked = bool(first.hacking), bool(own.hacking)
+            if first.identity and first.identity == own.identity and (disjoint or attacked[0] != attacked[1]):
+                result[i] = _joined(run, earlier) if attacked[0] and not disjoint else _joined(earlier, run)
+                break
+        else:
+            result.append(run)
+    return result
+
+
+def _joined(main: Run, other: Run) -> Run:
+    """``main``, with what ``other`` has beyond it."""
+    method, more = main.methods[0], other.methods[0]
+    parts = {
+        name: {**getattr(more, name), **getattr(method, name)} for name in ("benchmarks", "hacking", "shift", "sets")
+    }
+    parts["sets"] = {**method.sets, **parts["sets"]}  # in main's order
+    settings = [*method.settings, ("also from", str(more.folder))]
+    sets = {**main.sets, **{name: one for name, one in other.sets.items() if name not in main.sets}}
+    return replace(main, sets=sets, methods=[replace(method, **parts, settings=settings)])
 
 
 def _named(methods: list[Method]) -> list[Method]:

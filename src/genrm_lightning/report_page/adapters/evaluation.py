@@ -52,6 +52,7 @@ def read(folder: Path) -> Run:
         sets=judged,
         **{name: _part(scores, name) for name in ("benchmarks", "hacking", "shift")},
         settings=[(name.replace("_", " "), words(said[name])) for name in _SETTINGS if said.get(name) is not None],
+        identity=tuple(words(said.get(name)) for name in ("judge", "kind", "objective", "judge_prompt")),
     )
     return Run(folder, "evaluation", sets, [method])
 
