@@ -102,6 +102,7 @@ def around(
     """
     step = next((s for s in (0.01, 0.02, 0.05, 0.1) if (high - low) / s <= 5), 0.2)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
-    last = max(last, first + 1)
+    if last == first:
+        first, last = (first - 1, last) if (first + 1) * step > ceiling else (first, last + 1)
     ticks = [round(k * step, 4) for k in range(first, last + 1) if floor_at <= round(k * step, 4) <= ceiling]
     return (ticks[0], ticks[-1]), [(tick, f"{100 * tick:.0f}") for tick in ticks]
