@@ -134,14 +134,17 @@ def benchmark(score):
     }  # fmt: skip
 
 
-def shift(accuracy):
-    rows = {c: (0.1 + 0.2 * i, accuracy - 0.05 * i) for i, c in enumerate(CATEGORIES)}
-    return {
-        "by": {
-            c: {"distance": d, "accuracy": a, "accuracy_low": a - 0.06, "accuracy_high": a + 0.06}
-            for c, (d, a) in rows.items()
-        }
-    }
+def shift(accuracy, name="category {}"):
+    """As evaluation.shift gives it."""
+
+    def row(i):
+        here = accuracy - 0.05 * i
+        return {"n_pairs": 30, "accuracy": here, "accuracy_low": here - 0.06, "accuracy_high": here + 0.06}
+
+    bins = [{"low": 0.2 * i, "high": 0.2 * i + 0.1, **row(i)} for i in range(4)]
+    kinds = [{"name": name.format(i), "distance": 0.1 + 0.2 * i, **row(i)} for i in range(3)]
+    ends = {"spearman": -0.2, "spearman_low": -0.4, "spearman_high": 0.0}
+    return {"train": "data/train.parquet", "bins": bins, "categories": kinds, **ends}
 
 
 def star(folder, pairs, skills=(0.0, 0.6, 1.2), variant="star-dpo"):

@@ -221,7 +221,7 @@ def evil(tmp_path_factory):
     hack = made.hacking(0.5)
     hack["attacks"][0] |= {"name": EVIL, "family": EVIL, "description": EVIL}
     more = {"benchmarks": {EVIL: {**made.benchmark(0.7), "benchmark": EVIL, "notes": [EVIL]}}, "hacking": hack}
-    more["shift"] = {EVIL: {"distance": 0.5, "accuracy": 0.7}}
+    more["shift"] = {"own": made.shift(0.7, EVIL), EVIL: {**made.shift(0.7), "train": EVIL}}
     one = made.evaluation(root / "one", f"{EVIL} one", {"own": pairs}, skill=2.0, more=more, k=2, **texts)
     two = made.evaluation(root / "two", huge, {"own": pairs}, skill=-1.0, seed=2, **texts)
     out = root / "r.html"
