@@ -13,10 +13,10 @@ from genrm_lightning.report_page.report import Report
 from genrm_lightning.report_page.sections.parts import NONE, block, figure, legend, plain_set, row, table
 
 HOW = (
-    "On the right lie the pairs that are least like the training pairs. Lines: the pairs in bins of equal size by their "
-    "distance; diamonds: categories at their mean distance. Bands (of many judges whiskers) are 95 % intervals. A "
-    "line that falls: the judge is worse on what is far from its training, or what is far is harder. Spearman’s correlation "
-    "says the same in one number, from −1 (falls throughout) to 1."
+    "On the right lie the pairs that are least like the training pairs. Lines: bins of equally many pairs by distance; "
+    "diamonds: categories at their mean distance. Bands (of many judges whiskers) are 95 % intervals. A line that "
+    "falls: the judge is worse on what is far from its training, or what is far is harder. Spearman’s correlation says "
+    "the same in one number, from −1 (falls throughout) to 1."
 )
 Shift = Mapping[str, Any]
 
