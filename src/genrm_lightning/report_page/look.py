@@ -62,7 +62,8 @@ svg.share { height: 18px; } .range { fill: var(--c); opacity: .35; }
 dl.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem .75rem; margin: 0; }
 dl.facts dt { color: var(--faint); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 code { overflow-wrap: anywhere; }
-.sides > .judge { border-top-color: var(--c); } .judge mark { background: var(--track); }
+.sides > .judge { border-top-color: var(--c); }
+.judge mark { background: color-mix(in srgb, var(--c) 24%, var(--raised)); }
 .sides h4 small { display: block; font-weight: normal; } article .tiles { margin-top: .75rem; }
 article .tiles dd { font-size: 1.1rem; } .tiles dt { overflow-wrap: anywhere; }
 .right, small.right { color: var(--chosen); } .wrong, small.wrong { color: var(--rejected); }

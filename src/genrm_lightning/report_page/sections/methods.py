@@ -84,4 +84,5 @@ def _cell(numbers: Numbers, name: str) -> str:
         return cell(value)
     low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
     ends = "" if low is None or high is None else f' title="{low:.3f} to {high:.3f}"'
-    return f"<td{ends}>{value:.3f}</td>"
+    shown = f"{value:.3f}".replace("-", "−")
+    return f"<td{ends}>{shown}</td>"
