@@ -95,6 +95,14 @@ def test_one_judge_clearly_best(runs, tmp_path):
     assert "<b>dpo/iteration-2</b> is right" in html and "id=couples" not in html and "id=pairs" not in html
 
 
+def test_best_everywhere_but_clearly_so_on_one_set(tmp_path):
+    pairs = {"one": made.preferences(60, 1), "two": made.preferences(12, 2)}
+    good = made.evaluation(tmp_path / "good", "good", pairs, skill=2.0)
+    write([good, made.evaluation(tmp_path / "fair", "fair", pairs, skill=0.2, seed=7)], tmp_path / "r.html")
+    lede = re.search("<p class=lede>(.*?)</p>", (tmp_path / "r.html").read_text())[1]
+    assert lede == "<b>good</b> has the highest accuracy on both sets, beyond chance on one"
+
+
 def test_numbers_are_those_of_the_folder(runs, page):
     html = page.read_text()
     for run in runs:

@@ -33,7 +33,7 @@ def _benchmark(report: Report, name: str, known: list[tuple[Method, Mapping[str,
     sections = list(dict.fromkeys(one for _, protocol in known for one in protocol.get("sections") or {}))
     values = [p[key] for _, p in known for key in ("score", "low", "high") if p.get(key) is not None]
     span, _ = around(min(values), max(values))
-    rows, notes = [], []
+    rows, notes = [], {}
     for method, protocol in known:
         ends = protocol.get("low"), protocol.get("high")
         drawn = interval_svg(protocol["score"], *ends, span, report.colour(method))
@@ -42,10 +42,17 @@ def _benchmark(report: Report, name: str, known: list[tuple[Method, Mapping[str,
         rows.append(
             row(report, method, [*cells, *(cell(one.get("score"), one.get("low"), one.get("high")) for one in parts)])
         )
-        notes += [str(note) for note in protocol.get("notes") or ()]
-        if protocol.get("complete") is False:
-            lacking = f"of {protocol['n_expected']:,} pairs" if protocol.get("n_expected") else "of the benchmark"
-            notes.append(f"{method.label}: not all {lacking} were judged")
+        own = [str(note) for note in protocol.get("notes") or ()]
+        notes[method.label] = own or ["not the whole benchmark was judged"] * (protocol.get("complete") is False)
     heads = ["judge", "score", scale(f"{pct(span[0], 0)} %", f"{pct(span[1], 0)} %"), *map(text, sections)]
-    told = "".join(f"<p class=note>{text(note)}</p>" for note in dict.fromkeys(notes))
+    told = "".join(f"<p class=note>{text(line)}</p>" for line in _lines(notes))
     return f"<h3>{text(str(known[0][1].get('benchmark') or name))}</h3>{table(heads, rows)}{told}"
+
+
+def _lines(notes: Mapping[str, list[str]]) -> list[str]:
+    """Each note once, with the judges that it is of where it is not of all."""
+    judges: dict[str, list[str]] = {}
+    for label, own in notes.items():
+        for note in own:
+            judges.setdefault(note, []).append(label)
+    return [note if len(its) == len(notes) else f"{', '.join(its)}: {note}" for note, its in judges.items()]

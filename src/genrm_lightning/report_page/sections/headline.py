@@ -66,6 +66,10 @@ def _lede(found: Sequence[Standing]) -> str:
     if len(names) == 1 and len(alone) == 1 and all(not one.level for one in found):
         return f"<b>{text(found[0].best.label)}</b> is the best judge on {sets}, beyond chance"
     in_all = [label for label in dict.fromkeys(m for fit in fits for m in sorted(fit)) if all(label in f for f in fits)]
+    if len(names) == 1 and len(in_all) == 1:
+        clearly = [set_name(one.name) for one in found if not one.level]
+        beyond = f", beyond chance on {_listed(clearly)}" if clearly else ""
+        return f"<b>{text(in_all[0])}</b> has the highest accuracy on {sets}{beyond}"
     if len(in_all) == 1:
         return f"<b>{text(in_all[0])}</b> is the best judge or within chance of the best on {sets}"
     if in_all:
