@@ -31,4 +31,6 @@ def report(argv: list[str]) -> None:
     made = write(
         [Path(run) for run in arguments.runs], out, title=arguments.title, pairs=arguments.pairs, judges=judges
     )
-    print(f"{len(made.methods)} judges on {len(made.sets)} sets: {out}")
+    counts = ((len(made.methods), "judge"), (len(made.sets), "set"))
+    judges_on_sets = " on ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
+    print(f"{judges_on_sets}: {out}")

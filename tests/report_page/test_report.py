@@ -121,6 +121,22 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert Reader((tmp_path / "r.html").read_text()).ids == ["headline", "methods", "sources"]
 
 
+def test_what_evaluate_itself_wrote(tmp_path, capsys):
+    """The contract of the folder, by the command that writes it: a judge that is a file of scores."""
+    pairs = made.preferences(30, 1)
+    pairs.write_parquet(tmp_path / "own.parquet")
+    for name, better in (("good", 1.0), ("bad", -1.0)):
+        scores = pairs.select("pair_id", chosen_reward=better * (pl.int_range(30) - 2), rejected_reward=pl.lit(0.0))
+        scores.write_csv(tmp_path / f"{name}.csv")
+        given = ["--judge", tmp_path / f"{name}.csv", "--data", tmp_path / "own.parquet", "--out", tmp_path / name]
+        assert main(["evaluate", *map(str, given)]) == 0
+    capsys.readouterr()
+    assert main(["report", *map(str, (tmp_path / "good", tmp_path / "bad")), "--out", str(tmp_path / "r.html")]) == 0
+    assert capsys.readouterr().out == f"2 judges on 1 set: {tmp_path / 'r.html'}\n"
+    html = (tmp_path / "r.html").read_text()
+    assert "<b>good.csv</b> is the best judge on this set, beyond chance" in html and html.count("<article") == 12
+
+
 def test_a_star_run(tmp_path):
     run = made.star(tmp_path / "dpo", {"id": made.preferences(40, 1), "ood": made.preferences(40, 2)})
     found = write([run], tmp_path / "r.html", pairs=3)
