@@ -1,4 +1,5 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, report, plan,
+export."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, judging_commands, label_command, rank_command
+from genrm_lightning import evaluate_command, judging_commands, label_command, rank_command, report_command
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> int:
         "rank": rank_command.rank_,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
+        "report": report_command.report,
         "plan": _plan,
         "export": _export,
     }
