@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from data_tools import artifact
+from data_tools import artifact, lineage
 from data_tools.commands import commands
 from data_tools.errors import UserError
 from data_tools.visible import visible
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         _check_outputs(arguments)
-        with _damage_told(arguments):
+        with lineage.watched(_inputs(arguments)), _damage_told(arguments):
             arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:
@@ -64,12 +64,14 @@ def _paths(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
     return [(name, path) for name, paths in given for path in paths if isinstance(path, Path)]
 
 
+def _inputs(arguments: argparse.Namespace) -> list[Path]:
+    return [path for name, path in _paths(arguments) if name not in (*OUTPUTS, "look_in") and path.exists()]
+
+
 def _damage_told(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     """A table that is damaged where its first check does not look is told with its name, whichever query meets it."""
-    tables = [
-        path for name, path in _paths(arguments) if name not in OUTPUTS and path.suffix == ".parquet" and path.is_file()
-    ]
-    if arguments.shows_progress:  # which would be held back, and such a command reads raw files, which tell themselves
+    tables = [path for path in _inputs(arguments) if path.suffix == ".parquet" and path.is_file()]
+    if arguments.shows_progress:  # which needs a terminal, and such a command reads raw files, which tell themselves
         return nullcontext()
     return artifact.damage_told(tables) if tables else nullcontext()
 

@@ -138,6 +138,8 @@ class _Walk:
         if manifest.name not in (MANIFEST, STARTED) and node.path.is_file():
             # What lies there may have been made otherwise since.
             self.compare(node, _text(said.get("digest")), said.get("bytes"))
+        elif manifest.name == MANIFEST:
+            self._compare_outputs(node, _dict(said.get("outputs")))
         key = _dict(said.get("key"))
         node.command, node.made = _command(said), _text(said.get("made"))
         references = _references(key)
@@ -198,6 +200,18 @@ class _Walk:
         if outside:
             return Node(name, None, digest, note="not of this run: its place is not recorded")
         return Node(name, None, digest, GONE, "no stage with this key in the run")
+
+    def _compare_outputs(self, node: Node, outputs: dict[str, Any]) -> None:
+        """Say where a file of a folder of tables, or one of all where the folder is asked for, is not what was made."""
+        folder = node.path.is_dir()
+        for name, said in outputs.items() if folder else [(node.path.name, outputs.get(node.path.name))]:
+            if not isinstance(said, dict) or Path(name).name != name:  # of a manifest from before, or from elsewhere
+                continue
+            one = Node(name, node.path / name if folder else node.path)
+            self.compare(one, _text(said.get("digest")), said.get("bytes"))
+            if one.state:
+                node.state, node.note = CHANGED, f"{name}: {one.state}" if folder else node.note
+                return
 
     def compare(self, node: Node, digest: str, size: Any) -> None:
         """Say where a file is not what it was. Only files are read, never a device or a pipe."""

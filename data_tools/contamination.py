@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_tools.errors import UserError
+from data_tools.memory import DEFAULT, Memory
 from data_tools.ngrams import grams, words
 from data_tools.removal import batches
 from data_tools.split import normalised_prompt, text_of_prompt
 
 NGRAM = 8
 COVERAGE = 0.5
-BATCH = 25_000  # training rows that are in memory at once
-PAIRS = 5_000_000  # (n-gram of a row, its place in an evaluation prompt): as many at once
+_PLACE = 512  # bytes of a pair (n-gram of a row, its place in an evaluation prompt) while it is looked at
 EXCERPT = 160  # characters of shared words in the report
 FOUND = pl.Schema(
     {
@@ -92,6 +92,7 @@ def contaminated(
     against: Evaluation,
     *,
     coverage: float = COVERAGE,
+    memory: Memory = DEFAULT,
 ) -> pl.DataFrame:
     """The rows of a table whose prompt covers at least ``coverage`` of an evaluation prompt's words.
 
@@ -101,6 +102,7 @@ def contaminated(
     Args:
         table: PREFERENCE with ``_row``.
         coverage: in (0, 1].
+        memory: what the batches follow from, beside the evaluation sets.
 
     Returns:
         A row a contaminated row, by ``_row``: ``pair_id``; ``file`` and ``match``, the evaluation prompt that it covers
@@ -114,32 +116,32 @@ def contaminated(
         raise UserError(f"coverage={coverage}: must be above 0 and at most 1")
     known = against.grams.select("_gram").unique()
     found = [pl.DataFrame(schema=FOUND)]
-    for batch in batches(table.select("_row", "pair_id", "prompt"), BATCH):
+    for batch in batches(table.select("_row", "pair_id", "prompt"), memory.text):
         texts = batch.select("_row", _key=normalised_prompt(), _words=words(text_of_prompt()))
         same = texts.join(against.short.select("_key", "_eval"), on="_key").select(
             "_row", "_eval", score=pl.lit(1.0), words=pl.col("_key").str.head(EXCERPT)
         )
         hits = grams(texts.select("_row", "_words"), against.ngram).join(known, on="_gram", how="semi").unique()
-        matches = pl.concat([same, _matches(hits, against, coverage)])
+        matches = pl.concat([same, _matches(hits, against, coverage, memory.bytes // _PLACE)])
         named = matches.join(against.prompts.select("_eval", "file", "match"), on="_eval")
         found.append(named.join(batch.select("_row", "pair_id"), on="_row").select(list(FOUND)))
     return pl.concat(found).sort("_row")
 
 
-def _matches(hits: pl.DataFrame, against: Evaluation, coverage: float) -> pl.DataFrame:
+def _matches(hits: pl.DataFrame, against: Evaluation, coverage: float, at_once: int) -> pl.DataFrame:
     """(_row, _gram) -> (_row, _eval, score, words) of the rows that cover enough of an evaluation prompt."""
     # Hashed before they are summed: the n-grams' own hashes are sums of words' hashes, which may add up alike.
     kinds = hits.group_by("_row").agg(_kind=pl.col("_gram").hash(1).sum())
     firsts = hits.join(kinds.group_by("_kind").agg(pl.col("_row").min()), on="_row", how="semi")
-    best = pl.concat([_NONE, *(_best(part, against, coverage) for part in _portions(firsts, against))])
+    best = pl.concat([_NONE, *(_best(part, against, coverage) for part in _portions(firsts, against, at_once))])
     return best.join(kinds, on="_row").drop("_row").join(kinds, on="_kind").select(_NONE.columns)
 
 
-def _portions(hits: pl.DataFrame, against: Evaluation) -> Iterator[pl.DataFrame]:
-    """Whole rows' n-grams, so many that their places in evaluation prompts are about PAIRS."""
+def _portions(hits: pl.DataFrame, against: Evaluation, at_once: int) -> Iterator[pl.DataFrame]:
+    """Whole rows' n-grams, so many that their places in evaluation prompts are about ``at_once``."""
     places = against.grams.group_by("_gram").len("_places").with_columns(pl.col("_places").cast(pl.UInt64))
     by_row = hits.join(places, on="_gram").group_by("_row").agg(pl.col("_places").sum()).sort("_row")
-    by_row = by_row.select("_row", _portion=pl.col("_places").cum_sum() // PAIRS)
+    by_row = by_row.select("_row", _portion=pl.col("_places").cum_sum() // at_once)
     yield from hits.join(by_row, on="_row").partition_by("_portion", include_key=False)
 
 

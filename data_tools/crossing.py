@@ -8,6 +8,7 @@ from itertools import combinations
 import polars as pl
 
 from data_tools.contamination import COVERAGE, NGRAM, contaminated, evaluation
+from data_tools.memory import DEFAULT, Memory
 from data_tools.removal import numbered
 from data_tools.schema import SPLITS
 from data_tools.split import normalised_prompt, text_of_prompt
@@ -66,7 +67,7 @@ def shared_prompts(of: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
 
 
 def overlapping_prompts(
-    of: Mapping[str, pl.LazyFrame], *, ngram: int = NGRAM, coverage: float = COVERAGE
+    of: Mapping[str, pl.LazyFrame], *, ngram: int = NGRAM, coverage: float = COVERAGE, memory: Memory = DEFAULT
 ) -> pl.DataFrame:
     """CROSSING: pairs of sides where a prompt of the first overlaps one of the other by n-grams.
 
@@ -75,10 +76,11 @@ def overlapping_prompts(
     """
     found = []
     for one, other in combinations(of, 2):
-        rows = contaminated(numbered(of[one]), evaluation({other: of[other]}, ngram), coverage=coverage)
+        rows = contaminated(numbered(of[one]), evaluation({other: of[other]}, ngram), coverage=coverage, memory=memory)
         if rows.is_empty() and not {one, other} & set(SPLITS):  # neither is known to be trained on or held out
             one, other = other, one
-            rows = contaminated(numbered(of[one]), evaluation({other: of[other]}, ngram), coverage=coverage)
+            known = evaluation({other: of[other]}, ngram)
+            rows = contaminated(numbered(of[one]), known, coverage=coverage, memory=memory)
         table = numbered(of[one])
         if not rows.is_empty():
             keys = table.join(rows.lazy().select("_row"), on="_row", how="semi").select(normalised_prompt().hash())

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from data_tools.words import LETTER, UNSPACED
+
 # Words of either text that are compared, counted from the first difference; what follows is left unmarked.
 MAX_WORDS = 2_000
 # Words of the first text that difflib may look at, all its searches together; texts made for it could keep it busy
@@ -18,7 +20,7 @@ FEW_IN_COMMON = 0.3
 # Fewer common words in a row than this, between two differences, are chance: "the", a comma.
 SHORTEST_RUN = 2
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(rf"{LETTER}|[^\W{UNSPACED}]+|[^\w\s]")
 
 Piece = tuple[str, bool]  # a part of a text, and whether it is marked as different
 
@@ -40,10 +42,10 @@ class Differences:
 def differences(first: str, second: str) -> Differences:
     """Mark the words that one text has and the other has not, at their place.
 
-    A word is a run of letters, digits and underscores, or one other character; whitespace is not compared. The words
-    in common are those that difflib finds, its rule for very frequent words included. Texts with less than 30 % of
-    their words in common are not marked, and no more than 2,000 words from the first difference are compared: ``note``
-    says so where it happens.
+    A word is a run of letters, digits and underscores, in scripts without spaces a letter, or one other character;
+    whitespace is not compared. The words in common are those that difflib finds, its rule for very frequent words
+    included. Texts with less than 30 % of their words in common are not marked, and no more than 2,000 words from the
+    first difference are compared: ``note`` says so where it happens.
 
     >>> differences("It is 12 km.", "It is 13 km.").second
     [('It is ', False), ('13', True), (' km.', False)]

@@ -80,7 +80,9 @@ def fetch(repo_id: str, revision: str | None = None, config: str | None = None, 
             settings = {name: value for name, value in key.items() if name not in ("stage", "files")}
             made = lineage.facts("hub", (), folder) | {"settings": settings, "counts": {"written": rows}}
             made["versions"] |= {"datasets": datasets.__version__}
-            artifact.write_manifest(temporary, key, tables=sorted(p.stem for p in temporary.glob("*.parquet")), **made)
+            tables = sorted(temporary.glob("*.parquet"))
+            outputs = lineage.outputs_of(tables)
+            artifact.write_manifest(temporary, key, tables=[file.stem for file in tables], outputs=outputs, **made)
     rows = artifact.read_json(folder / artifact.MANIFEST)["counts"]["written"]
     facts = {"repo": repo_id, "revision": commit, "config": key["config"], "splits": rows}
     return Fetched(sorted(folder.glob("*.parquet")), facts)

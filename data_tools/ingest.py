@@ -17,12 +17,12 @@ from typing import Any, TextIO, TypeVar
 
 import polars as pl
 
-from data_tools import artifact, clean, passes
+from data_tools import artifact, clean, lineage, passes
 from data_tools.errors import UserError
 from data_tools.memory import Memory
 from data_tools.order import hash64
 from data_tools.schema import SPLITS
-from data_tools.sources import Batch, Reading
+from data_tools.sources import MOST_PAIRS, Batch, Reading
 from data_tools.split import check_shares, labels, normalised_prompt, settled
 
 QUARANTINE = "quarantine.jsonl"
@@ -45,6 +45,7 @@ class Settings:
         redo: forget labels that the rows bring.
         ties: write comparisons of equals to a table of their own.
         max_broken: share of the rows that may be broken.
+        max_pairs_per_prompt: where a format compares each response of a prompt with each; drawn by a hash.
     """
 
     format: str = "auto"
@@ -56,6 +57,7 @@ class Settings:
     redo: bool = False
     ties: bool = False
     max_broken: float = 0.05
+    max_pairs_per_prompt: int = MOST_PAIRS
 
 
 @dataclass
@@ -121,6 +123,7 @@ def ingest(
     if not 0 <= settings.max_broken <= 1:
         raise UserError(f"--max-broken {settings.max_broken:g}: is a share of the rows, from 0 to 1")
     _check_inputs(files, out)
+    _check_left_over(out)
     counts = Counts()
     with passes.scratch(out) as temporary:
         parts = _read(files, temporary, settings, memory, counts, seen)
@@ -132,6 +135,7 @@ def ingest(
             at = _sampled(parts, at, settings.rows)
         counts.written = {name: int((at == i).sum()) for i, name in enumerate(SPLITS)}
         _check_stale(out, counts.written)
+        lineage.check_unchanged(raw.path for raw in files)
         _write(parts, at, out, memory)
         _settle(temporary / QUARANTINE, out / QUARANTINE)
         _settle(temporary / TIES, out / TIES)
@@ -152,7 +156,10 @@ def _read(
     with open(temporary / QUARANTINE, "w", encoding="utf-8") as quarantine:
         for raw in files:
             file = raw.path
-            reading = Reading(file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split)
+            reading = Reading(
+                file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split,
+                settings.max_pairs_per_prompt, temporary,
+            )  # fmt: skip
             counts.formats[file] = reading.format
             given = (raw.group or str(file), reading.format)
 
@@ -301,6 +308,17 @@ def _check_inputs(files: Sequence[Raw], out: Path) -> None:
         if at in seen:
             raise UserError(f"{raw.path}: is given twice; name it once")
         seen.add(at)
+
+
+def _check_left_over(out: Path) -> None:
+    """Raises UserError, before any work, for tables without a manifest: which of them this run would replace is known
+    only at its end."""
+    left = [] if (out / artifact.MANIFEST).exists() else [name for name in SPLITS if (out / f"{name}.parquet").exists()]
+    if left:
+        raise UserError(
+            f"{out / left[0]}.parquet: is left from another run, or from one that did not finish (it has no "
+            f"{artifact.MANIFEST} beside it); remove it or use another folder"
+        )
 
 
 def _check_stale(out: Path, written: Mapping[str, int]) -> None:

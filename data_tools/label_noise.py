@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from data_tools.measures import by_prompt
+
 LITTLE = 0.1  # a margin below it says that the label is close to a coin
 WEDGES = 5_000_000  # a > b > c looked at for circles, at most; prompts beyond are left out of that sign
+_EDGE = ["prompt_key", "chosen_key", "rejected_key"]
 
 # name -> what a row of the result says
 SIGNS = {
@@ -32,22 +35,31 @@ def label_noise(measured: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     half of repeated pairs at odds and a quarter of triangles in a circle. Circles are looked for in the prompts with
     the fewest chances of one, until ``WEDGES`` were looked at.
     """
+    chances = pl.concat(_chances(piece.select(_EDGE)) for piece in by_prompt(measured))
+    looked_at = chances.sort("_n", "prompt_key").filter(pl.col("_n").cum_sum() <= WEDGES)
+    counts = [_counted(piece, looked_at, by) for piece in by_prompt(measured)]
+    summed = pl.concat(counts).group_by("value", "sign").agg(pl.col("rows", "of").sum())
+    found = summed.with_columns(share=pl.when(pl.col("of") > 0).then(pl.col("rows") / pl.col("of")))
+    return found.sort("value", pl.col("sign").cast(pl.Enum(list(SIGNS))), nulls_last=True)
+
+
+def _counted(measured: pl.DataFrame, looked_at: pl.DataFrame, by: str | None) -> pl.DataFrame:
+    """``value``, ``sign``, ``rows``, ``of`` for all pairs of some prompts."""
     couple = [
         "prompt_key",
         pl.min_horizontal("chosen_key", "rejected_key"),
         pl.max_horizontal("chosen_key", "rejected_key"),
     ]
     differ = pl.col("chosen_key") != pl.col("rejected_key")
-    edges = ["prompt_key", "chosen_key", "rejected_key"]
     flagged = (
         measured.select(
-            *edges, "margin", "prefix", "chosen_chars", "rejected_chars", value=by if by else pl.lit(None, pl.String)
+            *_EDGE, "margin", "prefix", "chosen_chars", "rejected_chars", value=by if by else pl.lit(None, pl.String)
         )
         .with_columns(
             _times=pl.len().over(couple),
             _ways=pl.col("chosen_key").n_unique().over(couple),
         )
-        .join(_triangles(measured.select(edges)), on=edges, how="left")
+        .join(_triangles(measured.select(_EDGE), looked_at), on=_EDGE, how="left")
     )
     equal_length = pl.col("chosen_chars") == pl.col("rejected_chars")
     every = pl.col("_times") > 0
@@ -59,34 +71,27 @@ def label_noise(measured: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
         "prefix": (differ & pl.col("prefix"), every),
         "little_margin": (pl.col("margin") < LITTLE, pl.col("margin").is_not_null()),
     }
-    parts = [
+    return pl.concat(
         flagged.group_by(pl.col("value").cast(pl.String))
         .agg(rows=(shows & could).sum().cast(pl.Int64), of=pl.when(could).then(1).sum().cast(pl.Int64))
-        .select(
-            "value",
-            pl.lit(name).alias("sign"),
-            "rows",
-            "of",
-            share=pl.when(pl.col("of") > 0).then(pl.col("rows") / pl.col("of")),
-        )
+        .select("value", pl.lit(name).alias("sign"), "rows", "of")
         for name, (shows, could) in signs.items()
-    ]
-    order = pl.Enum(list(SIGNS))
-    return pl.concat(parts).sort("value", pl.col("sign").cast(order), nulls_last=True)
+    )
 
 
-def _triangles(edges: pl.DataFrame) -> pl.DataFrame:
-    """The distinct preferences that are sides of triangles, and ``circle``: whether one of these is a circle."""
+def _chances(edges: pl.DataFrame) -> pl.DataFrame:
+    """``prompt_key`` and ``_n``, the number of a > b > c, of prompts that have any."""
     edges = edges.filter(pl.col("chosen_key") != pl.col("rejected_key")).unique()
     wins = edges.group_by("prompt_key", node="chosen_key").agg(wins=pl.len())
     losses = edges.group_by("prompt_key", node="rejected_key").agg(losses=pl.len())
-    chances = (
-        wins.join(losses, on=["prompt_key", "node"])
-        .group_by("prompt_key")
-        .agg(_n=(pl.col("wins").cast(pl.UInt64) * pl.col("losses")).sum())
-    )
-    looked_at = chances.sort("_n", "prompt_key").filter(pl.col("_n").cum_sum() <= WEDGES)
+    both = wins.join(losses, on=["prompt_key", "node"])
+    return both.group_by("prompt_key").agg(_n=(pl.col("wins").cast(pl.UInt64) * pl.col("losses")).sum())
+
+
+def _triangles(edges: pl.DataFrame, looked_at: pl.DataFrame) -> pl.DataFrame:
+    """The distinct preferences that are sides of triangles, and ``circle``: whether one of these is a circle."""
     edges = edges.join(looked_at, on="prompt_key", how="semi")
+    edges = edges.filter(pl.col("chosen_key") != pl.col("rejected_key")).unique()
     first = edges.rename({"chosen_key": "a", "rejected_key": "b"})
     wedges = first.join(edges.rename({"chosen_key": "b", "rejected_key": "c"}), on=["prompt_key", "b"])
     wedges = wedges.filter(pl.col("a") != pl.col("c"))

@@ -9,6 +9,7 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.extras import needed
+from data_tools.memory import DEFAULT, Memory
 from data_tools.removal import batches
 
 CHARACTERS = 300  # of prompt and of response that are looked at, each: lingua's time grows with the text
@@ -16,11 +17,12 @@ LETTERS = 20  # fewer say too little
 # Between the probabilities of the two likeliest languages. Less takes English names and code for other languages: of
 # 2,500 real pairs, nearly all English, 0.25 drops 19, of which seven are English, and 0.9 drops 14, of which three are.
 DISTANCE = 0.9
-BATCH = 20_000
 FOUND = pl.Schema({"_row": pl.UInt32, "pair_id": pl.String, "words": pl.String})
 
 
-def other_languages(table: pl.LazyFrame, languages: Iterable[str]) -> tuple[pl.DataFrame, int]:
+def other_languages(
+    table: pl.LazyFrame, languages: Iterable[str], *, memory: Memory = DEFAULT
+) -> tuple[pl.DataFrame, int]:
     """The rows whose prompt and chosen response are certainly in another language than the given ones.
 
     Looked at are the beginnings of the prompt's last turn and of the response, without what stands in a fence of
@@ -33,6 +35,7 @@ def other_languages(table: pl.LazyFrame, languages: Iterable[str]) -> tuple[pl.D
     Args:
         table: PREFERENCE with ``_row``.
         languages: ISO 639-1 codes of what stays.
+        memory: what the batches follow from.
 
     Returns:
         (a row a removed row, by ``_row``: ``pair_id`` and ``words``, the code of its language; how many rows stay for
@@ -52,7 +55,7 @@ def other_languages(table: pl.LazyFrame, languages: Iterable[str]) -> tuple[pl.D
     last = pl.col("prompt").list.last().struct.field("content")
     start = pl.concat_str(_beginning(last), _beginning(pl.col("chosen")), separator="\n")
     found, uncertain = [pl.DataFrame(schema=FOUND)], 0
-    for batch in batches(table.select("_row", "pair_id", _text=start), BATCH):
+    for batch in batches(table.select("_row", "pair_id", _text=start), memory.text):
         texts = batch.select("_text").filter(pl.col("_text").str.count_matches(r"\p{L}") >= LETTERS).unique()
         told = detector.detect_languages_in_parallel_of(texts["_text"].to_list())
         codes = [None if language is None else language.iso_code_639_1.name.lower() for language in told]

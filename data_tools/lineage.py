@@ -2,7 +2,8 @@
 
 A folder of tables has ``manifest.json`` in it, a single file ``NAME.manifest.json`` beside it. Inputs stand there with
 their digests, so the way back to the raw files can be walked (ancestry.py), and a file that was changed since is
-noticed.
+noticed; so do the outputs. A file that is changed while a command reads it (:func:`watched`) has no digest to record:
+the command ends with an error.
 
 An input is named by its path from the manifest's folder, both with links resolved: what moves together stays found.
 Where one moved without the other, its name and digest are enough to find it again (``lineage --look-in``).
@@ -13,9 +14,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +35,7 @@ _THREADS = 4
 _Stamp = tuple[str, int, int, int]  # path, size, time of the last change, inode
 _known: dict[_Stamp, Future[str]] = {}
 _lock = threading.Lock()
+_watched: dict[str, _Stamp] | None = None  # files as they were when the command began to read them; None: no command
 
 
 def manifest_of(file: str | Path) -> Path:
@@ -48,11 +50,45 @@ def is_manifest(file: str | Path) -> bool:
     return name == artifact.MANIFEST or name.endswith(SUFFIX)
 
 
+@contextmanager
+def watched(files: Iterable[str | Path]) -> Iterator[None]:
+    """Around a command that reads these files, or what lies in these folders: its :func:`facts` refuse one that does
+    not stand there any more as it stood at the beginning (size, time, inode)."""
+    global _watched
+    before, _watched = _watched, {}
+    try:
+        _watch(files)
+        yield
+    finally:
+        _watched = before
+
+
+def _watch(files: Iterable[str | Path]) -> None:
+    for file in (file for given in files for file in _files(Path(given)) if file.is_file()):
+        if _watched is not None:
+            _watched.setdefault(os.path.abspath(file), _stamp(file))
+
+
+def check_unchanged(files: Iterable[str | Path]) -> None:
+    """Raises UserError for a file that was changed, or removed, since the command began."""
+    for file in files:
+        then = (_watched or {}).get(os.path.abspath(file))
+        if then is not None and (not Path(file).is_file() or _stamp(Path(file)) != then):
+            raise UserError(f"{file}: was changed while it was read; run the command again")
+
+
+def _stamp(file: Path) -> _Stamp:
+    stat = file.stat()
+    return (os.path.abspath(file), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
 def begin(files: Iterable[str | Path]) -> None:
     """Read the files' digests in threads from now on (hashing leaves the interpreter free), for a later :func:`facts`.
 
     A file that is not there is passed over: whoever reads it says so.
     """
+    files = list(files)
+    _watch(files)
     waiting = [(Path(file), future) for file in files if Path(file).is_file() and (future := _promised(Path(file))[0])]
 
     def work() -> None:
@@ -80,13 +116,12 @@ def digest(path: str | Path) -> str:
 
 def _promised(file: Path) -> tuple[Future[str] | None, Future[str]]:
     """(the digest that the caller has to work out, if nobody does; the digest)."""
-    stat = file.stat()
-    stamp = (os.path.abspath(file), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    stamp = _stamp(file)
     with _lock:
         if stamp in _known:
             return None, _known[stamp]
         future: Future[str] = Future()
-        if time.time() - stat.st_mtime > _SETTLED:
+        if time.time() - stamp[2] / 1e9 > _SETTLED:
             _known[stamp] = future
         return future, future
 
@@ -105,11 +140,21 @@ def inputs_of(files: Iterable[str | Path], out: str | Path) -> list[dict[str, An
     """How a manifest in the folder ``out`` names its inputs, files or folders of them: path from there, digest, bytes.
 
     Raises:
-        UserError: an input that is not there.
+        UserError: an input that is not there, or was changed while the command read it (:func:`watched`).
     """
     files = list(dict.fromkeys(file for given in files for file in _files(Path(given))))
+    check_unchanged(files)
     begin(files)
-    return [{"file": _named_from(file, out), "digest": digest(file), "bytes": file.stat().st_size} for file in files]
+    named = [{"file": _named_from(file, out), "digest": digest(file), "bytes": file.stat().st_size} for file in files]
+    check_unchanged(files)
+    return named
+
+
+def outputs_of(files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
+    """How a folder's manifest names the files in it: name -> digest, bytes."""
+    files = [Path(file) for file in files]
+    begin(files)
+    return {file.name: {"digest": digest(file), "bytes": file.stat().st_size} for file in files}
 
 
 def _named_from(file: Path, out: str | Path) -> str:

@@ -11,6 +11,7 @@ from data_tools.errors import UserError
 _GIB = 2**30
 _NARROW = 512  # bytes a row, while a narrow table is decided
 _RAW = 16  # times its text, while a chunk is parsed, checked and written
+_WORDS = 64  # times its text, while a batch is cut into words and these are hashed, with what was read ahead
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Memory:
         rows: of a narrow table, decided at once.
         chunk: bytes of raw text that a thread works on.
         threads: that work on chunks.
+        text: bytes of text whose words are looked at, at once.
     """
 
     bytes: int
     rows: int
     chunk: int
     threads: int
+    text: int
 
     def row_group(self, row_bytes: float, files: int) -> int:
         """Rows of a row group, of which a writer holds one for each of so many files, and reads some ahead."""
@@ -39,12 +42,18 @@ class Memory:
         if not 0.25 <= gib < 2**20:
             raise UserError(f"--memory {gib:g}: must be at least 0.25 (GiB), and a number")
         threads = os.cpu_count() or 1
-        return cls(
-            int(gib * _GIB), int(gib * _GIB / _NARROW), min(int(gib * _GIB / (2 * _RAW * threads)), 32 << 20), threads
-        )
+        chunk = min(int(gib * _GIB / (2 * _RAW * threads)), 32 << 20)
+        return cls(int(gib * _GIB), int(gib * _GIB / _NARROW), chunk, threads, int(gib * _GIB / _WORDS))
+
+
+DEFAULT = Memory.of(4.0)
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--memory", type=float, default=4.0, metavar="GIB", help="to use, whatever the files' size (default 4)"
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
+        help="to use, whatever the files' size (default 4)",
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from data_tools.measures import own_order
+from data_tools.ngrams import WORD
 
 PROMPT = "_prompt"  # the prompt's normalised text (split.normalised_prompt), which the caller adds to the table
 
@@ -47,7 +48,7 @@ def _literal(mark: str) -> Callable[[pl.Expr], pl.Expr]:
 
 
 def _words(text: pl.Expr) -> pl.Expr:
-    return text.str.to_lowercase().str.extract_all(r"\w+")
+    return text.str.to_lowercase().str.extract_all(WORD)
 
 
 _SORRY = (

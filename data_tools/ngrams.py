@@ -10,14 +10,15 @@ from __future__ import annotations
 import polars as pl
 
 from data_tools.order import hash64
+from data_tools.words import LETTER, UNSPACED
 
-# Scripts that put no spaces between words: each character is a word of its own.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+WORD = rf"{LETTER}|[\w--[{UNSPACED}]]+"
 
 
 def words(text: pl.Expr) -> pl.Expr:
     """Runs of letters, marks, digits and underscores in lower case, as a list; punctuation separates and is not kept.
+
+    In scripts without spaces a letter is a word: see :mod:`data_tools.words`.
 
     >>> pl.select(words(pl.lit("Don't panic: 東京!"))).item().to_list()
     ['don', 't', 'panic', '東', '京']

@@ -24,6 +24,7 @@ from __future__ import annotations
 import polars as pl
 
 from data_tools.judging import prompt_named
+from data_tools.ngrams import WORD
 from data_tools.words import NGRAM
 
 # 2^64 over the golden ratio, odd: words' hashes become an n-gram's fingerprint.
@@ -41,8 +42,8 @@ _NEGATED = r"(?i)\b(?:not|no|never|neither|nor)\b|n['’]t\b"
 
 
 def words(text: str | pl.Expr) -> pl.Expr:
-    """Runs of letters, marks, digits and underscores, in lower case: a list of strings."""
-    return _column(text).str.to_lowercase().str.extract_all(r"\w+")
+    """Runs of letters, marks, digits and underscores, in lower case: a list of strings; see :mod:`data_tools.words`."""
+    return _column(text).str.to_lowercase().str.extract_all(WORD)
 
 
 def ngrams(text: str | pl.Expr, n: int = NGRAM) -> pl.Expr:
@@ -59,7 +60,7 @@ def ngrams(text: str | pl.Expr, n: int = NGRAM) -> pl.Expr:
 
 def n_words(text: str = "rationale") -> pl.Expr:
     """Words of a text."""
-    return pl.col(text).str.count_matches(r"\w+")
+    return pl.col(text).str.count_matches(WORD)
 
 
 def own_words(text: str = "rationale") -> pl.Expr:
@@ -69,7 +70,7 @@ def own_words(text: str = "rationale") -> pl.Expr:
     >>> stencil.select(own_words()).to_series().to_list()
     [3, 2]
     """
-    return pl.col(text).str.replace_all(_QUOTATION, " ").str.count_matches(r"\w+")
+    return pl.col(text).str.replace_all(_QUOTATION, " ").str.count_matches(WORD)
 
 
 def repeated_share(grams: pl.Expr) -> pl.Expr:

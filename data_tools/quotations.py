@@ -9,6 +9,7 @@ from functools import lru_cache
 import polars as pl
 
 from data_tools.order import responses
+from data_tools.words import words
 
 _QUOTATION = re.compile(r'"([^"\n]+)"|“([^”\n]+)”')
 _NAME = re.compile(r"\b(?:response|assistant|answer)\s*[\[(*]*([AB])\b", re.IGNORECASE)
@@ -77,4 +78,4 @@ def with_quotations(judgments: pl.DataFrame, preferences: pl.DataFrame) -> pl.Da
 @lru_cache(maxsize=1024)  # the samples of a pair are about the same texts
 def _plain(text: str) -> str:
     """The words alone, in lower case, each between two spaces: found within another only where whole words are."""
-    return f" {' '.join(_WORD.findall(text.lower()))} "
+    return f" {' '.join(words(text))} "

@@ -21,7 +21,8 @@ REPORT = pl.Schema(
         "words": pl.String,  # contamination: the longest run of shared words; languages: the language found
     }
 )
-WINDOW = 2_000_000  # each is a way of its own through the table: the fewer the better
+WINDOW = 4  # batches that are read together
+_OF_A_ROW = 256  # bytes, besides its text
 SUFFIXES = (".parquet", ".jsonl")
 CONTAMINATED = "overlaps an evaluation prompt"
 
@@ -31,15 +32,43 @@ def numbered(table: pl.LazyFrame) -> pl.LazyFrame:
     return table.with_row_index("_row")
 
 
-def batches(table: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
-    """A table with ``_row``, ``rows`` at a time and in order; at most WINDOW rows wait in memory.
+def batches(table: pl.LazyFrame, text: int) -> Iterator[pl.DataFrame]:
+    """A table with ``_row`` in order, as many rows at a time as have ``text`` bytes of text (one row may have more).
 
-    polars reads on while a batch is worked on, and holds all that it has read: of a whole table, all of it.
+    polars reads on while a batch is worked on, and holds all that it has read: of a whole table, all of it. So windows
+    of WINDOW batches are read one by one, each a way of its own to those row groups that have a part in it.
+
+    Args:
+        table: columns of strings, lists of strings, and turns (``prompt``) count, and _OF_A_ROW bytes a row.
     """
-    last = table.select(pl.col("_row").max()).collect(engine="streaming").item()
-    for start in range(0, 0 if last is None else last + 1, WINDOW):
-        window = table.filter(pl.col("_row").is_between(start, start + WINDOW - 1))
-        yield from window.collect_batches(chunk_size=rows, engine="streaming")
+    columns = table.collect_schema()
+    sizes = table.select("_row", _text=sum((_bytes(*column) for column in columns.items()), pl.lit(_OF_A_ROW)))
+    sizes = sizes.collect(engine="streaming").sort("_row")
+    parts = (
+        sizes.group_by((pl.col("_text").cum_sum() - 1) // text, maintain_order=True)
+        .agg(first=pl.col("_row").first(), last=pl.col("_row").last(), rows=pl.len())
+        .select("first", "last", "rows")
+    )
+    for window in parts.iter_slices(WINDOW):
+        inside = pl.col("_row").is_between(window["first"][0], window["last"][-1])
+        found, start = table.filter(inside).collect(engine="streaming"), 0
+        for rows in window["rows"]:
+            yield found.slice(start, rows)
+            start += rows
+
+
+def _bytes(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Of a column's texts; 0 for numbers."""
+    text = pl.element()
+    if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):
+        text = text.struct.field("content")
+    if dtype == pl.String:
+        size = pl.col(name).str.len_bytes()
+    elif isinstance(dtype, pl.List):
+        size = pl.col(name).list.eval(text.str.len_bytes()).list.sum()
+    else:
+        return pl.lit(0, pl.UInt64)
+    return size.fill_null(0).cast(pl.UInt64)
 
 
 class Left:
@@ -55,7 +84,7 @@ class Left:
         self.read: int = table.select(pl.len()).collect(engine="streaming").item()
         self._stays = pl.repeat(True, self.read, eager=True).alias("_stays")
         self.counts: dict[str, int] = {}
-        self._reports = [pl.DataFrame(schema=REPORT)]
+        self._reports = [pl.DataFrame(schema=REPORT).lazy()]
 
     @property
     def height(self) -> int:
@@ -67,8 +96,9 @@ class Left:
         table = numbered(self._table)
         if self.height == self.read:
             return table
-        marked = pl.concat([table, self._stays.to_frame().lazy()], how="horizontal")
-        return marked.filter("_stays").drop("_stays")
+        # Of a join a filter by place reaches the file, which then need not be read from its beginning.
+        stay = self._stays.arg_true().cast(pl.UInt32).alias("_row").to_frame().lazy()
+        return table.join(stay, on="_row", how="semi", maintain_order="left")
 
     def drop(self, reason: str, found: pl.DataFrame) -> None:
         """Take out what a finder returned."""
@@ -76,27 +106,36 @@ class Left:
         self._reports.append(report(found, reason))
         self._stays[found["_row"].unique()] = False
 
-    def drop_counted(self, bad: pl.Series, counts: Mapping[str, int]) -> None:
-        """Take out those of :meth:`rows` that are ``bad``, in their order, without a report."""
+    def drop_for(self, reason: pl.Series, counts: Mapping[str, int]) -> None:
+        """Take out those of :meth:`rows` that have a reason (a category or null for each, in their order).
+
+        Nothing but the reasons is kept for the report: the ids are read when it is written.
+        """
         self.counts |= counts
-        self._stays[self._stays.arg_true().filter(bad)] = False
+        places = self._stays.arg_true().filter(reason.is_not_null()).cast(pl.UInt32)
+        gone = pl.DataFrame({"_row": places, "reason": reason.drop_nulls()}).lazy()
+        ids = numbered(self._table).select("_row", "pair_id").join(gone, on="_row", maintain_order="left")
+        self._reports.append(report(ids))
+        self._stays[places] = False
 
     def report(self) -> pl.DataFrame:
-        """REPORT of the rows that :meth:`drop` took out."""
-        return pl.concat(self._reports)
+        """REPORT of the rows that were taken out, reason by reason as they went, all in memory."""
+        return pl.concat(self._reports).collect(engine="streaming")
+
+    def write_report(self, file: Path) -> None:
+        """Write :meth:`report` to a file as :func:`write_report` does, streaming."""
+        write_report(pl.concat(self._reports), file)
 
     def write(self, file: Path, row_group: int | None = None) -> None:
         """The rows that are left, into a parquet file; see :func:`data_tools.passes.write`."""
         passes.write(self._table, self._stays.to_frame(), {file: pl.col("_stays")}, row_group=row_group)
 
 
-def report(found: pl.DataFrame, reason: str) -> pl.DataFrame:
-    """What a finder returned, as rows of REPORT."""
-    found = found.with_columns(reason=pl.lit(reason))
-    return found.select(
-        (pl.col(name) if name in found.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in REPORT.items()
-    )
+def report(found: pl.DataFrame | pl.LazyFrame, reason: str | None = None) -> pl.LazyFrame:
+    """What a finder returned, as rows of REPORT; it has a ``reason`` of its own where none is given."""
+    columns = found.collect_schema().names()
+    known = {name: pl.col(name) for name in columns} | ({} if reason is None else {"reason": pl.lit(reason)})
+    return found.lazy().select(known.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in REPORT.items())
 
 
 def check_report(file: Path | None) -> None:
@@ -107,10 +146,10 @@ def check_report(file: Path | None) -> None:
         raise UserError(f"{file}: is a folder; name a file for --report")
 
 
-def write_report(rows: pl.DataFrame, file: Path) -> None:
+def write_report(rows: pl.DataFrame | pl.LazyFrame, file: Path) -> None:
     """Write rows of REPORT as parquet or, by the file's suffix, JSON Lines; atomically."""
     with artifact.atomic_path(file) as temporary:
         if file.suffix == ".parquet":
-            rows.write_parquet(temporary)
+            rows.lazy().sink_parquet(temporary, engine="streaming")
         else:
-            rows.write_ndjson(temporary)
+            rows.lazy().sink_ndjson(temporary, engine="streaming")

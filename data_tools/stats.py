@@ -10,7 +10,7 @@ import math
 
 import polars as pl
 
-from data_tools.measures import longer_chosen, measure
+from data_tools.measures import by_prompt, longer_chosen, measure
 from data_tools.schema import SPLITS
 
 TOTAL = "all"
@@ -43,11 +43,11 @@ def summary(measured: pl.DataFrame, by: str = "source") -> pl.DataFrame:
     ================  =======================================================================================
     """
     longer = pl.max_horizontal("chosen_chars", "rejected_chars")
-    wide = measured.with_columns(pl.col(by, "split").cast(pl.String), _chars=pl.col("prompt_chars") + longer)
+    used = ["split", "label_kind", "chosen_chars", "rejected_chars", "chosen_is_a", "turns", "margin"]
+    wide = measured.select(*dict.fromkeys([by, *used]), _chars=pl.col("prompt_chars") + longer)
     measures = [
         pl.len().alias("rows"),
         *((pl.col("split") == name).sum().alias(name) for name in SPLITS if by != "split"),
-        pl.col("prompt_key").n_unique().alias("prompts"),
         pl.col("label_kind").cast(pl.String).fill_null("unknown").value_counts().alias("_labels"),
         pl.col("_chars").median().cast(pl.Int64).alias("chars"),
         pl.col("_chars").quantile(0.95).cast(pl.Int64).alias("chars_95"),
@@ -56,9 +56,12 @@ def summary(measured: pl.DataFrame, by: str = "source") -> pl.DataFrame:
         pl.col("turns").mean().alias("turns"),
         pl.col("margin").median().alias("margin"),
     ]
-    by_value = wide.group_by(by).agg(measures).sort(by)
-    overall = wide.with_columns(pl.lit(TOTAL).alias(by)).group_by(by).agg(measures)
-    result = pl.concat([by_value, overall])
+    by_value = wide.group_by(by).agg(measures).with_columns(pl.col(by).cast(pl.String)).sort(by)
+    overall = wide.select(
+        pl.lit(TOTAL).alias(by), *(one.implode() if one.meta.output_name() == "_labels" else one for one in measures)
+    )
+    # A value may be called as the total is.
+    result = pl.concat([by_value.with_columns(_total=False), overall.with_columns(_total=True)])
     labels = [
         ", ".join(f"{kind} {-n:,}" for n, kind in sorted((-row["count"], row["label_kind"]) for row in rows))
         for rows in result["_labels"]
@@ -67,12 +70,15 @@ def summary(measured: pl.DataFrame, by: str = "source") -> pl.DataFrame:
     counts = responses_per_prompt(measured, by)
     means = pl.concat(
         [
-            counts.group_by(by).agg(responses=pl.col("responses").mean()),
-            responses_per_prompt(measured).select(pl.lit(TOTAL).alias(by), pl.col("responses").mean()),
+            counts.group_by(by).agg(pl.col("responses").mean(), prompts=pl.len(), _total=False),
+            responses_per_prompt(measured).select(
+                pl.lit(TOTAL).alias(by), pl.col("responses").mean(), prompts=pl.len(), _total=True
+            ),
         ]
     )
-    result = result.join(means, on=by, how="left", nulls_equal=True, maintain_order="left")
-    return result.select(*(name for name in result.columns if name != "margin"), "margin")
+    result = result.join(means, on=[by, "_total"], how="left", nulls_equal=True, maintain_order="left")
+    last = ("prompts", "labels", "chars", "chars_95", "longer_chosen", "chosen_is_a", "turns", "responses", "margin")
+    return result.select(pl.exclude("_total", *last), *last)
 
 
 def responses_per_prompt(measured: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
@@ -81,8 +87,12 @@ def responses_per_prompt(measured: pl.DataFrame, by: str | None = None) -> pl.Da
     Two in a table of plain pairs, N where N answers were ranked.
     """
     keys = ["prompt_key"] if by is None else [by, "prompt_key"]
-    sides = [measured.select(*keys, response=side) for side in ("chosen_key", "rejected_key")]
-    counts = pl.concat(sides).group_by(keys).agg(responses=pl.col("response").n_unique())
+    found = []
+    for piece in by_prompt(measured):
+        sides = [piece.select(*keys, response=side) for side in ("chosen_key", "rejected_key")]
+        distinct = pl.concat(sides).unique()
+        found.append(distinct.group_by(keys).agg(responses=pl.len()))
+    counts = pl.concat(found)
     return counts if by is None else counts.with_columns(pl.col(by).cast(pl.String))
 
 

@@ -10,10 +10,11 @@ import polars as pl
 
 from data_tools.errors import UserError
 from data_tools.extras import needed
+from data_tools.memory import DEFAULT, Memory
 from data_tools.removal import batches
 from data_tools.split import text_of_prompt
 
-BATCH = 5_000
+_TOKENS = 4  # times what other work on words takes: an encoding keeps places, types and masks of each token
 FOUND = pl.Schema({"_row": pl.UInt32, "pair_id": pl.String, "score": pl.Float64})
 _TEXTS = ("_prompt", "chosen", "rejected")
 
@@ -47,7 +48,7 @@ def load(where: str | Path) -> Any:
     return tokenizer
 
 
-def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any) -> pl.DataFrame:
+def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any, *, memory: Memory = DEFAULT) -> pl.DataFrame:
     """The rows with more than ``limit`` tokens in prompt and longer response together.
 
     The contents are counted, the prompt's turns a line each, without special tokens and without what a chat template
@@ -57,6 +58,7 @@ def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any) -> pl.DataF
     Args:
         table: PREFERENCE with ``_row``.
         tokenizer: of :func:`load`.
+        memory: what the batches follow from.
 
     Returns:
         A row a removed row, by ``_row``: ``pair_id``; ``score``, its tokens.
@@ -74,7 +76,7 @@ def too_many_tokens(table: pl.LazyFrame, limit: int, tokenizer: Any) -> pl.DataF
     if tokenizer.normalizer is not None:  # may make one character several
         doubtful |= pl.any_horizontal(size > pl.col(name).str.len_chars() for name, size in n_bytes.items())
     found = [pl.DataFrame(schema=FOUND)]
-    for batch in batches(texts.filter(doubtful), BATCH):
+    for batch in batches(texts.filter(doubtful), memory.text // _TOKENS):
         distinct = pl.concat([batch[name].alias("text") for name in _TEXTS]).unique()
         encoded = tokenizer.encode_batch_fast(distinct.to_list(), add_special_tokens=False)
         tokens = pl.DataFrame({"text": distinct, "n": pl.Series(map(len, encoded), dtype=pl.Int64)})

@@ -13,16 +13,8 @@ from genrm_lightning.cli import SUBCOMMANDS, _Parsed, _ReadOnlyCLI, _run
 ROOT = Path(__file__).parents[1]
 # What `make star-iter` leaves, and what a reader is to have.
 GIVEN = (
-    "my_pairs.jsonl",
-    "people.jsonl",
-    "new.jsonl",
-    "candidates.jsonl",
-    "runs/mine/judge",
-    "other/test.parquet",
-    "data/pairs/",
-    "meta-llama/",
-    "embedded",
-    "configs/",
+    *("my_pairs.jsonl", "people.jsonl", "new.jsonl", "candidates.jsonl", "runs/mine/judge"),
+    *("other/test.parquet", "data/pairs/", "meta-llama/", "embedded", "configs/"),
 )
 
 

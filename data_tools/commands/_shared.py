@@ -62,7 +62,8 @@ def write_tables(
     said = lineage.facts(key["stage"], inputs or (), folder)
     if inputs is None:  # not told, which is not the same as none
         del said["inputs"]
-    artifact.write_manifest(folder, key, tables=list(tables), **{**said, **facts})
+    outputs = lineage.outputs_of(folder / f"{name}.parquet" for name in tables)
+    artifact.write_manifest(folder, key, tables=list(tables), outputs=outputs, **{**said, **facts})
 
 
 def no_folder(file: Path) -> None:

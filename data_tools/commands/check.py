@@ -13,6 +13,7 @@ from data_tools.commands import _evaluation
 from data_tools.commands._shared import console
 from data_tools.crossing import overlapping_prompts, shared_prompts, sides
 from data_tools.errors import UserError
+from data_tools.memory import Memory, add_memory
 from data_tools.visible import visible
 
 SUMMARY = "do prompts cross from split to split, or from file to file"
@@ -31,18 +32,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--by-file", action="store_true", help="files of one split must not share a prompt either")
     _evaluation.rule(parser)
+    add_memory(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prompts count as the same by their text without case and repeated whitespace. Sides are the splits, over all
     files, and each file's rows that have no split. Exits with status 2 if any prompt is on two sides."""
     _evaluation.check_rule(arguments)
+    memory = Memory.of(arguments.memory)
     between = sides(_evaluation.tables(arguments.files), arguments.by_file)
     if not between:
         raise UserError(f"{arguments.files[0]}: no rows to check; name tables that have some")
     found = {"the same": shared_prompts(between)}
     if arguments.near:
-        rule = {"ngram": arguments.ngram, "coverage": arguments.coverage}
+        rule = {"ngram": arguments.ngram, "coverage": arguments.coverage, "memory": memory}
         found[f"{arguments.ngram}-word n-grams"] = overlapping_prompts(between, **rule)
     crossing = pl.concat(table.with_columns(how=pl.lit(how)) for how, table in found.items())
     rows = pl.collect_all([table.select(pl.len()) for table in between.values()], engine="streaming")

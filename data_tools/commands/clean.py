@@ -61,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _evaluation.against(parser, required=False)
     parser.add_argument(
         "--report", type=Path, metavar="FILE",
-        help="each row that one of these flags dropped, and why: *.jsonl or *.parquet",
+        help="each row that was dropped, and why: *.jsonl or *.parquet",
     )  # fmt: skip
     add_memory(parser)
 
@@ -77,20 +77,20 @@ def run(arguments: argparse.Namespace) -> None:
         left.drop(OUTVOTED, outvoted(left.rows()))
     with passes.scratch(arguments.out.parent) as temporary:
         reason = clean_file(left.rows(), temporary, max_chars=arguments.max_chars, at_once=memory.rows)
-    left.drop_counted(reason.is_not_null(), count(reason))
+    left.drop_for(reason, count(reason))
     ids = left.rows().select("pair_id").collect(engine="streaming")
     check_unique_ids(ids, arguments.file)
     notes: dict[str, int] = {}
-    for why, find in _finders(arguments, notes).items():
+    for why, find in _finders(arguments, notes, memory).items():
         left.drop(why, find(left.rows()))
     if not left.height:
         gone = ", ".join(f"{why}: {n:,}" for why, n in left.counts.items() if n)
         raise UserError(
             f"{arguments.file}: none of {left.read:,} rows is left ({gone}); loosen the flags or use other data"
         )
+    if arguments.report is not None:  # reads the file, which --out may replace
+        left.write_report(arguments.report)
     left.write(arguments.out, memory.row_group(passes.bytes_a_row(arguments.file, left.read), 1))
-    if arguments.report is not None:
-        removal.write_report(left.report(), arguments.report)
     names = ("max_chars", "max_tokens", "tokenizer", "languages", "conflicts", "near_duplicates", "ngram", "coverage")
     settings = {name: getattr(arguments, name) for name in names}
     facts = {"read": left.read, "dropped": left.counts, **notes, "written": left.height}
@@ -111,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> None:
     no_folder(arguments.out)
 
 
-def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, Finder]:
+def _finders(arguments: argparse.Namespace, notes: dict[str, int], memory: Memory) -> dict[str, Finder]:
     """What finds the rows to drop, by reason and in order: the cheap ones before those that compare rows.
 
     Near duplicates come last: of two, the one that stays must be one that no other rule drops.
@@ -119,17 +119,22 @@ def _finders(arguments: argparse.Namespace, notes: dict[str, int]) -> dict[str, 
     found: dict[str, Finder] = {}
     if arguments.max_tokens is not None:
         tokenizer = load(arguments.tokenizer)
-        found[TOKENS] = lambda rows: too_many_tokens(rows, arguments.max_tokens, tokenizer)
+        found[TOKENS] = lambda rows: too_many_tokens(rows, arguments.max_tokens, tokenizer, memory=memory)
     if arguments.languages:
 
         def others(rows: pl.LazyFrame) -> pl.DataFrame:
-            gone, notes["kept, of no certain language"] = other_languages(rows, arguments.languages)
+            gone, notes["kept, of no certain language"] = other_languages(rows, arguments.languages, memory=memory)
             return gone
 
         found[LANGUAGE] = others
     if arguments.against:
         known = evaluation(_evaluation.held_out(arguments.against), arguments.ngram)
-        found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage)
+        found[removal.CONTAMINATED] = lambda rows: contaminated(rows, known, coverage=arguments.coverage, memory=memory)
     if arguments.near_duplicates is not None:
-        found[NEAR] = lambda rows: near_duplicates(rows, arguments.near_duplicates)
+
+        def copies(rows: pl.LazyFrame) -> pl.DataFrame:
+            with passes.scratch(arguments.out.parent) as temporary:
+                return near_duplicates(rows, arguments.near_duplicates, memory=memory, folder=temporary)
+
+        found[NEAR] = copies
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools import artifact, lineage, removal
+from data_tools import artifact, lineage, passes, removal
 from data_tools.commands import _evaluation
 from data_tools.commands._shared import no_folder, show
 from data_tools.contamination import contaminated, evaluation
 from data_tools.errors import UserError
+from data_tools.memory import Memory, add_memory
 from data_tools.schema import PREFERENCE
 
 SUMMARY = "drop rows whose prompt overlaps a prompt of an evaluation set"
@@ -28,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="what was dropped and what it matched: *.jsonl or *.parquet"
     )
+    add_memory(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,15 +38,16 @@ def run(arguments: argparse.Namespace) -> None:
     _evaluation.check_rule(arguments)
     removal.check_report(arguments.report)
     no_folder(arguments.out)
+    memory = Memory.of(arguments.memory)
     left = removal.Left(artifact.scan_tables([arguments.file], PREFERENCE))
     known = evaluation(_evaluation.held_out(arguments.against), arguments.ngram)
-    gone = contaminated(left.rows(), known, coverage=arguments.coverage)
+    gone = contaminated(left.rows(), known, coverage=arguments.coverage, memory=memory)
     left.drop(removal.CONTAMINATED, gone)
     if not left.height:
         raise UserError(f"{arguments.file}: none of {left.read:,} rows is left; raise --coverage or use other data")
-    left.write(arguments.out)
+    left.write(arguments.out, memory.row_group(passes.bytes_a_row(arguments.file, left.read), 1))
     if arguments.report is not None:
-        removal.write_report(left.report(), arguments.report)
+        left.write_report(arguments.report)
     by_file = {file: int((gone["file"] == file).sum()) for file in map(str, arguments.against)}
     counts = {"read": left.read, "dropped": left.counts, "by_file": by_file, "written": left.height}
     settings = {"ngram": arguments.ngram, "coverage": arguments.coverage}

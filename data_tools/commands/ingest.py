@@ -16,7 +16,7 @@ from data_tools.commands import _hub
 from data_tools.commands._flags import max_chars, shares
 from data_tools.commands._shared import at_least_one, file_names, named, nonzero, nothing_to_do, show
 from data_tools.errors import UserError
-from data_tools.ingest import QUARANTINE, Raw, Settings, ingest
+from data_tools.ingest import QUARANTINE, TIES, Raw, Settings, ingest
 from data_tools.memory import Memory, add_memory
 from data_tools.schema import SPLITS
 from data_tools.visible import visible
@@ -31,7 +31,7 @@ EXAMPLES = (
 )
 
 # Raised when the same files and settings begin to give other tables.
-INGEST_VERSION = 3
+INGEST_VERSION = 4
 SIDES = ("prompt", "chosen", "rejected")
 
 
@@ -58,6 +58,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--max-broken", type=float, default=0.05, metavar="SHARE",
         help="of a file's rows that may be broken; more is an error (default 0.05)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-pairs-per-prompt", type=int, default=sources.MOST_PAIRS, metavar="N",
+        help="of formats with many responses to a prompt, of which each is set against each: at most N pairs, drawn by "
+        f"a hash; the others are counted (default {sources.MOST_PAIRS}: 16 x 16 responses, or 23 that are ranked)",
+    )  # fmt: skip
     add_memory(parser)
 
 
@@ -65,9 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Rows keep the split they have, others get one by a hash of the prompt. Rows that cannot be used go to
     quarantine.jsonl with their line and the reason; those of no use (repeats, contradictions, prompts that are held
     out) are dropped and counted. Memory is bounded, whatever the files' size."""
-    at_least_one(arguments, "rows", "max_chars")
+    at_least_one(arguments, "rows", "max_chars", "max_pairs_per_prompt")
     keys = {side: name for side in SIDES if (name := getattr(arguments, f"{side}_key")) is not None}
-    names = ("format", "rows", "max_chars", "validation", "test", "redo", "ties", "max_broken")
+    names = ("format", "rows", "max_chars", "validation", "test", "redo", "ties", "max_broken", "max_pairs_per_prompt")
     settings = Settings(keys=keys, **{name: getattr(arguments, name) for name in names})
     memory = Memory.of(arguments.memory)
     fetched, hub = _hub.resolve(arguments)
@@ -101,7 +106,9 @@ def run(arguments: argparse.Namespace) -> None:
     told = counts.told()
     tables = [name for name in SPLITS if counts.written[name]]
     facts = lineage.facts("ingest", paths, arguments.out)
-    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, **facts, **hub)
+    made = [arguments.out / name for name in (*(f"{name}.parquet" for name in tables), QUARANTINE, TIES)]
+    outputs = lineage.outputs_of(file for file in made if file.exists())
+    artifact.write_manifest(arguments.out, key, tables=tables, counts=told, outputs=outputs, **facts, **hub)
     for name in sorted(set(counts.formats.values())):
         of = [given for given, inside in files.items() if counts.formats[inside[0].path] == name]
         print(f"format {name}: {visible(file_names(of))}", file=sys.stderr)

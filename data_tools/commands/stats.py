@@ -16,7 +16,7 @@ from data_tools.commands._shared import at_least_one, console, no_folder
 from data_tools.measures import measure
 from data_tools.probe import ALL, best, naive_scores, says
 from data_tools.schema import SPLITS
-from data_tools.stats import TOTAL, histograms, summary
+from data_tools.stats import histograms, summary
 from data_tools.visible import visible
 
 SUMMARY = "tables or raw files in numbers and histograms"
@@ -104,8 +104,8 @@ def _show(by: str, measured: pl.DataFrame) -> None:
         shown.add_column(by, overflow="fold", min_width=min(24, measured[by].str.len_chars().max()))
         for name in part:
             shown.add_column(name, justify="left" if name == "labels" else "right", overflow="fold")
-        for row in measured.iter_rows(named=True):
-            if row[by] == TOTAL:
+        for i, row in enumerate(measured.iter_rows(named=True), 1):
+            if i == measured.height:  # the total
                 shown.add_section()
             called = Text(visible(row[by] or NONE))  # a cell that is a string would be read as rich's markup
             shown.add_row(called, *(columns[name](row) for name in part))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_tools.clean import EMPTY, IDENTICAL
 from data_tools.schema import MESSAGES, SPLITS
+from data_tools.split import text_of_prompt
 
 # Key of a row -> column of PREFERENCE: as data_tools.sources reads them. Trainers skip keys that they do not know.
 EXTRAS = {
@@ -15,10 +17,14 @@ EXTRAS = {
 }
 # A conversation's roles, a letter each: s, u, a.
 _ROLES = pl.col("prompt").list.eval(pl.element().struct.field("role").str.head(1)).list.join("")
-# What no reader takes back: such rows are not what PREFERENCE says of its columns.
+# What no reader takes back: such rows are not what PREFERENCE says of its columns, or teach nothing.
 UNFIT = {
     "prompt does not end with the user's turn": ~_ROLES.str.ends_with("u"),
     "margin not above 0 and at most 1": ~((pl.col("margin") > 0) & (pl.col("margin") <= 1)),
+    EMPTY: pl.any_horizontal(
+        column.str.strip_chars() == "" for column in (text_of_prompt(), pl.col("chosen"), pl.col("rejected"))
+    ),
+    IDENTICAL: pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars(),
     f"split is none of {', '.join(SPLITS)}": ~pl.col("split").is_in(SPLITS),
 }
 TURNS = {"user and assistant do not take turns": ~_ROLES.str.contains("^s?(ua)*u$")}

@@ -18,8 +18,7 @@ _turn = pl.element().struct
 _silent = (_turn.field("role") == "assistant") & (_turn.field("content") == "")
 UNFIT = {
     **_rows.TURNS,
-    "empty turn of the assistant": (pl.col("chosen") == "") | pl.col("prompt").list.eval(_silent).list.any(),
-    "responses are the same": pl.col("chosen") == pl.col("rejected"),
+    "empty turn of the assistant": pl.col("prompt").list.eval(_silent).list.any(),
 }
 
 

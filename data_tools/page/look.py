@@ -99,11 +99,16 @@ show();
 """
 
 
-def document(title: str, body: str) -> str:
+def document(title: str, body: str, style: str | None = None, script: str | None = None) -> str:
     """The whole page. Nothing is loaded from anywhere, and of styles and scripts only these two run: their hashes
-    stand in the policy, so that no text of the data could ever become a program."""
+    stand in the policy, so that no text of the data could ever become a program.
+
+    Args:
+        style, script: in place of those of a page of pairs.
+    """
+    style, script = STYLE if style is None else style, SCRIPT if script is None else script
     policy = (
-        f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; "
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     shown = escape(visible(title))
@@ -111,8 +116,8 @@ def document(title: str, body: str) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{shown}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{shown}</h1>\n"
-        f"{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{shown}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{shown}</h1>\n"
+        f"{body}\n<script>{script}</script>\n</body>\n</html>\n"
     )
 
 

@@ -28,7 +28,7 @@ def section(
         else f"{rows.height:,} of {total:,}"
     )
     choices = "".join(_choices(rows[column], column) for column in ("source", "category"))
-    articles = "\n".join(_pair(row, judgments.get(row["pair_id"], ())) for row in rows.iter_rows(named=True))
+    articles = "\n".join(article(row, _judged(judgments.get(row["pair_id"], ()))) for row in rows.iter_rows(named=True))
     return (
         f"<section id=pairs><h2>Pairs: {how}</h2><p>Marked: words that only this side has, at their place.</p>"
         f"<form id=filter hidden>{choices}<label>text <input id=text type=search></label>"
@@ -43,35 +43,56 @@ def _choices(values: pl.Series, column: str) -> str:
     return f'<label>{column} <select id={column}><option value="">all</option>{options}</select></label>'
 
 
-def _pair(row: Mapping[str, Any], judgments: Sequence[Mapping[str, Any]]) -> str:
+def article(row: Mapping[str, Any], below: str, most: int = MAX_CHARS) -> str:
+    """One pair: its prompt and its sides beside each other, their differences marked.
+
+    Args:
+        row: of PREFERENCE.
+        below: HTML of what stands beneath the sides.
+        most: characters of each text that are shown.
+    """
     attributes = " ".join(f'data-{name}="{text(row[name] or UNKNOWN)}"' for name in ("source", "category"))
     heading, *more = facts(row)
     said_of_it = " · ".join(f"<span>{text(what)}</span> {text(value)}" for what, value in more)
     turns = "".join(
-        f"<div class=turn><b>{text(str(turn['role']))}</b>{_plain(str(turn['content']))}</div>"
+        f"<div class=turn><b>{text(str(turn['role']))}</b>{plain(str(turn['content']), most)}</div>"
         for turn in row["prompt"] or ()
         if turn is not None
     )
-    shown, beyond = zip(*(_cut(row[side] or "") for side in ("chosen", "rejected")), strict=True)
-    marked = differences(*shown)
     is_a = letter(row) == "A"
-    sides = _side("chosen", "A" if is_a else "B", marked.first, row["chosen"], beyond[0]) + _side(
-        "rejected", "B" if is_a else "A", marked.second, row["rejected"], beyond[1]
-    )
-    note = f"<p class=note>{text(marked.note)}</p>" if marked.note else ""
+    named = {
+        side: f"{'A' if is_a == (side == 'chosen') else 'B'}, {_size(row[side])}" for side in ("chosen", "rejected")
+    }
+    chosen, rejected = ((side, f"{side} <small>{named[side]}</small>", row[side] or "") for side in named)
+    sides = beside(chosen, rejected, most)
     return (
         f"<article {attributes}><h3>{text(heading[1])}</h3><p class=facts>{said_of_it}</p>"
-        f"<div class=prompt tabindex=0>{turns}</div><div class=sides>{sides}</div>{note}{_judged(judgments)}</article>"
+        f"<div class=prompt tabindex=0>{turns}</div>{sides}{below}</article>"
     )
 
 
-def _side(side: str, named: str, pieces: Sequence[Piece], whole: str | None, beyond: str) -> str:
+def beside(first: tuple[str, str, str], second: tuple[str, str, str], most: int = MAX_CHARS) -> str:
+    """Two texts beside each other, the words that only one of them has marked.
+
+    Args:
+        first, second: (the side's class in the style, its heading as HTML, its text).
+        most: characters that are shown of each.
+    """
+    shown, beyond = zip(*(_cut(content, most) for _, _, content in (first, second)), strict=True)
+    marked = differences(*shown)
+    sides = zip((first, second), (marked.first, marked.second), beyond, strict=True)
+    note = f"<p class=note>{text(marked.note)}</p>" if marked.note else ""
+    drawn = "".join(_side(kind, heading, pieces, rest) for (kind, heading, _), pieces, rest in sides)
+    return f"<div class=sides>{drawn}</div>{note}"
+
+
+def _side(kind: str, heading: str, pieces: Sequence[Piece], beyond: str) -> str:
     body = "".join(f"<mark>{text(piece)}</mark>" if different else text(piece) for piece, different in pieces)
-    count = "missing" if whole is None else f"{len(whole):,} characters"
-    return (
-        f"<div class={side}><h4>{side} <small>{named}, {count}</small></h4>"
-        f"<div class=text dir=auto tabindex=0>{body}{beyond}</div></div>"
-    )
+    return f'<div class="{kind}"><h4>{heading}</h4><div class=text dir=auto tabindex=0>{body}{beyond}</div></div>'
+
+
+def _size(whole: str | None) -> str:
+    return "missing" if whole is None else f"{len(whole):,} characters"
 
 
 def _judged(judgments: Sequence[Mapping[str, Any]]) -> str:
@@ -80,7 +101,7 @@ def _judged(judgments: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for judgment in judgments[:MAX_JUDGMENTS]:
         line, outcome = said(judgment)
-        lines.append(f"<p class={outcome}>{text(line)}</p>{_plain(judgment['rationale'] or '(no rationale)')}")
+        lines.append(f"<p class={outcome}>{text(line)}</p>{plain(judgment['rationale'] or '(no rationale)')}")
     outcomes = [said(judgment)[1] for judgment in judgments]
     counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("right", "wrong", "invalid") if name in outcomes)
     rest = len(judgments) - MAX_JUDGMENTS
@@ -88,13 +109,14 @@ def _judged(judgments: Sequence[Mapping[str, Any]]) -> str:
     return f"<details><summary>{len(judgments):,} judgments: {counts}</summary>{''.join(lines)}{more}</details>"
 
 
-def _plain(content: str) -> str:
-    shown, beyond = _cut(content)
+def plain(content: str, most: int = MAX_CHARS) -> str:
+    """A text by itself, at most so many characters of it."""
+    shown, beyond = _cut(content, most)
     return f"<div class=text dir=auto>{text(shown)}{beyond}</div>"
 
 
-def _cut(content: str) -> tuple[str, str]:
+def _cut(content: str, most: int) -> tuple[str, str]:
     """The part of a text that is shown, harmless, and what to say of the rest in HTML."""
-    rest = len(content) - MAX_CHARS
+    rest = len(content) - most
     beyond = f"<i class=note>… {rest:,} more characters</i>" if rest > 0 else ""
-    return visible(content[:MAX_CHARS]), beyond
+    return visible(content[:most]), beyond

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import polars as pl
 
 from data_tools.order import hash64
-from data_tools.words import NGRAM
+from data_tools.words import LETTER, NGRAM, UNSPACED
 
 # words.words in the syntax of polars, whose own \w counts combining marks as letters.
-WORD = r"[\p{L}\p{N}_]+"
+WORD = rf"{LETTER}|[\p{{L}}\p{{N}}_--[{UNSPACED}]]+"
 BATCH = 16_384  # texts at a time: about 100 MB of words at 500 characters a text
 
 

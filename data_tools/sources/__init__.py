@@ -9,7 +9,8 @@ A format is a module with
     pairs(rows)   a query of PREFERENCE (schema.py) over the raw columns (_rows.py), as far as the format knows it; a
                   value that cannot be made is null. It keeps ROW, and says in LEFT_OUT why a comparison is no pair
     REMEDY        optional: {PREFERENCE column: what to say where it is null, or a margin out of range}
-    WHOLE         optional: True where rows are compared over the whole file, which then is one chunk
+    together(rows)  optional: a query of ROW and ``_key``, where rows that stand apart make a pair: those with an equal
+                  key come in one chunk
     ANY_SCALE     optional: True where margins may be above 1: those of a file or folder are divided by the largest
     NEEDS         optional: KEYS in words, where they do not say all
 
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -34,13 +35,15 @@ from polars.io.plugins import register_io_source
 from data_tools.clean import EMPTY, IDENTICAL
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE, ROLES, SPLITS, check, conform
-from data_tools.sources import _decoding, _files, openrlhf
+from data_tools.sources import _decoding, _files, _together, openrlhf
 from data_tools.sources._broken import MISSING, Broken
 from data_tools.sources._files import files as files
 from data_tools.sources._files import passed_over as passed_over
-from data_tools.sources._rows import LEFT_OUT, ROW, TIE, Rows
+from data_tools.sources._raw import CHUNK, RawFile
+from data_tools.sources._rows import LEFT_OUT, MOST_PAIRS, ROW, TIE, TIMES, Rows
 from data_tools.split import text_of_prompt
 
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 _MOST = "_most"  # the largest margin that may be
 
 _role = pl.element().struct.field("role")
@@ -133,7 +136,7 @@ def format_of(path: str | Path, name: str = "auto") -> ModuleType:
     return _format(_files.opened(path), name)[1]
 
 
-def _format(file: _files.RawFile, name: str, keys: Mapping[str, str] | None = None) -> tuple[str, ModuleType]:
+def _format(file: RawFile, name: str, keys: Mapping[str, str] | None = None) -> tuple[str, ModuleType]:
     known = formats()
     if keys:
         if name not in ("auto", "openrlhf"):
@@ -208,6 +211,8 @@ class Reading:
         stem: the source of rows that name none; None: the file's name up to its first dot.
         split: of rows that name none.
         module: the format itself, where it is none of the folder's.
+        most_pairs: of a prompt, where a format compares each of its responses with each.
+        scratch: a folder for files that are needed while this one is read; None: the system's.
 
     Raises:
         UserError: a missing or empty file, an unknown format; see :func:`format_of`.
@@ -218,10 +223,12 @@ class Reading:
         path: str | Path,
         format: str = "auto",
         keys: Mapping[str, str] | None = None,
-        chunk: int = _files.CHUNK,
+        chunk: int = CHUNK,
         stem: str | None = None,
         split: str | None = None,
         module: Any = None,
+        most_pairs: int = MOST_PAIRS,
+        scratch: Path | None = None,
     ) -> None:
         self.file = _files.opened(path, chunk)
         self.format, self._module = _format(self.file, format, keys) if module is None else (format, module)
@@ -229,15 +236,40 @@ class Reading:
         self.schema = self._module.schema(self._first)
         self._stem = stem or self.file.path.name.split(".")[0]
         self._split = split
+        self._most, self._scratch = most_pairs, scratch
         self.scaled = getattr(self._module, "ANY_SCALE", False)
 
     def chunks(self) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
         """Raw chunks, for :meth:`batch`."""
         chunks = self.file.chunks(self.schema)
-        if not getattr(self._module, "WHOLE", False):
+        key = getattr(self._module, "together", None)
+        if key is None:
             return chunks
-        frames, broken = zip(*chunks, strict=True)
-        return iter([(pl.concat(frames), [row for some in broken for row in some])])
+        cut: list[Broken] = []  # few, or too many
+        n = _together.buckets_for(self.file.path)
+
+        def told() -> Iterator[pl.DataFrame]:
+            for raw, broken in chunks:
+                cut.extend(broken)
+                yield raw
+
+        def keyed() -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+            for raw in told():
+                decoded, _ = _decoding.decoded(self.file, raw, self.schema)
+                keys = key(Rows(decoded.lazy(), self._first, self._stem)).collect()
+                bucket = pl.col("_key").str.slice(0, 8).str.to_integer(base=16) % n
+                placed = raw.select(pl.col("number").alias(ROW)).join(
+                    keys, on=ROW, how="left", maintain_order="left"
+                )  # fmt: skip
+                yield raw, placed.select(bucket.fill_null(0)).to_series()
+
+        def sorted_() -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
+            frames = [pl.concat(told())] if n == 1 else _together.together(keyed(), n, self._scratch)
+            for frame in frames:
+                yield frame, cut.copy()
+                cut.clear()
+
+        return sorted_()
 
     def batch(self, chunk: tuple[pl.DataFrame, list[Broken]], useless: bool = True) -> Batch:
         """A chunk as PREFERENCE.
@@ -247,8 +279,8 @@ class Reading:
         """
         raw, cut = chunk
         decoded, unread = _decoding.decoded(self.file, raw, self.schema)
-        rows = Rows(decoded.lazy(), self._first, self._stem)
-        wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String})
+        rows = Rows(decoded.lazy(), self._first, self._stem, self._most)
+        wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String, TIMES: pl.Int64})
         # Of no rows polars cannot tell how long a literal is.
         empty = decoded.is_empty()
         frame = wanted.to_frame() if empty else conform(self._module.pairs(rows), wanted).collect()
@@ -257,12 +289,12 @@ class Reading:
         is_tie = pl.col(LEFT_OUT) == TIE
         ties, untold = self._checked(frame.filter(is_tie), [check for check in _CHECKS if check[0] != "margin"], raw)
         frame = pl.concat([frame.filter(is_tie.not_() | is_tie.is_null()), ties.select(frame.columns)])
-        left_out = frame[LEFT_OUT].drop_nulls().value_counts().sort(LEFT_OUT)
+        left_out = frame.filter(pl.col(LEFT_OUT).is_not_null()).group_by(LEFT_OUT).agg(pl.col(TIMES).fill_null(1).sum())
         frame, wrong = self._checked(frame.filter(pl.col(LEFT_OUT).is_null()), _CHECKS + _USELESS * useless, raw)
         return Batch(
             frame.select(list(PREFERENCE)),
             ties.select(list(PREFERENCE)),
-            dict(left_out.iter_rows()),
+            dict(left_out.sort(LEFT_OUT).iter_rows()),
             sorted([*cut, *unread, *wrong, *untold], key=lambda broken: broken.row),
             frame["margin"].max() or 0.0,
         )
@@ -316,7 +348,24 @@ def scan(path: str | Path, format: str = "auto") -> pl.LazyFrame:
     return register_io_source(rows, schema=PREFERENCE)
 
 
-def scaled(frame: pl.DataFrame, largest: float) -> pl.DataFrame:
+def largest_margin(path: str | Path, format: str = "auto") -> float:
+    """What the margins of a raw file are to be divided by (:func:`scaled`), of a format that has them of any scale;
+    1 at least. A file whose first rows have none is read no further.
+
+    Raises:
+        UserError: as :func:`format_of`.
+    """
+    reading = Reading(path, format, chunk=1 << 20)
+    largest = 0.0
+    if reading.scaled:
+        for chunk in reading.chunks():
+            largest = max(largest, reading.batch(chunk, useless=False).largest)
+            if not largest:
+                break
+    return max(largest, 1.0)
+
+
+def scaled(frame: Table, largest: float) -> Table:
     """With the margins, whose largest is given, in (0, 1]."""
     return frame.with_columns(pl.col("margin") / max(largest, 1.0))
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 # Reasons are few and fixed, so that they can be counted; the detail says the rest.
 NOT_JSON = "not JSON"
 NOT_OBJECT = "not an object"
+NOT_CSV = "not CSV"
+WIDTH = "another number of cells"
 NOT_UTF8 = "invalid Unicode"
 WRONG_TYPE = "wrong type"
 NUMBER = "number out of range"

@@ -6,7 +6,7 @@ import polars as pl
 
 from data_tools.sources import _broken
 from data_tools.sources._broken import Broken
-from data_tools.sources._files import RawFile
+from data_tools.sources._raw import RawFile
 
 _BY_HAND = 64  # rows in which a broken one is looked for one by one
 

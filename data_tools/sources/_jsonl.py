@@ -5,23 +5,20 @@ Python reads bytes, polars cuts them into lines. Only a chunk with bytes that ar
 
 from __future__ import annotations
 
-import glob
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.sources import _broken
+from data_tools.sources import _broken, _unpacking
 from data_tools.sources._broken import Broken
+from data_tools.sources._raw import LONGEST
 
-_GZIP, _ZSTD, _PARQUET, BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", "\ufeff"
-_LONGEST = 256 << 20  # bytes of a line
+_PARQUET, BOM = b"PAR1", "\ufeff"
 _BLANK = " \t\r\n" + BOM
 
 
@@ -69,7 +66,12 @@ def _by_hand(text: bytes, before: int) -> tuple[pl.DataFrame, list[Broken]]:
         except UnicodeDecodeError as error:
             said = f"line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
             broken.append(Broken(number, _broken.NOT_UTF8, said, line.decode("utf-8", "replace").rstrip()))
-    return pl.DataFrame(lines, schema={"number": pl.UInt32, "line": pl.String}, orient="row"), broken
+    return numbered(lines), broken
+
+
+def numbered(lines: list[tuple[int, str]]) -> pl.DataFrame:
+    """``number`` and ``line``."""
+    return pl.DataFrame(lines, schema={"number": pl.UInt32, "line": pl.String}, orient="row")
 
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
@@ -81,38 +83,21 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
     rest: list[bytes] = []
     held = 0
     try:
-        with _unpacked(path) as handle:
+        with _unpacking.unpacked(path) as handle:
             while piece := handle.read(size):
                 cut = piece.rfind(b"\n") + 1
                 if not cut:
                     rest.append(piece)
                     held += len(piece)
-                    if held > _LONGEST:
-                        raise UserError(f"{path}: a line is longer than {_LONGEST >> 20} MiB; is it JSON Lines?")
+                    if held > LONGEST:
+                        raise UserError(f"{path}: a line is longer than {LONGEST >> 20} MiB; is it JSON Lines?")
                     continue
                 yield b"".join(rest) + piece[:cut]
                 rest, held = [piece[cut:]], len(piece) - cut
-    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path}: the compressed file is damaged ({error}); fetch it again") from None
+    except _unpacking.DAMAGE as error:
+        raise _unpacking.damaged(path, error) from None
     if held:
         yield b"".join(rest)
-
-
-def _unpacked(path: Path) -> BinaryIO:
-    with open(path, "rb") as handle:
-        start = handle.read(4)
-    if start.startswith(_GZIP):
-        return gzip.open(path)
-    if start != _ZSTD:
-        return open(path, "rb")
-    # Python has no zstd before 3.14; polars unpacks it, all at once.
-    try:
-        lines = pl.scan_lines(glob.escape(str(path))).collect()["line"]
-    except pl.exceptions.PolarsError as error:
-        if "utf" not in str(error).lower():
-            raise
-        raise UserError(f"{path}: is not UTF-8; unpack it, and the line can be told") from None
-    return io.BytesIO("\n".join(lines).encode())
 
 
 def chunks(path: Path, size: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]:
@@ -133,7 +118,7 @@ def chunks(path: Path, size: int) -> Iterator[tuple[pl.DataFrame, list[Broken]]]
 def parse(line: str, place: str) -> dict[str, Any] | Broken:
     """The JSON object of a line, or why it is none. ``row`` of what is broken is 0."""
     try:
-        row = json.loads(line, parse_constant=_refuse_constant)
+        row = json.loads(line, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         said = (
             f"{place} is not valid JSON ({error.msg}, column {error.colno}); "
@@ -143,7 +128,7 @@ def parse(line: str, place: str) -> dict[str, Any] | Broken:
     except RecursionError:
         said = f"{place} is nested too deeply; a row has strings, numbers and turns"
         return Broken(0, _broken.NOT_JSON, said, line)
-    except _Constant as error:
+    except Constant as error:
         return Broken(0, _broken.NOT_JSON, f"{place} is not valid JSON ({error}); write null instead", line)
     except ValueError:  # Python turns no more than 4300 digits into an integer
         said = f"{place} holds a number of thousands of digits; write a shorter one"
@@ -156,43 +141,14 @@ def parse(line: str, place: str) -> dict[str, Any] | Broken:
 def loads_or_text(cell: str | None) -> Any:
     """The JSON value of a text, or the text where it is none."""
     try:
-        return None if cell is None else json.loads(cell, parse_constant=_refuse_constant)
+        return None if cell is None else json.loads(cell, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return cell
 
 
-def begins_an_array(path: Path) -> bool:
-    """Whether the first character of a file that is no blank opens an array."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as handle:
-        return handle.read(4096).removeprefix(BOM.encode()).lstrip()[:1] == b"["
-
-
-def parse_array(path: Path) -> list[Any]:
-    """The items of a file that is one JSON array. Raises UserError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from None
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: is not valid JSON ({error.msg}, line {error.lineno}, column {error.colno}); "
-            "the file needs one whole array of objects, or an object a line"
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: the array is nested too deeply; a row has strings, numbers and turns") from None
-    except _Constant as error:
-        raise UserError(f"{path}: the array is not valid JSON ({error}); write null instead") from None
-    except ValueError:
-        raise UserError(f"{path}: the array holds a number of thousands of digits; write a shorter one") from None
-
-
-class _Constant(ValueError):
+class Constant(ValueError):
     """NaN or Infinity, which Python's parser would take."""
 
 
-def _refuse_constant(name: str) -> None:
-    raise _Constant(f"{name} is no JSON number")
+def refuse_constant(name: str) -> None:
+    raise Constant(f"{name} is no JSON number")

@@ -41,7 +41,7 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     frame = rows.frame.with_columns(prompt="context", responses=pl.col("completions").list.eval(scored))
     identity = pl.col("id") if rows.first.get("id") is not None else _rows.content_hash("prompt", "responses")
     frame = frame.with_columns(_id=identity, _group="group_id", source=pl.col("source").fill_null(rows.stem))
-    frame = _rows.ranked(frame, "responses", "_id")
+    frame = _rows.ranked(frame, "responses", "_id", rows.most)
     if rows.first.get("id") is None:
         return frame.drop("margin")
     alone = pl.col("_n") == 2

@@ -31,6 +31,6 @@ def schema(first: dict[str, Any]) -> pl.Schema:
 
 def pairs(rows: Rows) -> pl.LazyFrame:
     frame = rows.frame.with_columns(_id=pl.format("rewardbench2/{}", "id"))
-    return _rows.each_with_each(frame, "_id").with_columns(
+    return _rows.each_with_each(frame, "_id", rows.most).with_columns(
         source=pl.lit("rewardbench2"), split=pl.lit("test"), prompt=_rows.user_turn(pl.col("prompt"))
     )

@@ -36,7 +36,7 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     richer = pl.col("_i").cast(pl.Int64) - pl.col("_j")
     level = pl.when(richer > 0).then(pl.lit("easy")).when(richer == 0).then(pl.lit("normal")).otherwise(pl.lit("hard"))
     frame = rows.frame.with_columns(_id=pl.format("rm_bench/{}", "id"), **three)
-    return _rows.each_with_each(frame, "_id").with_columns(
+    return _rows.each_with_each(frame, "_id", rows.most).with_columns(
         source=pl.lit("rm_bench"),
         category=pl.col("domain").str.replace("^safety-.*", "safety"),
         subset=pl.concat_str("domain", level, separator="/"),

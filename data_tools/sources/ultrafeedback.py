@@ -41,6 +41,6 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     )
     frame = frame.with_columns(_id=_rows.content_hash("prompt", "responses"))
     # Sums are compared, not means: they are whole numbers.
-    frame = _rows.ranked(frame, "responses", "_id").with_columns(margin=pl.col("gap") / (4 * len(_ASPECTS)))
+    frame = _rows.ranked(frame, "responses", "_id", rows.most).with_columns(margin=pl.col("gap") / (4 * len(_ASPECTS)))
     unrated = pl.col("gap").is_null() & (pl.col("_n") >= 2)
     return frame.with_columns(pl.when(unrated).then(pl.lit(UNRATED)).otherwise(LEFT_OUT).alias(LEFT_OUT))

@@ -45,15 +45,18 @@ class Opened:
 
 
 def opened(path: str | Path) -> Opened:
-    """PREFERENCE parquet or a raw file, or a folder of such files. Only the beginning is read.
+    """PREFERENCE parquet or a raw file, or a folder of such files. Only the beginning is read, but for raw files with
+    margins of any scale: as ingest would, those of one path are divided by the largest.
 
     Raises:
         UserError: no such file, or one that is neither.
     """
     path = Path(path)
     each = {file: _scanned(file) for file in sources.files(path)}
-    frame = pl.concat([frame for frame, _ in each.values()])
-    return Opened(path, frame, tuple(file for file, (_, raw) in each.items() if raw))
+    raw = tuple(file for file, (_, raw) in each.items() if raw)
+    largest = max((sources.largest_margin(file) for file in raw), default=1.0)
+    frames = [sources.scaled(frame, largest) if raw and largest > 1 else frame for frame, raw in each.values()]
+    return Opened(path, pl.concat(frames), raw)
 
 
 def _scanned(file: Path) -> tuple[pl.LazyFrame, bool]:

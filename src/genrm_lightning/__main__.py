@@ -30,6 +30,7 @@ judge and improve by its own reasoning (STaR):
   evaluate   a judge on held-out pairs -> accuracy with intervals
   votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
   faithfulness  whether a judge's verdicts come from its rationales
+  report     runs of evaluate, star and compare -> one page to look at
 
 use a judge:
   study      how it agrees with people, and at which confidence

@@ -1,12 +1,13 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, report, plan,
+export."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -14,7 +15,6 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, judging_commands, label_command, rank_command, try_command
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -25,27 +25,31 @@ class _FlagParser(OneLineErrors, argparse.ArgumentParser):
     """Of a command whose other flags are those of a fit."""
 
 
+# Where a command lies: what it needs is imported only where it runs.
+COMMANDS = {
+    "star": "commands:_star",
+    "join": "commands:_join",
+    "compare": "commands:_compare",
+    "sample": "judging_commands:sample",
+    "score": "commands:_score",
+    "evaluate": "evaluate_command:evaluate",
+    "votes": "judging_commands:votes",
+    "faithfulness": "judging_commands:faithfulness",
+    "report": "report_command:report",
+    "study": "label_command:study",
+    "label": "label_command:label",
+    "rank": "rank_command:rank_",
+    "try": "try_command:try_",
+    "plan": "commands:_plan",
+    "export": "commands:_export",
+}
+
+
 def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
-    commands: dict[str, Callable[[list[str]], None]] = {
-        "star": _star,
-        "join": _join,
-        "compare": _compare,
-        "sample": judging_commands.sample,
-        "score": _score,
-        "evaluate": evaluate_command.evaluate,
-        "label": label_command.label,
-        "study": label_command.study,
-        "rank": rank_command.rank_,
-        "try": try_command.try_,
-        "votes": judging_commands.votes,
-        "faithfulness": judging_commands.faithfulness,
-        "plan": _plan,
-        "export": _export,
-    }
-    if argv[0] not in commands:
-        raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *commands))}")
-    commands[argv[0]](argv[1:])
+    if argv[0] not in COMMANDS:
+        raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *COMMANDS))}")
+    resolve_name(f"genrm_lightning.{COMMANDS[argv[0]]}")(argv[1:])
     return 0
 
 

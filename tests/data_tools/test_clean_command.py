@@ -49,7 +49,7 @@ def evaluation(tmp_path):
 
 def test_all_flags_of_clean(tmp_path, capsys, evaluation):
     tokenizers = pytest.importorskip("tokenizers")
-    pytest.importorskip("rensa")
+    pytest.importorskip("numpy")
     pytest.importorskip("lingua")
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -89,22 +89,50 @@ def test_all_flags_of_clean(tmp_path, capsys, evaluation):
     assert [entry["file"] for entry in manifest["inputs"]] == ["raw.parquet", "evaluation.parquet"]
     assert "dropped: near duplicate" in shown and "kept, of no certain language" in shown
     report = [json.loads(line) for line in told.read_text().splitlines()]
-    assert [list(row) for row in report] == [list(removal.REPORT)] * 5
+    assert [list(row) for row in report] == [list(removal.REPORT)] * 7
     assert [[row["pair_id"], row["reason"], row["match"], row["score"], row["words"]] for row in report] == [
         ["lost", "outvoted", None, 1 / 3, None],
+        ["empty", "empty prompt or response", None, None, None],
+        ["won again", "repeat", None, None, None],
         ["long", "too many tokens", None, 61.0, None],
         ["German", "other language", None, None, "de"],
         ["evaluated", "overlaps an evaluation prompt", "e", 10 / 12, TEN],
         ["near", "near duplicate", "kept", 1.0, None],
     ]
-    assert report[3]["file"] == str(evaluation)
+    assert report[5]["file"] == str(evaluation)
 
 
-def test_clean_without_flags_reports_nothing_and_keeps_ties_out(tmp_path, capsys):
+def test_clean_without_flags_reports_each_row_and_keeps_ties_out(tmp_path, capsys):
     rows = [(name, "w", *sides, "train") for name, sides in (("a", "xy"), ("b", "yx"), ("c", "xy"), ("d", "xz"))]
+    rows += [("e", "one " * 9, "x", "y", "train"), ("f", "held", "x", "y", "test"), ("g", "Held", "x", "z", "train")]
+    rows += [("h", "v", "x", " x", None), ("i", "u", "x", "y", None), ("j", "u", "x", "y", None)]
     file, out, told = write(tmp_path / "raw.parquet", rows), tmp_path / "out.parquet", tmp_path / "gone.parquet"
+    runs(capsys, "clean", file, "--out", out, "--report", told, "--max-chars", 30)
+    assert ids(out) == ["d", "f", "i"]
+    report = pl.read_parquet(told)
+    assert report.schema == removal.REPORT
+    assert report.select("pair_id", "reason").rows() == [
+        *((name, "both orders occur") for name in "abc"),
+        ("e", "too long"),
+        ("g", "prompt of a test row"),
+        ("h", "chosen equals rejected"),
+        ("j", "repeat"),
+    ]
+    assert report.drop("pair_id", "reason").null_count().sum_horizontal().item() == 4 * 7
+    runs(capsys, "clean", out, "--out", tmp_path / "again.parquet", "--report", told)
+    assert pl.read_parquet(told).is_empty() and pl.read_parquet(told).schema == removal.REPORT
+
+
+def test_a_report_has_as_many_rows_as_went(tmp_path, capsys):
+    rows = [(f"p{i:05}", f"q{i % 700}", "x" * (i % 5), "y", "train") for i in range(5000)]
+    file, out, told = write(tmp_path / "raw.parquet", rows), tmp_path / "out.parquet", tmp_path / "gone.jsonl"
     runs(capsys, "clean", file, "--out", out, "--report", told)
-    assert ids(out) == ["d"] and pl.read_parquet(told).is_empty() and pl.read_parquet(told).schema == removal.REPORT
+    report = pl.read_ndjson(told)
+    dropped = artifact.read_json(lineage.manifest_of(out))["counts"]["dropped"]
+    assert dict(report["reason"].value_counts().iter_rows()) == {name: n for name, n in dropped.items() if n}
+    assert sorted(report["pair_id"].to_list() + ids(out)) == sorted(row[0] for row in rows)
+    runs(capsys, "clean", file, "--out", file, "--report", tmp_path / "in place.jsonl")
+    assert pl.read_ndjson(tmp_path / "in place.jsonl").equals(report) and ids(file) == ids(out)
 
 
 def test_what_the_flags_drop_is_said_when_nothing_is_left(tmp_path, capsys, evaluation):

@@ -306,7 +306,7 @@ def test_a_folder_tells_what_it_passes_over(tmp_path, capsys):
 
 
 def test_a_line_without_an_end_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("data_tools.sources._jsonl._LONGEST", 1 << 20)
+    monkeypatch.setattr("data_tools.sources._jsonl.LONGEST", 1 << 20)
     (tmp_path / "one.jsonl").write_text('{"data": "' + "x" * (3 << 20))
     assert "a line is longer than 1 MiB" in fails(capsys, "ingest", tmp_path / "one.jsonl", "--out", tmp_path / "out")
 

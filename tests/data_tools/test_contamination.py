@@ -1,5 +1,7 @@
 """The rule worked out by hand, and against a slow version of it in plain Python."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from data_tools import contamination, sources
 from data_tools.contamination import contaminated, evaluation
 from data_tools.errors import UserError
+from data_tools.memory import DEFAULT
 from data_tools.removal import numbered
 from data_tools.schema import PREFERENCE, conform
 
@@ -25,10 +28,11 @@ def turns(text):
     return [{"role": "user", "content": text}]
 
 
-def found(train, test, ngram=8, coverage=0.5):
+def found(train, test, ngram=8, coverage=0.5, **settings):
     """[(pair id, the match's file and id, share, words)]"""
     against = {file: table(enumerate(prompts), file) for file, prompts in test.items()}
-    result = contaminated(numbered(table(enumerate(train))), evaluation(against, ngram), coverage=coverage)
+    rows = numbered(table(enumerate(train)))
+    result = contaminated(rows, evaluation(against, ngram), coverage=coverage, **settings)
     assert result.schema == contamination.FOUND
     assert result["pair_id"].to_list() == [f"t{row}" for row in result["_row"]]
     return list(result.drop("_row", "file").iter_rows())
@@ -127,10 +131,8 @@ texts = st.lists(text, min_size=1, max_size=10)
 @given(texts, texts, st.integers(2, 5), st.sampled_from([0.2, 0.5, 0.75, 1.0]), st.sampled_from([5, 1000]))
 def test_as_the_slow_version_in_any_portions(train, test, n, coverage, portion):
     test = list(dict.fromkeys(test))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contamination, "PAIRS", portion)
-        patch.setattr(contamination, "BATCH", 4)
-        seen = {int(row[0][1:]): (int(row[1][1:]), row[2]) for row in found(train, {"e": test}, n, coverage)}
+    small = replace(DEFAULT, bytes=portion * contamination._PLACE, text=1100)  # four rows a batch
+    seen = {int(row[0][1:]): (int(row[1][1:]), row[2]) for row in found(train, {"e": test}, n, coverage, memory=small)}
     assert seen == slow(train, test, n, coverage)
 
 

@@ -1,6 +1,11 @@
 """Damaged tables: told in one line wherever the damage shows."""
 
 import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,17 +17,57 @@ from tests.data_tools import fuzzing
 from tests.data_tools.test_cli import fails
 from tests.data_tools.test_fuzz import judgments, preferences
 
+PANIC = b"\nthread 'polars-3' (17) panicked at crates/x.rs:1:2:\ncalled `unwrap()`\nnote: run with `RUST_BACK`\n"
 
-def test_a_panic_is_an_error_of_polars_and_its_words_are_not_shown(capfd):
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_a_panic_is_an_error_of_polars_and_its_words_are_not_shown(capfd, piece):
     with pytest.raises(pl.exceptions.ComputeError, match="damaged"), panics.contained():
-        os.write(2, b"thread panicked at")
+        os.write(2, b"before\n")
+        for at in range(0, len(PANIC), piece):
+            os.write(2, PANIC[at : at + piece])
+            time.sleep(0.3 if b":2:" in PANIC[at : at + piece] else 0)  # a backtrace is being worked out
+        os.write(2, b"after\n")
         raise pl.exceptions.PanicException("called `Result::unwrap()`")
-    assert capfd.readouterr().err == ""
-    with pytest.raises(KeyboardInterrupt), panics.contained():
-        os.write(2, b"a warning")
+    assert capfd.readouterr().err == "before\nafter\n"
+    with pytest.raises(KeyboardInterrupt), panics.contained(), panics.contained():
+        os.write(2, b"\n\na warning\nthread")
         raise KeyboardInterrupt
     os.write(2, b", and more")
-    assert capfd.readouterr().err == "a warning, and more"
+    assert capfd.readouterr().err == "\n\na warning\nthread, and more"
+
+
+def test_what_is_no_panic_is_shown_at_once():
+    """A process that is killed has said what it had to say."""
+    work = (
+        "import os, sys, time\nfrom data_tools import panics\n"
+        "with panics.contained():\n"
+        "    print('half way', file=sys.stderr, flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", work], cwd=Path(__file__).parents[2], text=True, **pipes) as process:
+        assert process.stderr.readline() == "half way\n"  # while it is at work
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert process.returncode == -9
+
+
+def test_blocks_in_several_threads_leave_the_stream_as_it_was(capfd):
+    def work(i):
+        for _ in range(20):
+            with panics.contained():
+                os.write(2, b"%d\n" % i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"end\n")
+    said = capfd.readouterr().err.splitlines()
+    assert sorted(said) == sorted([*"0123" * 20, "end"]) and said[-1] == "end"
 
 
 def test_damage_that_no_check_has_read_is_found_when_the_query_fails(tmp_path, capsys):

@@ -35,8 +35,8 @@ def pair(pair_id, prompt, chosen, rejected, **more):
 
 PAIRS = [
     pair("1", turns("Name a fruit."), "A pear.", "A chair.", category="chat", split="train", margin=0.5),
-    pair("2", turns("Hi", "Hello", "Bye", system="Be brief."), 'Bye\n"é"', "\u2028", label_kind="human", split="test"),
-    pair("3", turns("Hi", system=""), "", "No", group_id="g", subset="s", split="validation", margin=1.0),
+    pair("2", turns("Hi", "Hello", "Bye", system="Be brief."), 'Bye\n"é"', "\u2028.", label_kind="human", split="test"),
+    pair("3", turns("Hi", system=""), "Ok", "No", group_id="g", subset="s", split="validation", margin=1.0),
     pair("4", [*turns("One"), *turns("Two")], "Three", "Four"),
     pair("5", [*said("Welcome"), *turns("Thanks")], "Yes", "No", group_id="g"),
 ]
@@ -60,8 +60,8 @@ PROMPTS = [
 ]  # fmt: skip
 TRL = [
     {"prompt": PROMPTS[0], "chosen": said("A pear."), "rejected": said("A chair."), **EXTRAS[0]},
-    {"prompt": PROMPTS[1], "chosen": said('Bye\n"é"'), "rejected": said("\u2028"), **EXTRAS[1]},
-    {"prompt": PROMPTS[2], "chosen": said(""), "rejected": said("No"), **EXTRAS[2]},
+    {"prompt": PROMPTS[1], "chosen": said('Bye\n"é"'), "rejected": said("\u2028."), **EXTRAS[1]},
+    {"prompt": PROMPTS[2], "chosen": said("Ok"), "rejected": said("No"), **EXTRAS[2]},
     {"prompt": PROMPTS[3], "chosen": said("Three"), "rejected": said("Four"), **EXTRAS[3]},
     {"prompt": PROMPTS[4], "chosen": said("Yes"), "rejected": said("No"), **EXTRAS[4]},
 ]
@@ -72,8 +72,8 @@ EXPECTED = {
     "trl-implicit": (
         [
             {"chosen": [*PROMPTS[0], *said("A pear.")], "rejected": [*PROMPTS[0], *said("A chair.")], **EXTRAS[0]},
-            {"chosen": [*PROMPTS[1], *said('Bye\n"é"')], "rejected": [*PROMPTS[1], *said("\u2028")], **EXTRAS[1]},
-            {"chosen": [*PROMPTS[2], *said("")], "rejected": [*PROMPTS[2], *said("No")], **EXTRAS[2]},
+            {"chosen": [*PROMPTS[1], *said('Bye\n"é"')], "rejected": [*PROMPTS[1], *said("\u2028.")], **EXTRAS[1]},
+            {"chosen": [*PROMPTS[2], *said("Ok")], "rejected": [*PROMPTS[2], *said("No")], **EXTRAS[2]},
             {"chosen": [*PROMPTS[3], *said("Three")], "rejected": [*PROMPTS[3], *said("Four")], **EXTRAS[3]},
         ],
         {"conversation begins with the assistant": 1},
@@ -83,8 +83,8 @@ EXPECTED = {
             {"prompt": PROMPTS[0], "completion": said("A pear."), "label": True, **EXTRAS[0]},
             {"prompt": PROMPTS[0], "completion": said("A chair."), "label": False, **EXTRAS[0]},
             {"prompt": PROMPTS[1], "completion": said('Bye\n"é"'), "label": True, **EXTRAS[1]},
-            {"prompt": PROMPTS[1], "completion": said("\u2028"), "label": False, **EXTRAS[1]},
-            {"prompt": PROMPTS[2], "completion": said(""), "label": True, **EXTRAS[2]},
+            {"prompt": PROMPTS[1], "completion": said("\u2028."), "label": False, **EXTRAS[1]},
+            {"prompt": PROMPTS[2], "completion": said("Ok"), "label": True, **EXTRAS[2]},
             {"prompt": PROMPTS[2], "completion": said("No"), "label": False, **EXTRAS[2]},
             {"prompt": PROMPTS[3], "completion": said("Three"), "label": True, **EXTRAS[3]},
             {"prompt": PROMPTS[3], "completion": said("Four"), "label": False, **EXTRAS[3]},
@@ -106,12 +106,12 @@ EXPECTED = {
                     {"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hi"},
                     {"from": "gpt", "value": "Hello"}, {"from": "human", "value": "Bye"},
                 ],
-                "chosen": {"from": "gpt", "value": 'Bye\n"é"'}, "rejected": {"from": "gpt", "value": "\u2028"},
+                "chosen": {"from": "gpt", "value": 'Bye\n"é"'}, "rejected": {"from": "gpt", "value": "\u2028."},
                 **EXTRAS[1],
             },
             {
                 "conversations": [{"from": "system", "value": ""}, {"from": "human", "value": "Hi"}],
-                "chosen": {"from": "gpt", "value": ""}, "rejected": {"from": "gpt", "value": "No"},
+                "chosen": {"from": "gpt", "value": "Ok"}, "rejected": {"from": "gpt", "value": "No"},
                 **EXTRAS[2],
             },
         ],
@@ -129,9 +129,10 @@ EXPECTED = {
     "ms-swift": (
         [
             {"messages": [*PROMPTS[0], *said("A pear.")], "rejected_response": "A chair.", **EXTRAS[0]},
-            {"messages": [*PROMPTS[1], *said('Bye\n"é"')], "rejected_response": "\u2028", **EXTRAS[1]},
+            {"messages": [*PROMPTS[1], *said('Bye\n"é"')], "rejected_response": "\u2028.", **EXTRAS[1]},
+            {"messages": [*PROMPTS[2], *said("Ok")], "rejected_response": "No", **EXTRAS[2]},
         ],
-        {**TURNS, "empty turn of the assistant": 1},
+        TURNS,
     ),
     "pairs": (
         [
@@ -217,13 +218,24 @@ def test_rows_that_are_no_preferences_are_left_out(tmp_path):
         pair("3", turns("q"), "a", "b", margin=0.0),
         pair("4", turns("q"), "a", "b", margin=float("nan")),
         pair("5", turns("q"), "a", "b", split="dev"),
+        pair("6", turns("q"), "a", " \n"),
+        pair("7", turns(" "), "a", "b"),
+        pair("8", turns("q"), "a", "a "),
     ]
     done = exports.export(write(tmp_path / "in.parquet", odd), "trl", tmp_path / "out.jsonl")
     assert done.pairs == 1 and done.left_out == {
         "margin not above 0 and at most 1": 2,
         "prompt does not end with the user's turn": 1,
         "split is none of train, validation, test": 1,
+        "empty prompt or response": 2,
+        "chosen equals rejected": 1,
     }
+
+
+def test_ms_swift_has_no_room_for_an_empty_turn(tmp_path):
+    pairs = write(tmp_path / "in.parquet", [pair("1", turns("q"), "a", "b"), pair("2", turns("q", "", "r"), "a", "b")])
+    done = exports.export(pairs, "ms-swift", tmp_path / "out.jsonl")
+    assert done.pairs == 1 and done.left_out == {"empty turn of the assistant": 1}
 
 
 texts = st.text(max_size=12)
@@ -259,9 +271,11 @@ def test_round_trip(tmp_path_factory, name, table):
         empty = pl.col("prompt").list.eval(
             (pl.element().struct.field("role") == "assistant") & (pl.element().struct.field("content") == "")
         )
-        table = table.filter(pl.col("chosen") != "", pl.col("chosen") != pl.col("rejected"), ~empty.list.any())
-        if table.is_empty():
-            return
+        table = table.filter(~empty.list.any())
+    one, other = (pl.col(side).str.strip_chars() for side in ("chosen", "rejected"))
+    table = table.filter(one != "", other != "", one != other)  # others are left out
+    if table.is_empty():
+        return
     module = exports.formats()[name]
     out = folder / ("out" if not module.ENDINGS else "out.jsonl")
     done = exports.export(table.lazy(), name, out)

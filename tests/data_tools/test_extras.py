@@ -17,7 +17,7 @@ EMPTY = numbered(pl.LazyFrame(schema=PREFERENCE))
 @pytest.mark.parametrize(
     ("name", "use"),
     [
-        ("rensa", lambda: near_duplicates(EMPTY)),
+        ("numpy", lambda: near_duplicates(EMPTY)),
         ("lingua", lambda: other_languages(EMPTY, ["en"])),
         ("tokenizers", lambda: load("tokenizer.json")),
     ],

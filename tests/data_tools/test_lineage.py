@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_tools import ancestry, artifact, lineage
+from data_tools import ancestry, artifact, lineage, passes
 from data_tools.commands._shared import write_tables
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE, conform
@@ -81,6 +81,7 @@ def test_every_file_of_a_folder_and_the_manifests_themselves_lead_back(chain):
     [
         (lambda: Path("raw.jsonl").write_text('{"anything": 2}\n'), "raw.jsonl (changed since)"),
         (lambda: Path("raw.jsonl").write_text('{"anything": 22}\n'), "raw.jsonl (changed since)"),
+        (lambda: pairs(11).write_parquet("pairs/train.parquet"), "pairs/train.parquet (changed since)"),
         (lambda: Path("raw.jsonl").unlink(), "raw.jsonl (no longer there)"),
         (lambda: Path("prompts.jsonl").write_text("{}"), "prompts.jsonl (changed since)"),
         (lambda: Path("split.parquet").unlink(), "split.parquet (no longer there)"),
@@ -330,3 +331,48 @@ def test_inputs_of_a_folder_are_its_files(tmp_path):
         (tmp_path / "raw" / name).write_text("x")
     given = lineage.inputs_of([tmp_path / "raw", tmp_path / "raw" / "a.jsonl"], tmp_path / "out")
     assert [entry["file"] for entry in given] == ["../raw/a.jsonl", "../raw/b/x.jsonl"]
+
+
+def test_a_table_of_a_folder_that_was_changed_is_noticed(chain, capsys):
+    said = artifact.read_json("pairs/manifest.json")["outputs"]["train.parquet"]
+    assert said == {
+        "digest": artifact.digest("pairs/train.parquet"),
+        "bytes": Path("pairs/train.parquet").stat().st_size,
+    }
+    runs(capsys, "lineage", "pairs", "--check")
+    raw = bytearray(Path("pairs/train.parquet").read_bytes())
+    raw[len(raw) // 2] ^= 1  # of the same size
+    Path("pairs/train.parquet").write_bytes(raw)
+    for name in ("pairs", "pairs/train.parquet"):
+        assert f"not made of what is there now: {name} (changed since)" in runs_to_2(capsys, "lineage", name, "--check")
+        assert not ancestry.trace(name).state  # which only sizes tell
+    Path("pairs/train.parquet").unlink()
+    assert ancestry.trace("pairs").state == ancestry.CHANGED
+
+
+def test_an_input_that_is_changed_while_it_is_read_is_refused(chain, capsys, monkeypatch):
+    def changed(*arguments, real=passes.write, **named):
+        real(*arguments, **named)
+        with open("pairs/train.parquet", "ab") as handle:
+            handle.write(b"more")
+
+    monkeypatch.setattr(passes, "write", changed)
+    said = fails(capsys, "split", "pairs/train.parquet", "--out", "other.parquet")
+    assert said == "pairs/train.parquet: was changed while it was read; run the command again"
+    assert not Path("other.parquet.manifest.json").exists()
+
+
+def test_a_raw_file_that_is_changed_while_it_is_read_leaves_no_tables(chain, capsys, monkeypatch):
+    from data_tools import ingest
+
+    raw = Path("new.jsonl")
+    rows = [{"prompt": f"q{i}", "chosen": "c", "rejected": "r"} for i in range(20)]
+    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def changed(*arguments, real=ingest._decide):
+        raw.write_text("{}\n")
+        return real(*arguments)
+
+    monkeypatch.setattr(ingest, "_decide", changed)
+    assert "new.jsonl: was changed while it was read" in fails(capsys, "ingest", raw, "--out", "out")
+    assert not Path("out").exists()

@@ -2,7 +2,7 @@ import doctest
 
 import polars as pl
 
-from data_tools import near, ngrams, words
+from data_tools import ngrams, words
 from data_tools.ngrams import grams
 
 TEXTS = ["the cat, the CAT and the Cat", "a b", "", "the cat and the cat", "one_2 three"]
@@ -30,5 +30,4 @@ def test_order_and_seed_matter():
 
 
 def test_examples():
-    for module in (ngrams, near):
-        assert doctest.testmod(module) == (0, 1)
+    assert doctest.testmod(ngrams) == (0, 1)

@@ -138,7 +138,7 @@ def test_a_near_duplicate_in_training_goes_and_not_the_held_out_row(tmp_path):
     from data_tools.near import near_duplicates
     from data_tools.removal import numbered
 
-    pytest.importorskip("rensa")
+    pytest.importorskip("numpy")
     text = " ".join(f"word{i}" for i in range(40))
     one, other = table(tmp_path / "a.parquet", text), table(tmp_path / "z.parquet", f"{text}!", split="test")
     found = near_duplicates(numbered(artifact.scan_tables([one, other], PREFERENCE)), 0.8)

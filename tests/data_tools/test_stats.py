@@ -1,11 +1,13 @@
 import json
+import random
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from data_tools import __main__ as cli
-from data_tools import artifact
+from data_tools import artifact, measures
+from data_tools.label_noise import label_noise
 from data_tools.measures import measure
 from data_tools.order import chosen_is_a
 from data_tools.schema import PREFERENCE, conform
@@ -57,6 +59,13 @@ def test_a_table_in_numbers():
     # Four responses to the first prompt, two to the second.
     assert (x["responses"], y["responses"]) == (3.0, 2.0) and whole["responses"] == pytest.approx(8 / 3)
     assert (x["margin"], y["margin"]) == (0.5, None)
+
+
+def test_a_source_that_is_called_as_the_total_is():
+    rows = [("all", *row[1:]) if row[0] == "y" else row for row in ROWS]
+    found = stats(table(rows))
+    assert found["source"].to_list() == ["all", "x", "all"]
+    assert found["rows"].to_list() == [1, 3, 4] and found["responses"].to_list()[0] == 2.0
 
 
 def test_lazy_tables_and_other_columns():
@@ -141,3 +150,18 @@ def test_numbers_that_are_none_are_in_no_bin():
     margins = [0.5, None, float("nan"), float("inf"), -float("inf"), 1e308]
     counted = histogram(pl.DataFrame({"margin": margins}), "margin", 5)
     assert counted["rows"].sum() == 1
+
+
+def test_pieces_change_nothing(monkeypatch):
+    rng = random.Random(1)
+    names = "abcd"
+    rows = [
+        (rng.choice("xy"), f"q{rng.randrange(40)}", *rng.sample(names, 2), {"margin": rng.random()}) for _ in range(400)
+    ]
+    measured = measure(table(rows))
+    whole = [label_noise(measured), label_noise(measured, "source"), summary(measured)]
+    assert whole[0].filter(sign="in_circle")["rows"].item() > 0
+    monkeypatch.setattr(measures, "_AT_ONCE", 30)
+    pieces = [label_noise(measured), label_noise(measured, "source"), summary(measured)]
+    for one, other in zip(whole, pieces, strict=True):
+        assert_frame_equal(one, other)

@@ -155,6 +155,8 @@ def _members(groups: Sequence[Any] | None, n: int) -> NDArray[np.int64]:
         return np.arange(n)
     if len(groups) != n:
         raise ValueError(f"expected a group for each of {n} pairs, got {len(groups)}")
+    if isinstance(groups, np.ndarray) and groups.dtype.kind in "iu":
+        return np.unique(groups, return_inverse=True)[1]
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
 

@@ -17,7 +17,7 @@ import polars as pl
 from data_tools.judging import Verdict
 from data_tools.order import chosen_is_a
 from data_tools.split import normalised_prompt
-from data_tools.words import NGRAM, distinct_share, ngrams
+from data_tools.words import NGRAM, ngrams
 from genrm_lightning.evaluation.intervals import Difference, clustered_interval, paired_difference
 
 NO_CATEGORY = "(none)"
@@ -100,6 +100,7 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Coll
     free, free_low, free_high = _interval(pairs, "free_accuracy")
     rationales = judgments["rationale"].fill_null("").to_list()
     counts = judgments.select(pl.len().over("pair_id", "swapped")).to_series()
+    distinct, repeated = _distinct_and_repeated(rationales)
     weights = counts.max() / counts  # all 1 where every presentation has as many samples
 
     def evenly(values: pl.Series) -> float:
@@ -124,8 +125,8 @@ def set_scores(judgments: pl.DataFrame, preferences: pl.DataFrame, dropped: Coll
         tie_rate=_mean(shown["p_a"] == 0.5),
         mean_p_right=_mean(shown["p_right"]),
         mean_n_tokens=evenly(judgments["n_tokens"]),
-        distinct_3grams=corpus_distinct_share(rationales),
-        mean_repetition=evenly(pl.Series(map(repetition, rationales))),
+        distinct_3grams=distinct,
+        mean_repetition=evenly(pl.Series(repeated, dtype=pl.Float64)),
         length_share=evenly((judgments["finish_reason"] == "length").fill_null(False)),
         categories=_by_category(pairs, preferences),
     )
@@ -176,20 +177,22 @@ def presentations(judgments: pl.DataFrame) -> pl.DataFrame:
     """One row a presentation, sorted by (pair_id, swapped), the samples averaged in double precision.
 
     Returns:
-        pair_id, swapped, p_a (mean over samples), p_right (the same for the right letter), right and wrong (whether
-        p_a chooses the right or the wrong response; neither at exactly 0.5), free (share of samples whose own text is
-        right).
+        pair_id, swapped, right_is_a (whether the preferred response stands as A), p_a (mean over samples), p_right (the
+        same for the right letter), right and wrong (whether p_a chooses the right or the wrong response; neither at
+        exactly 0.5), free (share of samples whose own text is right).
 
     Raises:
         ValueError: as in :func:`set_scores`.
     """
     check_judgments(judgments)
-    right_is_a = pl.struct("pair_id", "swapped").map_elements(
-        lambda row: chosen_is_a(row["pair_id"], row["swapped"]), return_dtype=pl.Boolean
-    )
+    # Hashed once a pair: a table has a row for each sample of either order.
+    ids = judgments["pair_id"].unique()
+    own = pl.DataFrame({"pair_id": ids, "_own": [chosen_is_a(pair_id, False) for pair_id in ids]})
+    right_is_a = pl.col("_own") != pl.col("swapped")
     right_letter = pl.when("right_is_a").then(pl.lit(Verdict.A.value)).otherwise(pl.lit(Verdict.B.value))
     return (
-        judgments.select("pair_id", "swapped", "verdict", pl.col("p_a").cast(pl.Float64), right_is_a=right_is_a)
+        judgments.join(own, on="pair_id", how="left", maintain_order="left")
+        .select("pair_id", "swapped", "verdict", pl.col("p_a").cast(pl.Float64), right_is_a=right_is_a)
         .with_columns(free=pl.col("verdict") == right_letter)
         .group_by("pair_id", "swapped")
         .agg(pl.col("right_is_a").first(), pl.col("p_a").mean(), pl.col("free").mean())
@@ -197,6 +200,7 @@ def presentations(judgments: pl.DataFrame) -> pl.DataFrame:
         .select(
             "pair_id",
             "swapped",
+            "right_is_a",
             "p_a",
             "p_right",
             # Compared on the side of A itself: 1 - p_a may round a p_a beside 0.5 onto it.
@@ -235,7 +239,7 @@ def repetition(text: str, n: int = NGRAM) -> float:
     >>> repetition("good good good good good")
     0.6666666666666667
     """
-    return 1 - distinct_share(text, n)
+    return _distinct_and_repeated([text], n)[1][0]
 
 
 def corpus_distinct_share(texts: Iterable[str], n: int = NGRAM) -> float:
@@ -243,13 +247,20 @@ def corpus_distinct_share(texts: Iterable[str], n: int = NGRAM) -> float:
 
     0 where no text has n words: rationales that say nothing are not diverse.
     """
+    return _distinct_and_repeated(texts, n)[0]
+
+
+def _distinct_and_repeated(texts: Iterable[str], n: int = NGRAM) -> tuple[float, list[float]]:
+    """:func:`corpus_distinct_share`, and :func:`repetition` of each text: its words are found once for both."""
     seen: set[tuple[str, ...]] = set()
-    total = 0
+    total, repeated = 0, []
     for text in texts:
-        grams = ngrams(text, n)
-        seen.update(grams)
+        grams = ngrams(text, n) if text else []
+        own = set(grams)
+        seen |= own
         total += len(grams)
-    return len(seen) / total if total else 0.0
+        repeated.append(1 - len(own) / len(grams) if grams else 0.0)
+    return len(seen) / total if total else 0.0, repeated
 
 
 def _interval(pairs: pl.DataFrame, column: str) -> tuple[float, float, float]:

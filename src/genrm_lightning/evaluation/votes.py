@@ -44,7 +44,8 @@ def report(
     if lacking := known["cluster"].null_count():
         example = known.filter(pl.col("cluster").is_null())["pair_id"][0]
         raise ValueError(f"{lacking} judged pairs are not among the given pairs, such as '{example}'")
-    groups = known["cluster"].to_list()
+    # Numbers in the order of the names, which hold whole prompts: numpy would pad each to the longest.
+    groups = known["cluster"].rank("dense").to_list()
     k_min, k_max = int(pairs["n_samples"].min()), int(pairs["n_samples"].max())
     result: dict[str, Any] = {
         "n_pairs": pairs.height,
@@ -138,13 +139,13 @@ def _show_abstention(rows: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _abstention(pairs: pl.DataFrame, groups: list[str], reading: str, column: str, name: str, k: int) -> dict[str, Any]:
+def _abstention(pairs: pl.DataFrame, groups: list[int], reading: str, column: str, name: str, k: int) -> dict[str, Any]:
     scores, uncertainty = pairs[reading].to_numpy(), pairs[column].to_numpy()
     curve = {"votes": name, "k": k, **aurc(1 - scores, uncertainty, groups)}
     return {**curve, "selective": selective(scores, uncertainty, groups)}
 
 
-def _accuracy(scores: pl.Series, groups: list[str]) -> dict[str, float]:
+def _accuracy(scores: pl.Series, groups: list[int]) -> dict[str, float]:
     return dict(zip(("accuracy", "low", "high"), interval(scores.to_numpy(), groups), strict=True))
 
 

@@ -152,3 +152,14 @@ def test_a_parquet_file_in_a_raw_format(tmp_path):
     file = tmp_path / "trl.parquet"
     pl.DataFrame({"prompt": ["q"], "chosen": ["yes"], "rejected": ["no"]}).write_parquet(file)
     assert Pairs(opened(file), Choice()).get(0)["chosen"] == "yes"
+
+
+def test_margins_of_raw_files_are_as_ingest_writes_them(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name, margins in (("a", [None, 2.0]), ("b", [8.0, 1.0])):
+        rows = [{"prompt": f"{name}{i}", "chosen": "c", "rejected": "r", "margin": m} for i, m in enumerate(margins)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    found = opened(folder).frame.select("margin").collect()["margin"].to_list()
+    assert found == [None, 0.25, 1.0, 0.125]
+    assert opened(folder / "a.jsonl").frame.select("margin").collect()["margin"].to_list() == [None, 1.0]
