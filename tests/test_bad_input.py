@@ -100,7 +100,7 @@ def test_an_empty_split(tmp_path, capfd, tiny_llama, files, made, name):
         capfd, "fit" if name == "train" else "test", "--config", file
     )
     assert not (tmp_path / "out" / "judge").exists()
-    argv = ["--judge", tiny_llama, "--pairs", files[name], "--out", tmp_path / "out2"]
+    argv = ["--judge", tiny_llama, "--data", files[name], "--out", tmp_path / "out2"]
     assert "no rows" in refused(capfd, "evaluate", *argv)
     assert not (tmp_path / "out2").exists()
 
@@ -144,7 +144,7 @@ def test_a_pair_longer_than_the_context(tmp_path, capfd, tiny_llama, files, made
     write_table(long.drop("index"), files[name], PREFERENCE)
     said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files), too_long="error")
     assert f"pair '{made[name]['pair_id'][1]}'" in said and "context of 2048" in said and "--max-chars" in said
-    argv = ["--judge", tiny_llama, "--pairs", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
+    argv = ["--judge", tiny_llama, "--data", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
     assert made[name]["pair_id"][1] in refused(capfd, "evaluate", *argv, "--too_long", "error")
     assert not (tmp_path / "out").exists()
 
@@ -156,14 +156,14 @@ def test_pairs_of_which_none_fits(tmp_path, capfd, tiny_llama, files, made, name
     said = refused_star(capfd, tmp_path, tiny_llama, data=as_data(files))
     shown = "id" if name == "test" else name
     assert said.startswith(f"{shown}: none of {len(made[name])} pairs fits, the model's context of 2048 leaves ")
-    argv = ["--judge", tiny_llama, "--pairs", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
+    argv = ["--judge", tiny_llama, "--data", files[name], "--out", tmp_path / "out", "--dtype", "float32"]
     assert f"{files[name]}: no row fits: 0 of {len(made[name])} rows shortened" in refused(capfd, "evaluate", *argv)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_policy(tmp_path, capfd, tiny_llama, files):
     assert "too_long" in refused_star(capfd, tmp_path, tiny_llama, too_long="cut")
-    argv = ["--judge", tiny_llama, "--pairs", files["test"], "--out", tmp_path / "out", "--too_long", "cut"]
+    argv = ["--judge", tiny_llama, "--data", files["test"], "--out", tmp_path / "out", "--too_long", "cut"]
     assert "too_long" in refused(capfd, "evaluate", *argv)
 
 

@@ -12,7 +12,7 @@ from data_tools.artifact import read_json, read_table, write_table
 from data_tools.schema import EXAMPLE, JUDGMENT, PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import judge_info, load_judge
-from genrm_lightning.judging_commands import _judge_prompt
+from genrm_lightning.judges.choice import judge_prompt_of
 from genrm_lightning.locking import only_one
 from tests.tiny_star import write_yaml
 
@@ -90,7 +90,7 @@ def test_a_second_call_draws_nothing_and_a_third_with_other_settings_is_refused(
 
 
 def test_a_sample_that_lost_its_end_goes_on_from_its_shards(tmp_path, tiny_llama, pairs, monkeypatch):
-    from genrm_lightning import judging_commands
+    from genrm_lightning.judges import stage
 
     whole = sampled(tmp_path / "whole", tiny_llama, pairs)
 
@@ -99,7 +99,7 @@ def test_a_sample_that_lost_its_end_goes_on_from_its_shards(tmp_path, tiny_llama
 
     argv = ["sample", "--judge", str(tiny_llama), "--pairs", str(pairs / "train.parquet"), "--out", str(tmp_path / "b")]
     with monkeypatch.context() as patch:
-        patch.setattr(judging_commands, "write_table", dies)
+        patch.setattr(stage, "write_table", dies)
         assert main([*argv, *DRAW]) == 130
     (tmp_path / "b/shard-00001.parquet").unlink()
     before = (tmp_path / "b/shard-00000.parquet").stat().st_mtime_ns
@@ -107,11 +107,11 @@ def test_a_sample_that_lost_its_end_goes_on_from_its_shards(tmp_path, tiny_llama
 
 
 def test_evaluate(tmp_path, capsys, tiny_llama, pairs):
-    argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path)]
+    argv = ["evaluate", "--judge", str(tiny_llama), "--data", str(pairs / "test.parquet"), "--out", str(tmp_path)]
     assert main([*argv, *DRAW, "--rows", "4"]) == 0
     said = capsys.readouterr().out
     assert "accuracy" in said and "free" in said
-    scores = read_json(tmp_path / "scores.json")
+    scores = read_json(tmp_path / "scores.json")["sets"]["test"]
     assert scores["n_pairs"] == 4 and scores["n_presentations"] == 8
     assert f"{scores['accuracy']:.1%}" in said
 
@@ -124,32 +124,34 @@ def judged(folder, tiny_llama, **facts):
 
 
 def test_a_judge_is_shown_the_prompt_it_was_trained_with(tmp_path, capsys, tiny_llama, pairs):
-    judge = judged(tmp_path / "judge", tiny_llama, objective="GenRM", judge_prompt="brief")
+    judge = judged(tmp_path / "judge", tiny_llama, objective="STaRSFT", judge_prompt="brief")
     draw = DRAW[: DRAW.index("--judge_prompt")]
-    argv = ["--pairs", str(pairs / "test.parquet"), "--rows", "2", *draw]
-    assert main(["evaluate", "--judge", str(judge), "--out", str(tmp_path / "a"), *argv]) == 0
-    assert read_json(tmp_path / "a/manifest.json")["key"]["judge_prompt"] == "brief"
+    argv = ["--rows", "2", *draw]
+    flag = {"evaluate": "--data", "sample": "--pairs"}
+    table = str(pairs / "test.parquet")
+    assert main(["evaluate", "--data", table, "--judge", str(judge), "--out", str(tmp_path / "a"), *argv]) == 0
+    assert read_json(tmp_path / "a/sets/test/manifest.json")["key"]["judge_prompt"] == "brief"
     capsys.readouterr()
     for command in ("evaluate", "sample"):
         flags = ["--out", str(tmp_path / "b"), "--judge_prompt", "mt_bench"]
-        assert main([command, "--judge", str(judge), *flags, *argv]) == 2
+        assert main([command, flag[command], table, "--judge", str(judge), *flags, *argv]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: --judge_prompt: mt_bench: the judge '") and "trained with 'brief'" in said
         assert said.count("\n") == 1 and not (tmp_path / "b").exists()
 
 
 def test_the_prompt_of_a_model_that_is_no_judge(tiny_llama):
-    assert _judge_prompt(str(tiny_llama), None) == _judge_prompt("embedded", None) == "mt_bench"
-    assert _judge_prompt(str(tiny_llama), "brief") == "brief"
+    assert judge_prompt_of(str(tiny_llama), None) == judge_prompt_of("embedded", None) == "mt_bench"
+    assert judge_prompt_of(str(tiny_llama), "brief") == "brief"
 
 
 @pytest.mark.parametrize("objective", ["BradleyTerry", "PairRM"])
-def test_a_reward_model_gives_no_verdicts(tmp_path, capsys, tiny_llama, pairs, objective):
+def test_a_reward_model_writes_no_rationales(tmp_path, capsys, tiny_llama, pairs, objective):
     judge = judged(tmp_path / "judge", tiny_llama, objective=objective, judge_prompt="mt_bench")
-    argv = ["evaluate", "--judge", str(judge), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path / "out")]
+    argv = ["sample", "--judge", str(judge), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path / "out")]
     assert main(argv) == 2
     said = capsys.readouterr().err
-    assert f"a reward model ({objective})" in said and "python -m genrm_lightning test" in said
+    assert f"a reward model ({objective})" in said and "python -m genrm_lightning evaluate" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -164,10 +166,10 @@ def test_a_pair_id_twice_is_found_before_anything_is_drawn(tmp_path, capsys, tin
 
 
 def test_a_folder_that_another_command_works_in_is_refused(tmp_path, capsys, tiny_llama, pairs):
-    argv = ["--judge", str(tiny_llama), "--pairs", str(pairs / "test.parquet"), "--out", str(tmp_path), *DRAW]
+    argv = ["--judge", str(tiny_llama), "--out", str(tmp_path), *DRAW]
     with only_one(tmp_path):
-        for command in ("sample", "evaluate"):
-            assert main([command, *argv]) == 2
+        for command, flag in (("sample", "--pairs"), ("evaluate", "--data")):
+            assert main([command, flag, str(pairs / "test.parquet"), *argv]) == 2
             assert "another command is at work in this folder" in capsys.readouterr().err
 
 

@@ -29,18 +29,21 @@ def judged(tmp_path_factory, tiny_llama, pairs) -> dict[str, Path]:
     """The same pairs with eight samples an order, with early stopping, and with one sample."""
     folder = tmp_path_factory.mktemp("judged")
     for name, flags in (("full", STOP[:2]), ("stopped", STOP), ("one", [])):
-        argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(folder / name)]
+        argv = ["evaluate", "--judge", str(tiny_llama), "--data", str(pairs), "--out", str(folder / name)]
         assert main([*argv, *DRAW, *flags]) == 0
-    return {name: folder / name for name in ("full", "stopped", "one")}
+    return {name: folder / name / "sets/test" for name in ("full", "stopped", "one")}
 
 
 def test_evaluate_stops_early(judged, pairs, tiny_llama, capsys):
     full, stopped = (read_table(judged[n] / "judgments.parquet", JUDGMENT) for n in ("full", "stopped"))
     assert stopped.height < full.height == 6 * 2 * 8
-    assert sorted(p.name for p in judged["stopped"].iterdir()) == ["judgments.parquet", "manifest.json", "scores.json"]
-    scores = read_json(judged["stopped"] / "scores.json")
+    assert sorted(p.name for p in judged["stopped"].iterdir()) == [
+        "judgments.parquet", "manifest.json", "pairs.parquet",
+    ]  # fmt: skip
+    out = judged["stopped"].parents[1]
+    scores = read_json(out / "scores.json")["sets"]["test"]
     assert scores["n_pairs"] == 6 and scores["n_samples"] == stopped.height
-    argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(judged["stopped"]), *DRAW]
+    argv = ["evaluate", "--judge", str(tiny_llama), "--data", str(pairs), "--out", str(out), *DRAW]
     capsys.readouterr()
     assert main([*argv, *STOP]) == 0  # a second call draws nothing
     assert "samples in" not in capsys.readouterr().err
@@ -116,7 +119,7 @@ def test_pairs_of_another_set_are_refused(judged, pairs, capsys):
 )
 def test_mistakes_of_stopping_are_told_before_anything_is_drawn(tmp_path, tiny_llama, pairs, capsys, flags, message):
     out = tmp_path / "out"
-    argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", str(pairs), "--out", str(out), *DRAW]
+    argv = ["evaluate", "--judge", str(tiny_llama), "--data", str(pairs), "--out", str(out), *DRAW]
     assert main([*argv, *flags]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1

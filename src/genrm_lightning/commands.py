@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import judging_commands
+from genrm_lightning import evaluate_command, judging_commands
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         "compare": _compare,
         "sample": judging_commands.sample,
         "score": _score,
-        "evaluate": judging_commands.evaluate,
+        "evaluate": evaluate_command.evaluate,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
         "plan": _plan,

@@ -45,8 +45,8 @@ def absent(folder: Path) -> list[Path]:
 
 def remove_empty(folders: list[Path]) -> None:
     """Remove those of the folders, innermost first, that hold nothing."""
-    with suppress(OSError):  # it holds something, or is gone
-        for folder in folders:
+    for folder in folders:
+        with suppress(OSError):  # it holds something, or is gone
             folder.rmdir()
 
 

@@ -101,10 +101,11 @@ def refused(capfd, command, *argv):
 
 
 def test_flags(tmp_path, capfd, tiny_llama, pairs):
-    out = ["--pairs", pairs, "--out", tmp_path / "out"]
+    out = ["--out", tmp_path / "out"]
     server = ["--sampler.kind", "openai", "--sampler.openai.url", URL, "--sampler.openai.model", "m"]
-    assert "--judge: none is given" in refused(capfd, "evaluate", *out)
-    for command in ("evaluate", "sample"):
+    assert "--judge: none is given" in refused(capfd, "evaluate", "--data", pairs, *out)
+    for command, flag in (("evaluate", "--data"), ("sample", "--pairs")):
+        out = [flag, pairs, "--out", tmp_path / "out"]
         assert "leave the flag out" in refused(capfd, command, "--judge", tiny_llama, *out, *server)
         assert "sampler.openai.model: no name" in refused(capfd, command, *out, *server[:4])
         assert "name sampler.openai.tokenizer" in refused(capfd, command, *out, *server, "--too_long", "drop")
@@ -130,7 +131,7 @@ def test_only_the_chosen_one_is_imported():
         "print([m for m in sys.modules if m in ('vllm', 'httpx2', 'torch') or m.startswith('genrm_lightning.sampl')])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(eval(said)) == {f"genrm_lightning.samplers{name}" for name in ("", ".base", ".choice", ".sequential")}
+    assert set(eval(said)) == {f"genrm_lightning.samplers{name}" for name in ("", ".base", ".choice")}
 
 
 def test_the_local_sampler_is_the_default(tiny_llama):

@@ -29,11 +29,10 @@ from genrm_lightning.compare.place import Place
 from genrm_lightning.compare.settings import objective_of
 from genrm_lightning.compare.sharing import ZERO_SHOT, adopt
 from genrm_lightning.parsing import merged
-from genrm_lightning.progress import Progress
 from genrm_lightning.star import fitting, rationales, stages
 from genrm_lightning.star.fitting import WARM_START
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
-from genrm_lightning.star.stage import Artifact, identity, run_stage
+from genrm_lightning.star.stage import Artifact, identity, remove_shards, run_stage
 
 _SAMPLES = "judgments.parquet"
 _JUDGING = ("evaluate", "quality")  # stages of an iteration that train nothing
@@ -220,22 +219,19 @@ def _read(place: Place, judge: str, judge_digest: str) -> Artifact:
     def work() -> dict[str, Any]:
         import torch
 
-        from genrm_lightning.compare.reading import read_pairs, reader
-        from genrm_lightning.quiet import no_loading_bars
+        from genrm_lightning.judges.reading import ReadingJudge
 
-        no_loading_bars()
-        objective = reader(objective_of(place.line), judge, star.judge_prompt)
+        reading = ReadingJudge(
+            judge, objective_of(place.line), star.judge_prompt, dtype=getattr(torch, star.dtype),
+            too_long=star.too_long, name=place.name, seed=star.seed,
+        )  # fmt: skip
         dropped = {}
         for name in HELD_OUT:
             pairs = read_table(place.pairs.folder / f"{name}.parquet", PREFERENCE)
-            label = f"{place.name}: evaluate {name}"
-            with Progress(label, 2 * len(pairs), "verdicts") as progress:
-                table = read_pairs(
-                    objective, pairs, dtype=getattr(torch, star.dtype), too_long=star.too_long, where=label,
-                    judge=place.name, seed=star.seed, advance=progress.advance,
-                )  # fmt: skip
-            write_table(table, folder / f"{name}.parquet", JUDGMENT)
-            dropped[name] = pairs.join(table, on="pair_id", how="anti")["pair_id"].sort().to_list()
+            judged = reading.judge(pairs, folder / name, f"{place.name}: evaluate {name}")
+            write_table(judged.judgments, folder / f"{name}.parquet", JUDGMENT)
+            remove_shards(folder / name)
+            dropped[name] = sorted(judged.dropped)
         return {"dropped": dropped}
 
     return run_stage(folder, key, work)

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from data_tools.artifact import read_table
+from data_tools.errors import UserError
 from data_tools.order import chosen_is_a
 from data_tools.schema import JUDGMENT
 from genrm_lightning import objectives
 from genrm_lightning.backbone import BackboneSettings
-from genrm_lightning.compare.reading import read_pairs, reader
 from genrm_lightning.evaluation.scores import pair_scores, presentations
+from genrm_lightning.judges import reading
+from genrm_lightning.judges.reading import ReadingJudge
 from genrm_lightning.prefix import collate
 from tests.tiny import preferences
 
@@ -26,12 +28,9 @@ def trained(kind, backbone, folder, **options):
     return objective
 
 
-def read(kind, judge, pairs, batch_size=8, dtype=torch.float32):
-    objective = reader(kind, str(judge), "brief")
-    return read_pairs(
-        objective, pairs, dtype=dtype, too_long="shorten", where="test", judge="x", seed=3,
-        batch_size=batch_size,
-    )  # fmt: skip
+def read(kind, judge, pairs, folder, batch_tokens=4096, dtype=torch.float32):
+    made = ReadingJudge(str(judge), kind, "brief", dtype=dtype, batch_tokens=batch_tokens, name="x", seed=3)
+    return made.judge(pairs, folder, "test")
 
 
 @pytest.mark.parametrize("kind", [objectives.BradleyTerry, objectives.PairRM, objectives.GenRM])
@@ -39,7 +38,8 @@ def test_p_a_is_what_the_objective_says(tmp_path, tiny_llama, kind):
     options = {"judge_prompt": "brief"} if kind is objectives.GenRM else {}
     objective = trained(kind, tiny_llama, tmp_path / "judge", **options)
     pairs = preferences(PAIRS)
-    found = read(kind, tmp_path / "judge", pairs)
+    judged = read(kind, tmp_path / "judge", pairs, tmp_path)
+    found = judged.judgments
     trees = list(objective.trees(pairs, objective.renderer))
     batch = collate(trees, objective.renderer.pad_id, tuple(objective.renderer.letter_ids.values()))
     with torch.no_grad():
@@ -56,11 +56,19 @@ def test_p_a_is_what_the_objective_says(tmp_path, tiny_llama, kind):
     pairs_right = pair_scores(presentations(found))
     if kind is not objectives.GenRM:
         assert pairs_right["consistent"].all(), "scores know no order"
+        differences = judged.rewards["chosen_reward"] - judged.rewards["rejected_reward"]
+        right = dict(zip(judged.rewards["pair_id"], differences, strict=True))
+        assert right == pytest.approx({pair_id: margins[0] for pair_id, margins in of_pair.items()}, abs=1e-5)
+    else:
+        assert judged.rewards is None
 
 
 def test_batches_and_stored_tables_change_nothing(tmp_path, tiny_llama):
     trained(objectives.PairRM, tiny_llama, tmp_path / "judge")
-    one, all_at_once = (read(objectives.PairRM, tmp_path / "judge", preferences(PAIRS), n) for n in (1, 8))
+    one, all_at_once = (
+        read(objectives.PairRM, tmp_path / "judge", preferences(PAIRS), tmp_path / str(n), n).judgments
+        for n in (1, 1 << 20)
+    )
     assert (one["p_a"] - all_at_once["p_a"]).abs().max() < 1e-5
     one.write_parquet(tmp_path / "x.parquet")
     assert read_table(tmp_path / "x.parquet", JUDGMENT).equals(one)
@@ -70,7 +78,10 @@ def test_weights_in_bfloat16_say_about_the_same(tmp_path, tiny_llama):
     for kind in (objectives.BradleyTerry, objectives.GenRM):
         trained(kind, tiny_llama, tmp_path / kind.__name__)
         judge, pairs = tmp_path / kind.__name__, preferences(PAIRS)
-        exact, rounded = (read(kind, judge, pairs, dtype=dtype)["p_a"] for dtype in (torch.float32, torch.bfloat16))
+        exact, rounded = (
+            read(kind, judge, pairs, tmp_path / f"{kind.__name__}-{dtype}", dtype=dtype).judgments["p_a"]
+            for dtype in (torch.float32, torch.bfloat16)
+        )
         assert (exact - rounded).abs().max() < 0.1 and not exact.equals(rounded)
 
 
@@ -79,6 +90,23 @@ def test_what_does_not_fit_is_left_out(tmp_path, tiny_llama, capsys):
     pairs = preferences(3).with_columns(
         chosen=pl.when(pl.col("pair_id") == "pair-1").then(pl.lit("many words " * 900)).otherwise("chosen")
     )
-    found = read(objectives.BradleyTerry, tmp_path / "judge", pairs)
-    assert sorted(set(found["pair_id"])) == ["pair-0", "pair-2"]
+    found = read(objectives.BradleyTerry, tmp_path / "judge", pairs, tmp_path)
+    assert sorted(set(found.judgments["pair_id"])) == ["pair-0", "pair-2"] and found.dropped == {"pair-1"}
     assert "1 dropped" in capsys.readouterr().err
+
+
+def test_chunks_that_were_read_are_not_read_again(tmp_path, tiny_llama, monkeypatch, capsys):
+    trained(objectives.BradleyTerry, tiny_llama, tmp_path / "judge")
+    monkeypatch.setattr(reading, "CHUNK", 2)
+    pairs, folder = preferences(PAIRS), tmp_path / "out"
+    whole = read(objectives.BradleyTerry, tmp_path / "judge", pairs, folder)
+    shards = sorted(folder.glob("shard-*.parquet"))
+    assert len(shards) == 3
+    shards[1].write_bytes(shards[1].read_bytes()[:-20])  # as a crash of the machine may leave it
+    times = [path.stat().st_mtime_ns for path in shards]
+    again = read(objectives.BradleyTerry, tmp_path / "judge", pairs, folder)
+    assert again.judgments.equals(whole.judgments) and again.rewards.equals(whole.rewards)
+    changed = [path.stat().st_mtime_ns != before for path, before in zip(shards, times, strict=True)]
+    assert changed == [False, True, False] and "damaged" in capsys.readouterr().err
+    with pytest.raises(UserError, match="shard-00000.parquet: of other pairs"):
+        read(objectives.BradleyTerry, tmp_path / "judge", preferences(PAIRS + 1).tail(PAIRS), folder)

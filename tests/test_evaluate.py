@@ -1,0 +1,123 @@
+"""The command evaluate: every kind of judge, several sets, from tables and raw files."""
+
+import gzip
+import json
+
+import polars as pl
+import pytest
+import torch
+
+from data_tools.__main__ import main as data_tools
+from data_tools.artifact import read_json, read_table
+from data_tools.schema import JUDGMENT, PREFERENCE
+from genrm_lightning import objectives
+from genrm_lightning.__main__ import main
+from genrm_lightning.backbone import BackboneSettings
+from genrm_lightning.evaluation.folder import load_sets, read_evaluation, read_set
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    data_tools(["verifiable", "--rows", "12", "--test-rows", "8", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory, tiny_llama):
+    """An untrained judge of each objective that writes no rationales."""
+    folder = tmp_path_factory.mktemp("judges")
+    for kind in (objectives.BradleyTerry, objectives.PairRM, objectives.GenRM):
+        torch.manual_seed(1)
+        objective = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
+        objective.configure_model()
+        objective.save(folder / kind.__name__)
+    return folder
+
+
+def evaluate(*argv):
+    return main(["evaluate", *map(str, argv)])
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("BradleyTerry", "reward"), ("PairRM", "reward"), ("GenRM", "direct")])
+def test_judges_without_rationales(tmp_path, capsys, judges, pairs, objective, kind):
+    files = [pairs / "test.parquet", pairs / "ood.parquet"]
+    argv = ["--judge", judges / objective, "--data", *files, "--out", tmp_path, "--dtype", "float32"]
+    assert evaluate(*argv) == 0
+    assert "test" in (said := capsys.readouterr()).out and "ood" in said.out and "verdicts" in said.err
+    evaluation, scores = read_evaluation(tmp_path), read_json(tmp_path / "scores.json")
+    assert (evaluation["kind"], evaluation["objective"]) == (kind, objective) == (scores["kind"], objective)
+    assert [one["name"] for one in evaluation["sets"]] == ["test", "ood"] == sorted(scores["sets"], reverse=True)
+    for one in evaluation["sets"]:
+        rows, judged = read_set(tmp_path, one["name"])
+        assert rows.equals(read_table(one["data"], PREFERENCE)) and one["n_pairs"] == len(rows)
+        assert len(judged.judgments) == 2 * len(rows) and (judged.rewards is None) == (kind == "direct")
+        assert not list((tmp_path / one["folder"]).glob("shard-*"))
+    assert evaluate(*argv) == 0  # a second call reads nothing again
+    assert "verdicts" not in capsys.readouterr().err
+    assert evaluate(*argv, "--dtype", "bfloat16") == 2
+    assert "made with another 'dtype'" in capsys.readouterr().err
+
+
+def test_a_file_of_scores_and_raw_rows(tmp_path, capsys):
+    rows = [
+        {"id": f"x{i}", "prompt": f"Question {i}?", "chosen": "yes", "rejected": "no", "subset": "s"} for i in range(5)
+    ]
+    raw = tmp_path / "raw.jsonl.gz"
+    raw.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    (only,) = load_sets([str(raw)])
+    scores = only.pairs.select("pair_id", chosen_reward=pl.int_range(pl.len()) - 1.5, rejected_reward=pl.lit(0.0))
+    scores.write_csv(tmp_path / "scores.csv")
+    assert evaluate("--judge", tmp_path / "scores.csv", "--data", raw, "--out", tmp_path / "out") == 0
+    found = read_json(tmp_path / "out/scores.json")["sets"]["raw"]
+    assert (found["n_pairs"], found["accuracy"]) == (5, 0.6)
+    assert "60.0%" in capsys.readouterr().out
+
+
+def test_sets_have_names_of_their_own(tmp_path, pairs):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        read_table(pairs / "test.parquet", PREFERENCE).write_parquet(tmp_path / name / "test.parquet")
+    given = [str(tmp_path / name / "test.parquet") for name in ("a", "b")]
+    assert [one.name for one in load_sets(given)] == ["test", "b-test"]
+
+
+def test_a_split(pairs):
+    table = read_table(pairs / "test.parquet", PREFERENCE)
+    split = table["split"][0]
+    assert len(load_sets([str(pairs / "test.parquet")], split)[0].pairs) == table.filter(split=split).height
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--data", "test", "test"], "is named twice"),
+        (["--data", "test", "--split", "dev"], "has no rows of 'dev'"),
+        (["--data", "test", "--rows", "0"], "--rows: 0 is not above 0"),
+        (["--data", "hub:not a name"], "is neither OWNER/NAME"),
+        (["--data", "test", "--share", "true"], "draws no samples that could be divided"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, judges, pairs, flags, said):
+    flags = [str(pairs / "test.parquet") if flag == "test" else flag for flag in flags]
+    assert evaluate("--judge", judges / "BradleyTerry", "--out", tmp_path / "out", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_evaluation(tmp_path):
+    from data_tools.errors import UserError
+
+    with pytest.raises(UserError, match="no evaluation"):
+        read_evaluation(tmp_path)
+    (tmp_path / "sets").mkdir()
+    with pytest.raises(UserError, match="not done"):
+        read_evaluation(tmp_path)
+
+
+def test_judgments_are_a_table(tmp_path, judges, pairs):
+    argv = ["--judge", judges / "GenRM", "--data", pairs / "test.parquet", "--out", tmp_path, "--rows", "3"]
+    assert evaluate(*argv, "--dtype", "float32") == 0
+    assert read_table(tmp_path / "sets/test/judgments.parquet", JUDGMENT)["pair_id"].n_unique() == 3
