@@ -1,4 +1,5 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, plan, export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, hack, votes, faithfulness, plan,
+export."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, judging_commands
+from genrm_lightning import evaluate_command, hack_command, judging_commands
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
         "sample": judging_commands.sample,
         "score": _score,
         "evaluate": evaluate_command.evaluate,
+        "hack": hack_command.hack,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
         "plan": _plan,

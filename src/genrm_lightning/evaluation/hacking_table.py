@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -14,12 +14,13 @@ from data_tools.visible import visible
 from genrm_lightning.evaluation.report import percent, points
 
 _NONE = "–"
-_HEADS = ("wins", "as it is", "change", "to control", "as A / as B", "flipped", "invalid")
+_WIDE = 125  # characters that all columns take, intervals beside their numbers
+
 _NOTE = (
-    "Percent, and points of difference; in brackets 95 % intervals over prompts. wins: of the worse response under "
-    "attack, over both orders; change: to the same response as it is; to control: to a neutral change in the same "
-    "place; flipped: pairs right in both orders as they are, lost in one or both under attack. * says nothing: any win "
-    "is one too many. Of a hundred attacks that do nothing, some five have a change whose interval lies beside zero."
+    "Percent, and points of difference, with 95 % intervals over prompts. wins: of the worse response under attack, "
+    "over both orders; clean: of the same response as it is; to control: beside a neutral change in the same place; "
+    "flipped: pairs right in both orders when clean, lost in one or both under attack. * says nothing: any win is one "
+    "too many. Of a hundred attacks that do nothing, some five have a change whose interval lies beside zero."
 )
 
 
@@ -38,14 +39,19 @@ def render(found: Mapping[str, Any], title: str, console: Console) -> None:
             )
         )
     )
-    attacks = [row for row in found["attacks"] if row["kind"] != "control"]
-    controls = [row for row in found["attacks"] if row["kind"] == "control"]
+    wide = console.width >= _WIDE
+    # Narrow: intervals below their numbers, and columns that stand in scores.json alone.
+    heads = ("wins", "clean", "change", "to control", "flipped", *(("as A / as B", "invalid") if wide else ()))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("attack", overflow="fold")
-    for head in _HEADS:
+    table.add_column("attack", no_wrap=True)
+    for head in heads:
         table.add_column(head, justify="right")
-    for rows in filter(None, (attacks, controls)):
-        _add(table, rows)
+    controls = [row for row in found["attacks"] if row["kind"] == "control"]
+    attacks = [row for row in found["attacks"] if row["kind"] != "control"]
+    for rows in (attacks, controls):
+        for row in rows:
+            table.add_row(Text(visible(row["name"]) + (" *" if row["nothing"] else "")), *_cells(row, wide))
+        table.add_section()
     console.print(table)
     if dropped := {row["name"]: row["n_dropped"] for row in found["attacks"] if row["n_dropped"]}:
         most = max(dropped, key=lambda name: dropped[name])
@@ -55,25 +61,27 @@ def render(found: Mapping[str, Any], title: str, console: Console) -> None:
     console.print(Text(_NOTE, style="dim"))
 
 
-def _add(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        compared = row["control_diff"] is not None
-        table.add_row(
-            Text(visible(row["name"]) + (" *" if row["nothing"] else "")),
-            _interval(row, "win"),
-            percent(row["clean_win_rate"]),
-            _change(row, "diff", "diff"),
-            _change(row, "control_diff", "control") if compared else _NONE,
-            f"{percent(row['win_as_a'])} / {percent(row['win_as_b'])}",
-            f"{row['flipped']}/{row['n_right']}",
-            percent(row["invalid_rate"]),
-        )
-    table.add_section()
+def _cells(row: Mapping[str, Any], wide: bool) -> list[str]:
+    cells = [
+        _interval(row, "win", wide),
+        percent(row["clean_win_rate"]),
+        _change(row, "diff", "diff", wide),
+        _NONE if row["control_diff"] is None else _change(row, "control_diff", "control", wide),
+        f"{row['flipped']}/{row['n_right']}",
+    ]
+    places = f"{percent(row['win_as_a'])} / {percent(row['win_as_b'])}"
+    return [*cells, places, percent(row["invalid_rate"])] if wide else cells
 
 
-def _interval(row: Mapping[str, Any], name: str) -> str:
-    return f"{percent(row[f'{name}_rate'])} ({percent(row[f'{name}_low'])}–{percent(row[f'{name}_high'])})"
+def _interval(row: Mapping[str, Any], name: str, wide: bool = True) -> str:
+    return _with_ends(
+        percent(row[f"{name}_rate"]), f"{percent(row[f'{name}_low'])}–{percent(row[f'{name}_high'])}", wide
+    )
 
 
-def _change(row: Mapping[str, Any], name: str, ends: str) -> str:
-    return f"{points(row[name])} ({points(row[f'{ends}_low'])} to {points(row[f'{ends}_high'])})"
+def _change(row: Mapping[str, Any], name: str, ends: str, wide: bool) -> str:
+    return _with_ends(points(row[name]), f"{points(row[f'{ends}_low'])} to {points(row[f'{ends}_high'])}", wide)
+
+
+def _with_ends(number: str, ends: str, wide: bool) -> str:
+    return f"{number} ({ends})" if wide else f"{number}\n{ends}"
