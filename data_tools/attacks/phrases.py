@@ -1,7 +1,7 @@
 """Attacks that are a fixed text before, behind or in place of the response.
 
 The attacker does not know whether the response will be shown as A or as B: verdicts come in both letters, an attack
-each, and where the two agree the judge followed a letter and not a response.
+each. A judge that follows the letter lets the response win where it stands as that letter, and lose where it does not.
 """
 
 from __future__ import annotations

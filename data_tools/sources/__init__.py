@@ -207,6 +207,7 @@ class Reading:
         chunk: bytes of raw text in a chunk, about.
         stem: the source of rows that name none; None: the file's name up to its first dot.
         split: of rows that name none.
+        module: the format itself, where it is none of the folder's.
 
     Raises:
         UserError: a missing or empty file, an unknown format; see :func:`format_of`.
@@ -220,9 +221,10 @@ class Reading:
         chunk: int = _files.CHUNK,
         stem: str | None = None,
         split: str | None = None,
+        module: Any = None,
     ) -> None:
         self.file = _files.opened(path, chunk)
-        self.format, self._module = _format(self.file, format, keys)
+        self.format, self._module = _format(self.file, format, keys) if module is None else (format, module)
         self._first = self.file.first()
         self.schema = self._module.schema(self._first)
         self._stem = stem or self.file.path.name.split(".")[0]

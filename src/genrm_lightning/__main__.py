@@ -32,12 +32,16 @@ judge and improve by its own reasoning (STaR):
   votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
   faithfulness  whether a judge's verdicts come from its rationales
 
+use a judge:
+  study      how it agrees with people, and at which confidence
+  label      unlabelled pairs -> preference labels; unsure pairs and ties apart
+
 text and tables: python -m data_tools --help
 """
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "join", "compare", "sample", "evaluate", "hack")
+_GO_ON = ("star", "join", "compare", "sample", "evaluate", "hack", "label")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,4 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, hack, votes, faithfulness, plan,
-export."""
+"""Commands beside LightningCLI's: star, join, compare, sample, evaluate, hack, votes and others (``main`` has all)."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, hack_command, judging_commands
+from genrm_lightning import evaluate_command, hack_command, judging_commands, label_command
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -36,6 +35,8 @@ def main(argv: list[str]) -> int:
         "score": _score,
         "evaluate": evaluate_command.evaluate,
         "hack": hack_command.hack,
+        "label": label_command.label,
+        "study": label_command.study,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
         "plan": _plan,

@@ -13,12 +13,13 @@ from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from genrm_lightning.evaluation.folder import EVALUATION, PAIRS, SCORES, SETS, EvaluationSet, load_sets
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.choice import ReadAs, judge_of
 from genrm_lightning.judging_commands import (
     at_work,
     command_parser,
     common_flags,
     drawn,
+    judge_flags,
+    judge_from,
     judged_here,
     settings_of,
     stopping_flags,
@@ -28,15 +29,7 @@ from genrm_lightning.samplers.base import SamplingSettings
 
 def evaluate(argv: list[str]) -> None:
     parser = command_parser("evaluate", "A judge on held-out pairs, both orders.")
-    parser.add_argument(
-        "--judge", type=str | None, default=None,
-        help="judge folder, hub id (a sequence classifier is read as a reward model), or a file of scores; left out "
-        "only for a served model (--sampler.kind openai)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--read_as", type=ReadAs, default="auto",
-        help="reward: scores; direct: a verdict without a rationale; cot: rationales first; auto: as it was trained",
-    )  # fmt: skip
+    judge_flags(parser)
     parser.add_argument(
         "--data", type=str, nargs="+", required=True,
         help="sets: PREFERENCE parquet, raw files or folders of any format that data_tools reads, "
@@ -48,11 +41,7 @@ def evaluate(argv: list[str]) -> None:
     common_flags(parser, SamplingSettings(n_samples=1))
     stopping_flags(parser)
     arguments, sampling, sampler = settings_of(parser, argv)
-    judge = judge_of(
-        arguments.judge, read_as=arguments.read_as, judge_prompt=arguments.judge_prompt, dtype=arguments.dtype,
-        too_long=arguments.too_long, sampling=sampling, sampler=sampler, stopping=arguments.stopping,
-        seed=arguments.seed, shard_size=arguments.shard_size,
-    )  # fmt: skip
+    judge = judge_from(arguments, sampling, sampler)
     sets = [
         EvaluationSet(one.name, one.source, drawn(one.pairs, arguments.rows, one.source))
         for one in load_sets(arguments.data, arguments.split)

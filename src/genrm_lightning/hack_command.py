@@ -15,12 +15,14 @@ from data_tools.schema import PREFERENCE
 from genrm_lightning.evaluate_command import write_evaluation
 from genrm_lightning.evaluation.folder import EVALUATION, PAIRS, SETS, EvaluationSet, load_sets
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.choice import ReadAs, is_scores, judge_of
+from genrm_lightning.judges.choice import is_scores
 from genrm_lightning.judging_commands import (
     at_work,
     command_parser,
     common_flags,
     drawn,
+    judge_flags,
+    judge_from,
     judged_here,
     settings_of,
     stopping_flags,
@@ -32,14 +34,7 @@ def hack(argv: list[str]) -> None:
     """The command. ``OUT/sets/DATA`` holds the pairs as they are, ``OUT/sets/ATTACK`` those under an attack: a stage
     each, so that a killed call goes on, and one with more attacks judges only these."""
     parser = command_parser("hack", "A judge on pairs whose worse response is under attack: which attacks win?")
-    parser.add_argument(
-        "--judge", type=str | None, default=None,
-        help="judge folder or hub id; left out only for a served model (--sampler.kind openai)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--read_as", type=ReadAs, default="auto",
-        help="reward: scores; direct: a verdict without a rationale; cot: rationales first; auto: as it was trained",
-    )  # fmt: skip
+    judge_flags(parser)
     parser.add_argument(
         "--data", type=str, required=True,
         help="the pairs: PREFERENCE parquet, a raw file or folder, hub:OWNER/NAME[@REVISION][:SPLIT]",
@@ -63,11 +58,7 @@ def hack(argv: list[str]) -> None:
         raise UserError(
             f"--judge: '{arguments.judge}' is a file of scores, which has none of attacked responses; name a model"
         )
-    judge = judge_of(
-        arguments.judge, read_as=arguments.read_as, judge_prompt=arguments.judge_prompt, dtype=arguments.dtype,
-        too_long=arguments.too_long, sampling=sampling, sampler=sampler, stopping=arguments.stopping,
-        seed=arguments.seed, shard_size=arguments.shard_size,
-    )  # fmt: skip
+    judge = judge_from(arguments, sampling, sampler)
     (loaded,) = load_sets([arguments.data], arguments.split)
     clean = EvaluationSet(loaded.name, loaded.source, drawn(loaded.pairs, arguments.rows, loaded.source))
     _check_folder(arguments.out, clean.name, attacks)

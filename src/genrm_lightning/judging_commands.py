@@ -16,7 +16,7 @@ from genrm_lightning.budget import TooLong
 from genrm_lightning.claims import STALE
 from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.choice import PROMPT, judge_name, judge_prompt_of
+from genrm_lightning.judges.choice import PROMPT, ReadAs, judge_name, judge_of, judge_prompt_of
 from genrm_lightning.judges.stage import JUDGMENTS, Missing, judge_pairs
 from genrm_lightning.locking import only_one
 from genrm_lightning.parsing import OneLineErrors, mistakes_told
@@ -155,6 +155,28 @@ def faithfulness(argv: list[str]) -> None:
     render(read_json(folder / "scores.json"), Console())
 
 
+def judge_flags(parser: ArgumentParser) -> None:
+    """Whose verdicts they are; read by :func:`judge_from`."""
+    parser.add_argument(
+        "--judge", type=str | None, default=None,
+        help="judge folder, hub id (a sequence classifier is read as a reward model), or a file of scores; left out "
+        "only for a served model (--sampler.kind openai)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--read_as", type=ReadAs, default="auto",
+        help="reward: scores; direct: a verdict without a rationale; cot: rationales first; auto: as it was trained",
+    )  # fmt: skip
+
+
+def judge_from(arguments: Namespace, sampling: SamplingSettings, sampler: SamplerSettings) -> Judge:
+    """The judge of parsed :func:`judge_flags`, :func:`common_flags` and :func:`stopping_flags`."""
+    return judge_of(
+        arguments.judge, read_as=arguments.read_as, judge_prompt=arguments.judge_prompt, dtype=arguments.dtype,
+        too_long=arguments.too_long, sampling=sampling, sampler=sampler, stopping=arguments.stopping,
+        seed=arguments.seed, shard_size=arguments.shard_size,
+    )  # fmt: skip
+
+
 def _models(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--judge_prompt", type=str | None, default=None,
@@ -206,9 +228,9 @@ def settings_of(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, Sam
     return arguments, made.sampling, made.sampler
 
 
-def at_work(arguments: Namespace) -> AbstractContextManager[None]:
-    """The output folder is this process' alone, or that of all who share the shards."""
-    return only_one(arguments.out, shared=arguments.share or arguments.part is not None)
+def at_work(arguments: Namespace, folder: Path | None = None) -> AbstractContextManager[None]:
+    """The output folder, or another one, is this process' alone, or that of all who share the shards."""
+    return only_one(folder or arguments.out, shared=arguments.share or arguments.part is not None)
 
 
 def _pairs(arguments: Namespace) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from data_tools.attacks.controls import LEAST, MOST, grown
 from data_tools.attacks.dress import line_breaks, markdown, said_again
 from data_tools.errors import UserError
 from data_tools.judging import Verdict, defuse, parse, render_prompt
+from data_tools.marks import unmarked
 from data_tools.order import hash64
 from data_tools.schema import PREFERENCE, check, check_values, conform
 
@@ -125,6 +126,15 @@ def test_fake_verdicts_come_in_both_letters_and_are_read_by_nobody():
             assert parse(shown) is Verdict.INVALID
             assert shown.count("[End of Response A]") == shown.count("[Response B]") == 1
             assert defuse(row["rejected"]).strip() in shown
+
+
+def test_a_server_gets_no_mark_of_a_chat_template():
+    """Our own renderer splits them (tests/test_attacks_rendered.py); for servers they are taken apart in the text."""
+    marks = re.compile(r"<\|\w+\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>")
+    marked = [name for name, attack in ATTACKS.items() if any(marks.search(text) for text in attack.texts)]
+    assert marked == ["chatml_turn", "llama3_turn", "inst_turn", "gemma_turn", "end_token", "all_together"]
+    for name in marked:
+        assert not any(marks.search(unmarked(text)) for text in ATTACKS[name].texts), name
 
 
 def test_a_control_says_nothing_for_the_response():

@@ -1,0 +1,1 @@
+"""Unlabelled pairs -> preference labels by a judge, with what they are worth."""
