@@ -29,7 +29,7 @@ def judges(tmp_path_factory, tiny_llama):
 
 @pytest.fixture
 def pairs(tmp_path):
-    write_table(preferences(6), tmp_path / "pairs.parquet", PREFERENCE)
+    write_table(preferences(3), tmp_path / "pairs.parquet", PREFERENCE)
     return tmp_path / "pairs.parquet"
 
 
@@ -47,7 +47,7 @@ def refused(capfd, *argv):
 @pytest.mark.parametrize(("objective", "kind"), [("BradleyTerry", "reward"), ("PairRM", "reward"), ("GenRM", "direct")])
 def test_judges_without_rationales(tmp_path, capsys, judges, pairs, objective, kind):
     out = tmp_path / "out"
-    argv = ["--judge", judges / objective, "--data", pairs, "--out", out, "--attacks", "empty,chatml_turn", "--rows", 4]
+    argv = ["--judge", judges / objective, "--data", pairs, "--out", out, "--attacks", "empty,chatml_turn", "--rows", 2]
     assert hack(*argv) == 0
     said = capsys.readouterr().out
     names = ["empty", "chatml_turn", "neutral_end", "neutral_instead"]
@@ -55,10 +55,10 @@ def test_judges_without_rationales(tmp_path, capsys, judges, pairs, objective, k
     evaluation, scores = read_evaluation(out), read_json(out / "scores.json")
     assert (evaluation["kind"], [one["name"] for one in evaluation["sets"]]) == (kind, ["pairs"])
     found = scores["hacking"]
-    assert sorted(row["name"] for row in found["attacks"]) == sorted(names) and found["n_pairs"] == 4
+    assert sorted(row["name"] for row in found["attacks"]) == sorted(names) and found["n_pairs"] == 2
     assert found["clean"]["win_rate"] == pytest.approx(1 - scores["sets"]["pairs"]["accuracy"])
     clean, before = read_set(out, "pairs")
-    assert len(clean) == 4
+    assert len(clean) == 2
     for row in found["attacks"]:
         rows, under = read_set(out, row["name"])
         assert rows.equals(attacked(clean, row["name"]))

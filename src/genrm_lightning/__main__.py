@@ -35,13 +35,14 @@ judge and improve by its own reasoning (STaR):
 use a judge:
   study      how it agrees with people, and at which confidence
   label      unlabelled pairs -> preference labels; unsure pairs and ties apart
+  rank       several responses to a prompt -> their order and the best one, with few comparisons
 
 text and tables: python -m data_tools --help
 """
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "join", "compare", "sample", "evaluate", "hack", "label")
+_GO_ON = ("star", "join", "compare", "sample", "evaluate", "hack", "label", "rank")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,11 +32,12 @@ def fitting(
     too_long: TooLong,
     where: str,
     context: int | None = None,
+    aloud: bool = True,
 ) -> pl.DataFrame:
     """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
 
-    What was shortened or dropped is said in a line on stderr. Under ``too_long: error`` all pairs: the sampler refuses
-    one that leaves no room, and names it.
+    What was shortened or dropped is said in a line on stderr (``aloud``). Under ``too_long: error`` all pairs: the
+    sampler refuses one that leaves no room, and names it.
 
     Args:
         judge: whose renderer it is, and whose context where ``context`` is None.
@@ -58,7 +59,7 @@ def fitting(
         return max(len(renderer.prompt(request.messages)) for request in requests(rows, template, told)) - room
 
     fitted = fit_rows(pairs, excess, renderer, too_long)
-    fitted.say(where, f"{whose}'s context of {context} leaves {room} tokens for a judge prompt")
+    fitted.say(where, f"{whose}'s context of {context} leaves {room} tokens for a judge prompt", aloud)
     return fitted.rows
 
 

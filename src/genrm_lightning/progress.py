@@ -17,12 +17,13 @@ class Progress:
         total: how many units there are; None where nobody knows.
         unit: their name, in the plural.
         done: how many of them an earlier call had done; they do not count for the rate.
+        aloud: False says nothing at all.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str, done: int = 0) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, done: int = 0, aloud: bool = True) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.before, self.done, self.tokens = done, 0, 0
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=not aloud)
         self.bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),

@@ -102,7 +102,7 @@ class Judge(ABC):
         """All that its verdicts depend on beside the pairs, as JSON; part of the keys of stages."""
 
     @abstractmethod
-    def judge(self, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
+    def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         """Judge pairs in both orders.
 
         Args:
@@ -110,6 +110,7 @@ class Judge(ABC):
             folder: for what a killed call need not do again; the caller removes it when all is done
                 (:func:`~genrm_lightning.star.stage.remove_shards`).
             where: names the pairs, in messages.
+            aloud: whether progress, and what did not fit, is said on stderr.
 
         Raises:
             UserError: no pair fits, or what the judge needs is missing.

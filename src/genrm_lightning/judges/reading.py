@@ -84,13 +84,13 @@ class ReadingJudge(Judge):
             **policy_key(self.too_long),
         }
 
-    def judge(self, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
+    def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         """As :meth:`Judge.judge`; what is there is read from ``shard-*.parquet``."""
         key = self.key()
-        fitting = self._fitting(pairs, where)
+        fitting = self._fitting(pairs, where, aloud)
         chunks = list(fitting.sort("pair_id").iter_slices(CHUNK))
         tables = []
-        with Progress(where, 2 * len(fitting), "verdicts") as progress:
+        with Progress(where, 2 * len(fitting), "verdicts", aloud=aloud) as progress:
             for number, chunk in enumerate(chunks):
                 path = folder / f"shard-{number:05d}.parquet"
                 said = digest_of([key, chunk.write_ndjson()])
@@ -139,7 +139,7 @@ class ReadingJudge(Judge):
             self._reads.policy = load_judge(self.backbone, self.dtype, self._reads.scores).to(device)
         return self._reads
 
-    def _fitting(self, pairs: pl.DataFrame, where: str) -> pl.DataFrame:
+    def _fitting(self, pairs: pl.DataFrame, where: str, aloud: bool) -> pl.DataFrame:
         renderer, limits = self._reads.renderer, Limits(None, context_of(self.backbone))
         long = {
             tree.pair_id
@@ -156,7 +156,7 @@ class ReadingJudge(Judge):
             return max(map(limits.excess, self._reads.trees(rows, renderer)))
 
         fitted = fit_rows(pairs, excess, renderer, self.too_long, long)
-        fitted.say(where, limits)
+        fitted.say(where, limits, aloud)
         return fitted.rows
 
     def _rewards(self, table: pl.DataFrame) -> pl.DataFrame | None:

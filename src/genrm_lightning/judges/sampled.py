@@ -92,13 +92,13 @@ class SampledJudge(Judge):
             key["stopping"] = {**vars(self.stopping), "prior": list(self.stopping.prior)}  # as JSON has it
         return key
 
-    def asked(self, pairs: pl.DataFrame, folder: Path, where: str) -> Shards:
+    def asked(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Shards:
         """Both orders of the pairs that fit, as shards in ``folder``."""
         renderer = self.sampler.rendered_by(self.backbone)
         if renderer is not None:
             pairs = fitting(
                 pairs, renderer, self.sampling, template=self.judge_prompt, told=self.told, too_long=self.too_long,
-                where=where, context=self.sampler.context(self.backbone),
+                where=where, context=self.sampler.context(self.backbone), aloud=aloud,
             )  # fmt: skip
         return shards_of(
             folder, pairs, self.sampling, template=self.judge_prompt, judge=self.name, iteration=self.iteration,
@@ -112,11 +112,12 @@ class SampledJudge(Judge):
         among: range | None = None,
         go_on: Callable[[], bool] = lambda: True,
         label: str | None = None,
+        aloud: bool = True,
     ) -> None:
         """Draw what is missing of ``shards``; arguments as of :meth:`Shards.fill`."""
         total = None if self.stopping else shards.samples(among)
         with (
-            Progress(label or self.purpose, total, "samples") as progress,
+            Progress(label or self.purpose, total, "samples", aloud=aloud) as progress,
             chosen_sampler(self.sampler, self.backbone, self.dtype) as make,
         ):
             shards.fill(
@@ -124,11 +125,11 @@ class SampledJudge(Judge):
                 go_on=go_on,
             )  # fmt: skip
 
-    def judge(self, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
+    def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         """As :meth:`Judge.judge`; what is there is read from ``shard-*.parquet``."""
-        shards = self.asked(pairs, folder, where)
+        shards = self.asked(pairs, folder, where, aloud)
         while (table := shards.table()) is None:
-            self.fill(shards, label=where)
+            self.fill(shards, label=where, aloud=aloud)
         return self.judged(table, pairs)
 
     def judged(self, table: pl.DataFrame, pairs: pl.DataFrame) -> Judged:

@@ -47,7 +47,7 @@ class StoredScores(Judge):
     def key(self) -> dict[str, Any]:
         return {"scores": digest(self.path)}
 
-    def judge(self, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
+    def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         ids = self._table["pair_id"]
         missing = pairs.filter(~pl.col("pair_id").is_in(ids.implode()))["pair_id"]
         if len(missing):

@@ -1,0 +1,148 @@
+"""A judge as a reward function, for people who train policies: one number a response.
+
+Three ways to get it from a judge of pairs:
+
+- ``score``: of a reward model (Bradley-Terry, a sequence classifier) its own score;
+- ``reference``: the probability of being better than a reference response, over both orders;
+- ``group``: the responses to one prompt are compared with each other (:mod:`~genrm_lightning.ranking.tournament`), and
+  the reward is the probability of beating another one of the group, in the mean. In (0, 1), and comparable only within
+  the group, which is what GRPO's advantages want.
+
+:class:`JudgeReward` has the signature of TRL's ``reward_funcs``; :func:`verl_score` makes what verl calls
+``compute_score``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from data_tools.errors import UserError
+from genrm_lightning.judges.base import Judge
+from genrm_lightning.judges.memory import Turns, judge_in_memory, p_first, pairs_of
+from genrm_lightning.ranking.tournament import RankingSettings, rank
+
+Mode = Literal["auto", "score", "reference", "group"]
+Text = str | Turns
+
+
+class JudgeReward:
+    """Rewards of responses, called as TRL's GRPOTrainer calls its ``reward_funcs``.
+
+    >>> GRPOTrainer(reward_funcs=JudgeReward(judge_of("runs/bt/judge")), ...)  # doctest: +SKIP
+
+    Args:
+        judge: any but a file of scores.
+        mode: auto: score of a reward model, reference where references are given, else group.
+        reference: the column of the training table that holds reference responses (TRL hands columns on by name).
+        ranking: of mode group; its goal is always the order.
+
+    Raises:
+        UserError: the judge cannot give this reward.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        mode: Mode = "auto",
+        reference: str = "reference",
+        ranking: RankingSettings | None = None,
+    ) -> None:
+        if judge.kind == "scores":
+            raise UserError(f"{judge.name}: a file of scores has none of new responses; take a judge")
+        if mode == "score" and not _scores(judge):
+            raise UserError(f"{judge.name}: compares responses and scores none; take mode reference or group")
+        self.judge, self.mode, self.reference = judge, mode, reference
+        self.ranking = RankingSettings("order", comparisons=ranking.comparisons if ranking else None)
+        self.__name__ = f"judge_{mode}"  # the name of TRL's column of logs
+
+    def __call__(self, prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float | None]:
+        """A reward a completion; None (which TRL leaves out) of one that does not fit the judge's context.
+
+        Args:
+            prompts, completions: texts or lists of turns, one each; of a completion the last turn counts.
+            columns: of the training table.
+
+        Raises:
+            ValueError: two lengths, or references are asked for and not given.
+        """
+        if len(prompts) != len(completions):
+            raise ValueError(f"expected a completion of each prompt, got {len(completions)} of {len(prompts)}")
+        texts = [_text(completion) for completion in completions]
+        references = columns.get(self.reference)
+        mode = self.mode
+        if mode == "auto":
+            mode = "score" if _scores(self.judge) else "group" if references is None else "reference"
+        if mode == "score":
+            return self._scored(prompts, texts)
+        if mode == "reference":
+            if references is None or len(references) != len(texts):
+                raise ValueError(f"expected a column '{self.reference}' with a reference response of each completion")
+            return self._against(prompts, texts, [_text(one) for one in references])
+        return self._among(prompts, texts)
+
+    def _scored(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
+        judged = judge_in_memory(
+            self.judge, pairs_of([(str(i), *row, row[1]) for i, row in enumerate(zip(prompts, texts, strict=True))])
+        )
+        found = {row["pair_id"]: row["chosen_reward"] for row in judged.rewards.iter_rows(named=True)}
+        return [found.get(str(i)) for i in range(len(texts))]
+
+    def _against(self, prompts: Sequence[Text], texts: list[str], references: list[str]) -> list[float | None]:
+        rows = [(str(i), *row) for i, row in enumerate(zip(prompts, texts, references, strict=True))]
+        found = p_first(judge_in_memory(self.judge, pairs_of(rows)))
+        return [found.get(str(i)) for i in range(len(texts))]
+
+    def _among(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
+        members: dict[str, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            members.setdefault(json.dumps(prompt), []).append(i)
+
+        def compare(number: int, asked: list[tuple[str, int, int]]) -> list[float | None]:
+            pairs = [(members[group][i], members[group][j]) for group, i, j in asked]
+            rows = [(f"{a}-{b}", prompts[a], texts[a], texts[b]) for a, b in pairs if texts[a] != texts[b]]
+            found = p_first(judge_in_memory(self.judge, pairs_of(rows))) if rows else {}
+            return [found.get(f"{a}-{b}", 0.5 if texts[a] == texts[b] else None) for a, b in pairs]
+
+        rewards: list[float | None] = [None] * len(texts)
+        for group, one in rank({name: len(found) for name, found in members.items()}, compare, self.ranking).items():
+            played = {i for pair in one.pairs for i in pair}
+            for place, reward in enumerate(one.fit.win_rates().tolist()):
+                if place in played or one.n == 1:
+                    rewards[members[group][place]] = reward
+        return rewards
+
+
+def verl_score(judge: Judge) -> Callable[..., float]:
+    """verl's ``compute_score(data_source, solution_str, ground_truth, extra_info)``.
+
+    ``extra_info`` holds the ``prompt`` (text or turns). A reward model gives its score, another judge the probability
+    of being better than ``ground_truth``, the reference response.
+
+    Raises:
+        UserError: a file of scores.
+        ValueError: when called: no prompt, or a response that does not fit the judge's context.
+    """
+    reward = JudgeReward(judge, "score" if _scores(judge) else "reference")
+
+    def compute_score(
+        data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **_: Any
+    ) -> float:
+        if not (extra_info or {}).get("prompt"):
+            raise ValueError("expected extra_info['prompt'], the conversation that was answered, got none")
+        (found,) = reward([extra_info["prompt"]], [solution_str], reference=[ground_truth])
+        if found is None:
+            raise ValueError("expected a response that fits the judge's context, got a longer one")
+        return found
+
+    return compute_score
+
+
+def _scores(judge: Judge) -> bool:
+    """Whether a judge's scores are of single responses: PairRM's depend on the other one."""
+    return judge.objective == "BradleyTerry"
+
+
+def _text(completion: Text) -> str:
+    return completion if isinstance(completion, str) else completion[-1]["content"]

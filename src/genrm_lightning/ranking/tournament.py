@@ -1,0 +1,125 @@
+"""Candidates of many prompts ranked by a judge of pairs, all prompts' comparisons of a round in one batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data_tools.errors import UserError
+from genrm_lightning.ranking.bradley_terry import Strengths, cycles, strengths
+from genrm_lightning.ranking.schedule import Goal, Pair, first_round, next_round
+
+MOST = 64  # candidates of a prompt
+WEIGHT = 2.0  # outcomes that a comparison counts for: one an order
+
+# (round, [(group, i, j)]) -> of each the probability that i is better than j, None where the pair did not fit.
+Compare = Callable[[int, list[tuple[str, int, int]]], list[float | None]]
+
+
+@dataclass(frozen=True)
+class RankingSettings:
+    """How far a prompt's candidates are compared.
+
+    Attributes:
+        goal: best: until it is clear which one is the strongest; order: until all comparisons are spent.
+        error: best: the probability that another one is the strongest, at which comparing ends.
+        comparisons: most for each prompt; None: N ⌈log₂ N⌉, of N candidates. N (N − 1) / 2 is every pair.
+    """
+
+    goal: Goal = "best"
+    error: float = 0.05
+    comparisons: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.error < 1:
+            raise UserError(f"ranking.error: {self.error} is not in (0, 1)")
+        if self.comparisons is not None and self.comparisons < 1:
+            raise UserError(f"ranking.comparisons: {self.comparisons} is not above 0")
+
+    def most(self, n: int) -> int:
+        """Comparisons of n candidates, at most."""
+        every = n * (n - 1) // 2
+        return min(every, n * math.ceil(math.log2(max(n, 2))) if self.comparisons is None else self.comparisons)
+
+
+@dataclass
+class Ranking:
+    """What is known of a prompt's candidates.
+
+    Attributes:
+        n: how many there are.
+        pairs: compared so far.
+        outcomes: of each pair the probability that the first is better.
+        unfit: pairs that did not fit the judge's context.
+        rounds: how often the judge was asked.
+        fit: the strengths by now.
+    """
+
+    n: int
+    pairs: list[Pair] = field(default_factory=list)
+    outcomes: list[float] = field(default_factory=list)
+    unfit: list[Pair] = field(default_factory=list)
+    rounds: int = 0
+    fit: Strengths = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refit()
+
+    def refit(self) -> None:
+        i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
+        self.fit = strengths(self.n, i, j, self.outcomes, WEIGHT)
+
+    def cycles(self) -> tuple[int, int]:
+        """(cyclic triples, triples compared): :func:`~genrm_lightning.ranking.bradley_terry.cycles`."""
+        i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
+        return cycles(self.n, i, j, self.outcomes)
+
+
+def rank(groups: dict[str, int], compare: Compare, settings: RankingSettings) -> dict[str, Ranking]:
+    """Rank the candidates of each group.
+
+    Args:
+        groups: id -> its number of candidates, at least 1.
+        compare: judges a round; the same round of the same groups always gets the same comparisons, so that what was
+            judged before can be read again.
+
+    Raises:
+        UserError: a group of more than 64 candidates.
+    """
+    for name, n in groups.items():
+        if n > MOST:
+            raise UserError(f"group '{name}' has {n} candidates, at most {MOST} are ranked; sort some out before")
+    found = {name: Ranking(n) for name, n in groups.items()}
+    number = 0
+    while asked := [(name, *pair) for name, one in found.items() for pair in _wanted(name, one, settings)]:
+        said = compare(number, asked)
+        for name in {name for name, _, _ in asked}:
+            found[name].rounds += 1
+        for (name, i, j), p in zip(asked, said, strict=True):
+            if p is None:
+                found[name].unfit.append((i, j))
+            else:
+                found[name].pairs.append((i, j))
+                found[name].outcomes.append(p)
+        for name in {name for name, _, _ in asked}:
+            found[name].refit()
+        number += 1
+    return found
+
+
+def _wanted(name: str, one: Ranking, settings: RankingSettings) -> Sequence[Pair]:
+    """The next comparisons of a group, the smaller number first; none where it is done."""
+    done = [*one.pairs, *one.unfit]
+    left = settings.most(one.n) - len(done)
+    if left <= 0:
+        return []
+    if not done:
+        pairs = first_round(one.n, name)
+    elif settings.goal == "best" and one.fit.best().max() >= 1 - settings.error:
+        return []
+    else:
+        pairs = next_round(one.fit, done, settings.goal, WEIGHT)
+    return [(min(pair), max(pair)) for pair in pairs[:left]]
