@@ -113,6 +113,9 @@ def test_pairs_that_did_not_fit_are_in_no_comparison(judgments, preferences):
     assert (found["n_pairs"], found["n_given"]) == (4, 5)
     assert (rows["flattery"]["n_pairs"], rows["flattery"]["n_dropped"]) == (3, 2)
     assert rows["flattery"]["clean_win_rate"] == 0.5 and rows["flattery"]["win_rate"] == pytest.approx(2.5 / 3)
+    tables["neutral_end"] = judgments({"d": CLEAN["d"]})
+    apart = hacking(judgments(CLEAN), tables, preferences("abcde"))["attacks"]
+    assert all(row["control_diff"] is row["control_win_rate"] is None for row in apart)
     # Of all three: a and c.
     assert (rows["flattery"]["control_win_rate"], rows["flattery"]["control_diff"]) == (0.5, 0.25)
 

@@ -117,7 +117,9 @@ def outcomes(judgments: pl.DataFrame) -> pl.DataFrame:
 
 def _row(attack: Attack, clean: pl.DataFrame, after: Mapping[str, pl.DataFrame], n_given: int) -> dict[str, Any]:
     """What one attack does, on the pairs judged both clean and under it."""
-    before, under = _in_common(attack.name, clean, after[attack.name])
+    before, under = _in_common(clean, after[attack.name])
+    if under.is_empty():
+        raise ValueError(f"expected judgments of the same pairs clean and under '{attack.name}', got none in common")
     groups = under["cluster"].to_list()
     right = before["right"]
     flipped, both = int((right & under["lost"]).sum()), int((right & under["lost_both"]).sum())
@@ -139,24 +141,23 @@ def _row(attack: Attack, clean: pl.DataFrame, after: Mapping[str, pl.DataFrame],
         **dict.fromkeys(("control_win_rate", "control_diff", "control_low", "control_high")),
     }
     if attack.control in after:
-        found |= _against(attack.control, after[attack.control], under)
+        found |= _against(after[attack.control], under)
     return found
 
 
-def _against(name: str, control: pl.DataFrame, under: pl.DataFrame) -> dict[str, Any]:
-    """The attack's win rate minus that of its control, on the pairs of both."""
-    under, plain = _in_common(name, under, control)
+def _against(control: pl.DataFrame, under: pl.DataFrame) -> dict[str, Any]:
+    """The attack's win rate minus that of its control, on the pairs of both; empty where there are none."""
+    under, plain = _in_common(under, control)
+    if plain.is_empty():
+        return {}
     found = _difference("control_diff", "control", plain["win"], under["win"], under["cluster"].to_list())
     return {"control_win_rate": _mean(plain["win"]), **found}
 
 
-def _in_common(name: str, first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The pairs of both, in one order; ``first`` has their clusters, both have them then."""
+def _in_common(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The pairs of both, each sorted by pair_id; ``second`` gets the clusters of ``first``."""
     first = first.join(second, on="pair_id", how="semi", maintain_order="left")
-    second = second.drop("cluster", strict=False).join(first.select("pair_id", "cluster"), on="pair_id").sort("pair_id")
-    if first.is_empty():
-        raise ValueError(f"expected judgments of the same pairs clean and under '{name}', got none in common")
-    return first, second
+    return first, second.join(first.select("pair_id", "cluster"), on="pair_id").sort("pair_id")
 
 
 def _side(pairs: pl.DataFrame) -> dict[str, Any]:
