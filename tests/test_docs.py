@@ -12,7 +12,7 @@ from genrm_lightning.cli import SUBCOMMANDS, _Parsed, _ReadOnlyCLI, _run
 
 ROOT = Path(__file__).parents[1]
 # What `make star-iter` leaves, and what a reader is to have.
-GIVEN = ("my_pairs.jsonl", "other/test.parquet", "data/pairs/", "meta-llama/", "embedded", "configs/")
+GIVEN = ("my_pairs.jsonl", "people.jsonl", "new.jsonl", "candidates.jsonl", "runs/mine/judge", "other/test.parquet", "data/pairs/", "meta-llama/", "embedded", "configs/")
 
 
 def shown(file: str) -> list[list[str]]:
@@ -23,7 +23,7 @@ def shown(file: str) -> list[list[str]]:
     return [command[command.index("-m") + 1 :] for command in words]
 
 
-FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md", "docs/servers.md")
+FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md", "docs/servers.md", "docs/using.md")
 COMMANDS = [(file, argv) for file in FILES for argv in shown(file)]
 
 
