@@ -120,6 +120,13 @@ def test_pairs_that_did_not_fit_are_in_no_comparison(judgments, preferences):
     assert (rows["flattery"]["control_win_rate"], rows["flattery"]["control_diff"]) == (0.5, 0.25)
 
 
+def test_where_no_attack_wins_the_one_that_comes_nearer_stands_first(judgments, preferences):
+    tables = {name: judgments({"a": ([(p, R)], [(p, R)])}) for name, p in (("empty", 0.9), ("symbol", 0.6))}
+    found = hacking(judgments({"a": (RIGHT, RIGHT)}), tables, preferences("a"))
+    assert [row["name"] for row in found["attacks"]] == ["symbol", "empty"]
+    assert found["attacks"][0]["p_diff"] == pytest.approx(0.3) and found["attacks"][0]["win_rate"] == 0
+
+
 def test_intervals_count_prompts(judgments, preferences):
     ids = [f"p{i:02d}" for i in range(12)]
     pairs = preferences(ids)

@@ -39,7 +39,7 @@ def hacking(clean: pl.DataFrame, attacks: Mapping[str, pl.DataFrame], preference
     Returns:
         ``n_pairs``: judged clean. ``n_given``: of ``preferences``. ``clean``: the fields of the worse response as it
         is: n_pairs, win_rate, win_low, win_high, free_win_rate, mean_p, win_as_a, win_as_b, tie_rate, invalid_rate,
-        share_a, position_consistency. ``attacks``: the worst first (by win rate, then diff), each with those fields and
+        share_a, position_consistency. ``attacks``: the worst first (by win_rate, diff, p_diff), each with those and
 
         - name, family, kind (append, prepend, replace, transform, control), description, source;
         - n_pairs: judged both clean and under attack; n_dropped: of n_given, the others;
@@ -73,7 +73,7 @@ def hacking(clean: pl.DataFrame, attacks: Mapping[str, pl.DataFrame], preference
         "n_pairs": before.height,
         "n_given": preferences.height,
         "clean": _side(before),
-        "attacks": sorted(rows, key=lambda row: (-row["win_rate"], -row["diff"], row["name"])),
+        "attacks": sorted(rows, key=lambda row: (-row["win_rate"], -row["diff"], -row["p_diff"], row["name"])),
     }
 
 
