@@ -326,7 +326,8 @@ def test_validation_and_prediction_keep_the_order(tiny_llama, tmp_path, sizes):
     data = tables(tmp_path, **sizes)
     trainer = make_trainer(tmp_path)
     found = trainer.validate(genrm(tiny_llama), data, verbose=False)[0]
-    assert found.keys() == {"val/loss", "val/verdict_nll", "val/accuracy"}
+    names = ("loss", "verdict_nll", "accuracy", "ece", "brier", "position_consistency", "position_bias")
+    assert found.keys() == {f"val/{name}" for name in names}
     data.files["test"] = data.files["train"]
     said = make_trainer(tmp_path).predict(genrm(tiny_llama), data)
     assert [p for batch in said for p in batch["pair_id"]] == [f"pair-{i}" for i in range(5) for _ in range(2)]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from data_tools.artifact import write_table
 from data_tools.schema import PREFERENCE
 from tests.tiny import preferences
-from tests.tiny_star import python, write_yaml
+from tests.tiny_star import python, scalars, write_yaml
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is tried on Linux")
@@ -27,7 +27,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama, size, one, sh
         rows = rows.with_columns(chosen=pl.when(pl.col("pair_id") == "pair-3").then(long).otherwise("chosen"))
     write_table(rows, tmp_path / "pairs.parquet", PREFERENCE)
 
-    def weights(name: str, value: int, **trainer):
+    files = {part: str(tmp_path / "pairs.parquet") for part in ("train", "validation")}
+
+    def fitted(name: str, value: int, **trainer):
         root = tmp_path / name
         config = {
             "model": {
@@ -40,7 +42,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama, size, one, sh
             },
             "data": {
                 "class_path": "genrm_lightning.data.Tables",
-                "init_args": {"train": str(tmp_path / "pairs.parquet"), size: value},
+                "init_args": {**files, size: value},
             },
             "trainer": {
                 "accelerator": "cpu", "precision": "32-true", "max_epochs": 2, "default_root_dir": str(root), **trainer,
@@ -49,10 +51,14 @@ def test_two_processes_take_the_steps_of_one(tmp_path, tiny_llama, size, one, sh
         done = python("fit", "--config", write_yaml(tmp_path / f"{name}.yaml", config), timeout=300)
         assert done.returncode == 0, done.stderr
         assert "6 steps" in done.stderr
-        return load_file(root / "judge/model.safetensors")
+        said = scalars(next((root / "tensorboard").glob("version_*")))
+        held_out = {tag: value for tag, ((_, value), *_) in said.items() if tag.startswith("val/")}
+        return load_file(root / "judge/model.safetensors"), held_out
 
-    one = weights("one", one, devices=1)
-    two = weights("two", share, devices=2, strategy="ddp", accumulate_grad_batches=2)
+    one, said = fitted("one", one, devices=1)
+    two, said_by_two = fitted("two", share, devices=2, strategy="ddp", accumulate_grad_batches=2)
     begun = load_file(tiny_llama / "model.safetensors")
     assert max(float((one[name] - begun[name]).abs().max()) for name in one) > 1e-3
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+    assert said_by_two == pytest.approx(said, abs=1e-4)
+    assert said.keys() >= {"val/accuracy", "val/ece", "val/brier", "val/position_consistency", "val/position_bias"}

@@ -80,7 +80,8 @@ def test_swapped_labels_swap_every_value(objective):
     torch.testing.assert_close(swapped["margin"], -values["margin"], **close)
     torch.testing.assert_close(swapped["margin_chosen_first"], -values["margin_rejected_first"], **close)
     torch.testing.assert_close(swapped["chosen_reward"], values["rejected_reward"], **close)
-    assert swapped["position_consistency"].tolist() == values["position_consistency"].tolist()
+    for name in ("position_consistency", "position_bias"):
+        assert swapped[name].tolist() == values[name].tolist()
 
 
 def test_equal_responses_are_preferred_neither_way(objective):
@@ -111,6 +112,7 @@ def test_loss_and_values_by_hand(tiny_llama):
         "margin_chosen_first": [ln3, ln3],
         "margin_rejected_first": [ln3, -3 * ln3],
         "position_consistency": [1, 0],
+        "position_bias": [0, 0.5],
         "chosen_reward": [ln3 - 0.5, ln3 / 2],
         "rejected_reward": [-0.5, 3 * ln3 / 2],
     }

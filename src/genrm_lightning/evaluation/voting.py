@@ -104,11 +104,20 @@ def expected_scores(given: Samples, k: int, reading: Reading, scope: Scope = "pa
         raise ValueError(f"expected k of the {given.k} samples an order, got {k}")
     if reading == "soft":
         return _soft(given, k, scope)
-    votes = (given.voted if reading == "hard" else given.named) * np.where(given.right_is_a, 1, -1)[..., None]
+    votes = given.voted if reading == "hard" else given.named
+    return majority_scores(votes * np.where(given.right_is_a, 1, -1)[..., None], k, scope)
+
+
+def majority_scores(votes: NDArray[np.signedinteger], k: int, scope: Scope = "pair") -> Floats:
+    """(n,) the score of the majority of k of the K samples of each order, in the mean over all subsets.
+
+    Args:
+        votes: (n, 2, K): 1 for the right response, -1 for the wrong one, 0 for none.
+    """
     right, wrong = (votes == 1).sum(-1), (votes == -1).sum(-1)  # (n, 2)
     cells, index = np.unique(np.concatenate([right, wrong], 1), axis=0, return_inverse=True)
-    values = [_counted(int(r0), int(w0), int(r1), int(w1), given.k, k, scope) for r0, r1, w0, w1 in cells]
-    return np.array(values)[index.reshape(-1)]
+    values = [_counted(int(r0), int(w0), int(r1), int(w1), votes.shape[2], k, scope) for r0, r1, w0, w1 in cells]
+    return np.array(values, dtype=np.float64)[index.reshape(-1)]
 
 
 def curve(given: Samples, groups: Sequence[str] | None = None) -> list[dict[str, float | int | str]]:

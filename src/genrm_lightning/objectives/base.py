@@ -23,6 +23,7 @@ from data_tools.judging import prompt_named
 from genrm_lightning.backbone import BackboneSettings, context_of, load_policy, load_renderer, save_judge
 from genrm_lightning.checkpoints import follow_accumulation
 from genrm_lightning.finite import Watch
+from genrm_lightning.objectives.held_out import HeldOut
 from genrm_lightning.policy import Output, Policy
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -73,6 +74,7 @@ class Objective(L.LightningModule):
 
     table: ClassVar[pl.Schema]  # schema of the rows it is trained on
     scores: ClassVar[int] = 0  # outputs of the reward head; 0: none
+    held_out: ClassVar[dict[str, HeldOut]] = {}  # name -> metric of validation and test alone
 
     def __init__(
         self,
@@ -89,6 +91,8 @@ class Objective(L.LightningModule):
         self.watch = Watch()
         self.needs_reference = False  # whether the policy at the fit's start is read beside the trained one
         self.train_metrics, self.val_metrics, self.test_metrics = (nn.ModuleDict(self.metrics()) for _ in range(3))
+        for metrics in (self.val_metrics, self.test_metrics):
+            metrics.update({name: each.metric() for name, each in self.held_out.items()})
 
     @abstractmethod
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
@@ -303,6 +307,9 @@ class Objective(L.LightningModule):
             else:
                 value = value.mean() if of else value.new_zeros(())
             self.log(f"{stage}{name}", value, prog_bar=name == "accuracy", batch_size=of * ranks, **when)
+        for name, each in {} if on_step else self.held_out.items():
+            metrics[name].update(*(given[:rows] for given in each.inputs(batch, values)))
+            self.log(f"{stage}{name}", metrics[name], batch_size=rows * ranks, **when)
         return loss
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from data_tools.schema import PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings
-from genrm_lightning.metrics import PreferenceAccuracy
+from genrm_lightning.metrics import PairwiseAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
+from genrm_lightning.objectives.held_out import CALIBRATION
 from genrm_lightning.policy import Output
 from genrm_lightning.prefix import Branch, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -33,6 +34,7 @@ class BradleyTerry(Objective):
 
     table = PREFERENCE
     scores = 1
+    held_out = CALIBRATION
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class BradleyTerry(Objective):
         self.use_margin = use_margin
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy()}
+        return {"accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):

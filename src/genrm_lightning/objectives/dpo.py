@@ -16,7 +16,7 @@ from data_tools.judging import Verdict
 from data_tools.schema import EXAMPLE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, has_adapters
-from genrm_lightning.metrics import PreferenceAccuracy
+from genrm_lightning.metrics import PairwiseAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
 from genrm_lightning.objectives.collapse import CollapseAlarm
 from genrm_lightning.objectives.genrm import right_and_wrong
@@ -86,7 +86,7 @@ class RationaleDPO(Objective):
         self.direct_weight = direct_weight
 
     def metrics(self):
-        return {"reward_accuracy": PreferenceAccuracy(), "accuracy": PreferenceAccuracy()}
+        return {"reward_accuracy": PairwiseAccuracy(), "accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         alone = rows.filter(pl.col("rejected_completion").is_null())["pair_id"]

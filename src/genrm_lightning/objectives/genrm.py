@@ -12,8 +12,9 @@ from data_tools.order import responses
 from data_tools.schema import EXAMPLE, PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings
-from genrm_lightning.metrics import PreferenceAccuracy
+from genrm_lightning.metrics import PairwiseAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing, check_weights
+from genrm_lightning.objectives.held_out import CALIBRATION, ORDERS
 from genrm_lightning.policy import Output
 from genrm_lightning.prefix import TOKENS, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -41,6 +42,7 @@ class GenRM(Objective):
     """
 
     table = PREFERENCE
+    held_out = CALIBRATION | ORDERS
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class GenRM(Objective):
         self.format_weight = format_weight
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy()}
+        return {"accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):
@@ -113,7 +115,7 @@ class STaRSFT(Objective):
         self.direct_weight = direct_weight
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy(), "direct_accuracy": PreferenceAccuracy()}
+        return {"accuracy": PairwiseAccuracy(), "direct_accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):

@@ -16,7 +16,7 @@ from data_tools.schema import EXAMPLE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings, has_adapters
 from genrm_lightning.distillation import Kind, Teaching
-from genrm_lightning.metrics import PreferenceAccuracy
+from genrm_lightning.metrics import PairwiseAccuracy
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_weights
 from genrm_lightning.objectives.genrm import right_and_wrong
 from genrm_lightning.objectives.rationalizer import refuse_hints, with_told
@@ -65,7 +65,7 @@ class OnPolicyRationalizer(Objective):
         self.choice_weight = choice_weight
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy(), "told_accuracy": PreferenceAccuracy()}
+        return {"accuracy": PairwiseAccuracy(), "told_accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         if self.needs_reference and not has_adapters(self.backbone_settings):

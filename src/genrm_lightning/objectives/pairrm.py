@@ -11,8 +11,9 @@ from data_tools.judging import render_pair
 from data_tools.schema import PREFERENCE
 from genrm_lightning import losses
 from genrm_lightning.backbone import BackboneSettings
-from genrm_lightning.metrics import PreferenceAccuracy
+from genrm_lightning.metrics import PairwiseAccuracy, consistent, leaning
 from genrm_lightning.objectives.base import Objective, OptimizerSettings, check_smoothing
+from genrm_lightning.objectives.held_out import CALIBRATION
 from genrm_lightning.policy import Output
 from genrm_lightning.prefix import Branch, PrefixBatch, Tree
 from genrm_lightning.rendering import Renderer
@@ -40,6 +41,7 @@ class PairRM(Objective):
 
     table = PREFERENCE
     scores = 2
+    held_out = CALIBRATION
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class PairRM(Objective):
         self.label_smoothing = label_smoothing
 
     def metrics(self):
-        return {"accuracy": PreferenceAccuracy()}
+        return {"accuracy": PairwiseAccuracy()}
 
     def trees(self, rows: pl.DataFrame, renderer: Renderer) -> Iterator[Tree]:
         for row in rows.iter_rows(named=True):
@@ -70,7 +72,8 @@ class PairRM(Objective):
             "margin": margins.mean(1),
             "margin_chosen_first": margins[:, 0],
             "margin_rejected_first": margins[:, 1],
-            "position_consistency": (margins > 0).all(1).logical_or((margins < 0).all(1)).float(),
+            "position_consistency": consistent(margins),
+            "position_bias": leaning(margins),
             "chosen_reward": chosen.detach().mean(1),
             "rejected_reward": rejected.detach().mean(1),
         }
