@@ -28,6 +28,7 @@ judge and improve by its own reasoning (STaR):
   sample     preference pairs -> judgments: rationales with their verdicts, in both orders
   score      examples -> the same with the reference policy's log-probabilities
   evaluate   a judge on held-out pairs -> accuracy with intervals
+  hack       the same with the worse responses under attack -> which attacks win
   votes      judgments of K samples -> accuracy by K, what stopping early saves, which pairs to abstain from
   faithfulness  whether a judge's verdicts come from its rationales
   report     runs of evaluate, star and compare -> one page to look at
@@ -43,7 +44,7 @@ text and tables: python -m data_tools --help
 
 
 # Commands that a second call takes up where the first one was stopped.
-_GO_ON = ("star", "join", "compare", "sample", "evaluate", "label", "rank")
+_GO_ON = ("star", "join", "compare", "sample", "evaluate", "hack", "label", "rank")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

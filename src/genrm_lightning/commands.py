@@ -1,5 +1,4 @@
-"""Commands beside LightningCLI's: star, join, compare, sample, score, evaluate, votes, faithfulness, report, plan,
-export."""
+"""Commands beside LightningCLI's: which there are, and those that are small."""
 
 from __future__ import annotations
 
@@ -33,6 +32,7 @@ COMMANDS = {
     "sample": "judging_commands:sample",
     "score": "commands:_score",
     "evaluate": "evaluate_command:evaluate",
+    "hack": "hack_command:hack",
     "votes": "judging_commands:votes",
     "faithfulness": "judging_commands:faithfulness",
     "report": "report_command:report",

@@ -49,7 +49,7 @@ def evaluate(argv: list[str]) -> None:
     with at_work(arguments):
         judged = _judged(arguments, judge, sets)
         if judged is not None:
-            _write(arguments, judge, sets, judged)
+            write_evaluation(arguments, judge, sets, judged)
 
 
 def _judged(arguments: Namespace, judge: Judge, sets: list[EvaluationSet]) -> list[Judged] | None:
@@ -65,11 +65,15 @@ def _judged(arguments: Namespace, judge: Judge, sets: list[EvaluationSet]) -> li
     return None if None in found else found
 
 
-def _write(arguments: Namespace, judge: Judge, sets: list[EvaluationSet], judged: list[Judged]) -> None:
+def write_evaluation(
+    arguments: Namespace, judge: Judge, sets: list[EvaluationSet], judged: list[Judged], **parts: Any
+) -> None:
+    """evaluation.json and scores.json of the sets, ``parts`` being further keys of scores.json; prints a table."""
     out = Path(arguments.out)
     scores: dict[str, Any] = {"judge": judge.name, "kind": judge.kind, "sets": {}, "benchmarks": {}}
     for one, found in zip(sets, judged, strict=True):
         scores["sets"][one.name] = _measured(one, found)
+    scores |= parts
     evaluation = {
         "judge": judge.name,
         "kind": judge.kind,
