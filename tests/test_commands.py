@@ -113,7 +113,7 @@ def test_evaluate(tmp_path, capsys, tiny_llama, pairs):
     assert "accuracy" in said and "free" in said
     scores = read_json(tmp_path / "scores.json")["sets"]["test"]
     assert scores["n_pairs"] == 4 and scores["n_presentations"] == 8
-    assert f"{scores['accuracy']:.1%}" in said
+    assert f"{100 * scores['accuracy']:.1f} (" in said
 
 
 def judged(folder, tiny_llama, **facts):

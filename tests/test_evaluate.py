@@ -71,7 +71,7 @@ def test_a_file_of_scores_and_raw_rows(tmp_path, capsys):
     assert evaluate("--judge", tmp_path / "scores.csv", "--data", raw, "--out", tmp_path / "out") == 0
     found = read_json(tmp_path / "out/scores.json")["sets"]["raw"]
     assert (found["n_pairs"], found["accuracy"]) == (5, 0.6)
-    assert "60.0%" in capsys.readouterr().out
+    assert "60.0 (" in capsys.readouterr().out
 
 
 def test_sets_have_names_of_their_own(tmp_path, pairs):
@@ -121,3 +121,64 @@ def test_judgments_are_a_table(tmp_path, judges, pairs):
     argv = ["--judge", judges / "GenRM", "--data", pairs / "test.parquet", "--out", tmp_path, "--rows", "3"]
     assert evaluate(*argv, "--dtype", "float32") == 0
     assert read_table(tmp_path / "sets/test/judgments.parquet", JUDGMENT)["pair_id"].n_unique() == 3
+
+
+def test_numbers_against_another_judge_and_the_training_data(tmp_path, capsys, judges, pairs):
+    flags = ["--data", pairs / "test.parquet", "--dtype", "float32"]
+    assert evaluate("--judge", judges / "PairRM", *flags, "--out", tmp_path / "a") == 0
+    argv = ["--judge", judges / "GenRM", *flags, "--against", tmp_path / "a", "--train", pairs / "train.parquet"]
+    assert evaluate(*argv, "--out", tmp_path / "b") == 0
+    said = capsys.readouterr().out
+    one, other = (read_json(tmp_path / name / "scores.json") for name in "ab")
+    difference = other["against"][str(tmp_path / "a")]["test"]["accuracy"]["diff"]
+    assert difference == pytest.approx(other["sets"]["test"]["accuracy"] - one["sets"]["test"]["accuracy"])
+    assert "points of accuracy against" in said
+    assert sum(found["n_pairs"] for found in other["shift"]["test"]["bins"]) == 8
+    assert (
+        other["sets"]["test"]["seconds_per_verdict"] > 0
+        and sum(found["n"] for found in other["sets"]["test"]["reliability"]) == 16
+    )
+    card = (tmp_path / "b/README.md").read_text()
+    assert f"{100 * other['sets']['test']['accuracy']:.1f}" in card and str(tmp_path) not in card
+    read_table(pairs / "test.parquet", PREFERENCE).head(4).write_parquet(tmp_path / "test.parquet")
+    argv = ["--judge", judges / "GenRM", "--data", tmp_path / "test.parquet", "--against", tmp_path / "a"]
+    capsys.readouterr()
+    assert evaluate(*argv, "--out", tmp_path / "c") == 2
+    assert "its set 'test' holds other pairs" in capsys.readouterr().err and not (tmp_path / "c").exists()
+
+
+def test_a_benchmark_in_several_files_has_one_score(tmp_path, capsys):
+    """LLMBar's subsets lie in files of one name; scores of a file judge them."""
+    rows = [{"input": f"Task {i}", "output_1": "good", "output_2": "bad", "label": 1 + i % 2} for i in range(6)]
+    files = []
+    for subset, part in (("Natural", rows[:4]), ("Neighbor", rows[4:])):
+        (tmp_path / subset).mkdir()
+        files.append(tmp_path / subset / "dataset.json")
+        files[-1].write_text(json.dumps(part))
+    sets = load_sets(map(str, files))
+    assert [one.name for one in sets] == ["dataset", "Neighbor-dataset"]
+    table = pl.concat([one.pairs for one in sets]).select(
+        "pair_id", chosen_reward=(pl.col("chosen") == "good").cast(pl.Float64), rejected_reward=pl.lit(0.5)
+    )
+    table.write_parquet(tmp_path / "scores.parquet")
+    argv = ["--judge", tmp_path / "scores.parquet", "--data", *files, "--out", tmp_path / "out"]
+    assert evaluate(*argv) == 0
+    (found,) = read_json(tmp_path / "out/scores.json")["benchmarks"].values()
+    assert found["benchmark"] == "LLMBar" and found["sections"]["Natural"]["score"] == 0.5
+    assert found["sections"]["Neighbor"]["n"] == 2 and not found["complete"]
+    assert "LLMBar" in capsys.readouterr().out
+
+
+def test_rewardbench_is_written_in_its_own_format(tmp_path):
+    rows = [
+        {"id": i, "prompt": f"Q{i}", "chosen": "good", "rejected": "bad", "subset": "alpacaeval-easy"} for i in range(3)
+    ]
+    (tmp_path / "rb.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (one,) = load_sets([str(tmp_path / "rb.jsonl")])
+    assert set(one.pairs["source"]) == {"rewardbench"}
+    one.pairs.select("pair_id", chosen_reward=1.0, rejected_reward=0.0).write_parquet(tmp_path / "s.parquet")
+    argv = ["--judge", tmp_path / "s.parquet", "--data", tmp_path / "rb.jsonl", "--out", tmp_path / "out"]
+    assert evaluate(*argv) == 0
+    (file,) = (tmp_path / "out/rewardbench/results").glob("*.json")
+    found = read_json(file)
+    assert (found["accuracy"], found["num_prompts"]) == (1.0, 3)

@@ -21,6 +21,7 @@ A file is read in chunks (:class:`Reading`); ``load`` reads it whole, and refuse
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -279,7 +280,8 @@ class Reading:
         """
         raw, cut = chunk
         decoded, unread = _decoding.decoded(self.file, raw, self.schema)
-        rows = Rows(decoded.lazy(), self._first, self._stem, self._most)
+        folder = self.file.path.resolve().parent.name
+        rows = Rows(decoded.lazy(), self._first, self._stem, folder, self._most)
         wanted = pl.Schema({**PREFERENCE, ROW: pl.UInt32, LEFT_OUT: pl.String, TIMES: pl.Int64})
         # Of no rows polars cannot tell how long a literal is.
         empty = decoded.is_empty()
@@ -375,17 +377,24 @@ def read(path: str | Path, format: str = "auto") -> pl.DataFrame:
     return load(path, format).frame
 
 
-def load(path: str | Path, format: str = "auto", keys: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    path: str | Path,
+    format: str = "auto",
+    keys: Mapping[str, str] | None = None,
+    most_pairs: int | None = MOST_PAIRS,
+) -> Loaded:
     """A raw file, or a folder of raw files of one format, as a checked PREFERENCE table, in memory.
 
     Args:
         keys: the columns' names under OpenRLHF, for ``prompt``, ``chosen`` and ``rejected`` or some of them.
+        most_pairs: as of :class:`Reading`; None: all.
 
     Raises:
         UserError: a missing or empty file, a broken row, a folder of several formats; one line that names the file and
             the line.
     """
-    readings = {file.name: Reading(file, format, keys) for file in files(path)}
+    most = sys.maxsize if most_pairs is None else most_pairs
+    readings = {file.name: Reading(file, format, keys, most_pairs=most) for file in files(path)}
     one_format(path, {name: reading.format for name, reading in readings.items()})
     frames, largest, left_out = [], 0.0, Counter()
     for reading in readings.values():

@@ -40,12 +40,14 @@ class Rows:
         frame: the columns of the format's ``schema`` and ``ROW``, rows in the file's order; absent keys are null.
         first: the first row.
         stem: the file's name up to its first dot.
+        folder: the name of the folder that the file lies in.
         most: pairs of a prompt.
     """
 
     frame: pl.LazyFrame
     first: dict[str, Any]
     stem: str
+    folder: str = ""
     most: int = MOST_PAIRS
 
 

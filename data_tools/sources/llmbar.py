@@ -1,4 +1,7 @@
-"""LLMBar: an ``input``, two outputs, and the better one's number (``label`` is 1 or 2); all rows are test."""
+"""LLMBar: an ``input``, two outputs, and the better one's number (``label`` is 1 or 2); all rows are test.
+
+Its authors call every file dataset.json, in a folder of the subset's name: that is the subset.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import polars as pl
 from data_tools.sources import _rows
 from data_tools.sources._rows import Rows
 
+SUBSETS = ("Natural", "GPTInst", "GPTOut", "Manual", "Neighbor")
 KEYS = ("input", "output_1", "output_2", "label")
 REMEDY = {
     "chosen": "'label' should be 1 or 2, and both outputs be there",
@@ -22,8 +26,10 @@ def schema(first: dict[str, Any]) -> pl.Schema:
 
 def pairs(rows: Rows) -> pl.LazyFrame:
     label = pl.col("label")
+    known = next((name for name in SUBSETS if name.lower() == rows.folder.lower()), None)
     frame = rows.frame.with_columns(
         source=pl.lit("llmbar"),
+        subset=pl.lit(known if rows.stem == "dataset" else None, pl.String),
         split=pl.lit("test"),
         prompt=_rows.user_turn(pl.col("input")),
         chosen=pl.when(label == 1).then("output_1").when(label == 2).then("output_2"),

@@ -12,8 +12,9 @@ from data_tools.artifact import read_json, write_table
 from data_tools.attacks import Attack, attacked, chosen
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
-from genrm_lightning.evaluate_command import write_evaluation
 from genrm_lightning.evaluation.folder import EVALUATION, PAIRS, SETS, EvaluationSet, load_sets
+from genrm_lightning.evaluation.show import show
+from genrm_lightning.evaluation.writing import write_evaluation
 from genrm_lightning.judges.base import Judge, Judged
 from genrm_lightning.judges.choice import is_scores
 from genrm_lightning.judging_commands import (
@@ -109,5 +110,5 @@ def _write(
         found = hacking(first.judgments, tables, clean.pairs)
     except ValueError as error:
         raise UserError(f"{clean.source}: {error}") from None
-    write_evaluation(arguments, judge, [clean], [first], hacking=found)
+    show(write_evaluation(Path(arguments.out), judge, [clean], [first], arguments.seed, hacking=found), Console())
     render(found, f"{judge.name} on {clean.source}", Console())

@@ -453,3 +453,11 @@ def test_test_prefs_are_test(tmp_path):
     path = tmp_path / "test_prefs-00000-of-00001.jsonl"
     path.write_bytes((FIXTURES / "ultrafeedback_binarized.jsonl").read_bytes())
     assert set(sources.read(path)["split"]) == {"test"}
+
+
+@pytest.mark.parametrize(("folder", "subset"), [("GPTInst", "GPTInst"), ("natural", "Natural"), ("mine", None)])
+def test_a_subset_of_llmbar_is_its_folder(tmp_path, folder, subset):
+    (tmp_path / folder).mkdir()
+    rows = [{"input": "Stop.", "output_1": "Stopped.", "output_2": "Go.", "label": 1}]
+    (tmp_path / folder / "dataset.json").write_text(json.dumps(rows))
+    assert sources.load(tmp_path / folder / "dataset.json").frame["subset"].to_list() == [subset]

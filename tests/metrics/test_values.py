@@ -129,7 +129,7 @@ def reference_ece(p_right: list[float], bins: int = 10) -> float:
     for p in p_right:
         confidence = max(p, 1 - p)
         inner = sum(confidence >= (bins + i) / (2 * bins) for i in range(1, bins))
-        held.setdefault(inner, []).append((confidence, p > 0.5))
+        held.setdefault(inner, []).append((confidence, 0.5 if p == 0.5 else float(p > 0.5)))
     gaps = [abs(sum(right for _, right in own) - sum(sure for sure, _ in own)) for own in held.values()]
     return sum(gaps) / len(p_right)
 
@@ -142,18 +142,19 @@ def test_ece_by_the_book(p_right, bins):
 
 
 def test_ece_by_torchmetrics():
-    """Its twenty bins over [0, 1] are ten over [0.5, 1]; its 1.0 has a bin of its own, and is left out."""
-    sure, right = torch.maximum(P_RIGHT, 1 - P_RIGHT), P_RIGHT > 0.5
+    """Its twenty bins over [0, 1] are ten over [0.5, 1]; its 1.0 has a bin of its own, and is left out. So are ties."""
+    given = P_RIGHT[P_RIGHT != 0.5]
+    sure, right = torch.maximum(given, 1 - given), given > 0.5
     expected = BinaryCalibrationError(n_bins=20, norm="l1")(sure, right.int()).item()
     assert expected > 0.1
-    assert value(CalibrationError(), P_RIGHT) == [pytest.approx(expected, rel=1e-5)]
+    assert value(CalibrationError(), given) == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_edges_of_bins():
     found = calibration_bins(T([0.5, 0.55, 0.0, 1.0, 0.9999, 0.7, 0.45], dtype=torch.float64))
     assert found.rows.tolist() == [1, 2, 0, 0, 1, 0, 0, 0, 0, 3]
-    assert found.right.tolist() == [0, 1, 0, 0, 1, 0, 0, 0, 0, 2]
-    assert value(CalibrationError(), T([0.5, 0.5])) == [0.5], "ties are wrong, with a confidence of one half"
+    assert found.right.tolist() == [1, 2, 0, 0, 2, 0, 0, 0, 0, 4]
+    assert value(CalibrationError(), T([0.5, 0.5])) == [0.0], "ties are half right, with a confidence of one half"
 
 
 # Selective risk

@@ -3,6 +3,8 @@
 evaluation.json    who judged what, how, and what it took
 scores.json        the numbers of each set, and of the benchmarks among them
 sets/NAME/         pairs.parquet (PREFERENCE), judgments.parquet (JUDGMENT), of scores rewards.parquet
+README.md          the numbers as a model card
+rewardbench/       RewardBench's own files, where a set has its rows
 """
 
 from __future__ import annotations
@@ -41,12 +43,13 @@ class EvaluationSet:
     pairs: pl.DataFrame
 
 
-def load_sets(given: Iterable[str], split: str | None = None) -> list[EvaluationSet]:
+def load_sets(given: Iterable[str], split: str | None = None, flag: str = "--data") -> list[EvaluationSet]:
     """Evaluation sets from PREFERENCE tables, raw files or folders of any known format, or the hub.
 
     Args:
         given: files, folders, or ``hub:OWNER/NAME[@REVISION][:SPLIT]``; a set each.
         split: of PREFERENCE to take; None: all rows.
+        flag: that named them, for messages.
 
     Raises:
         UserError: no such file, an unknown format, a broken row, no row of that split, or the same source twice.
@@ -54,7 +57,7 @@ def load_sets(given: Iterable[str], split: str | None = None) -> list[Evaluation
     sets: dict[str, EvaluationSet] = {}
     for source in given:
         if any(source == one.source for one in sets.values()):
-            raise UserError(f"--data: {source}: is named twice; leave one out")
+            raise UserError(f"{flag}: {source}: is named twice; leave one out")
         pairs = _load(source)
         if split is not None:
             pairs = pairs.filter(pl.col("split") == split)
@@ -93,10 +96,10 @@ def _load(source: str) -> pl.DataFrame:
         name, _, split = source.removeprefix(HUB).partition(":")
         repo, _, revision = name.partition("@")
         files = hub.fetch(repo, revision or None, split=split or None).files
-        return pl.concat([sources.load(file).frame for file in files])
+        return pl.concat([sources.load(file, most_pairs=None).frame for file in files])
     if source.endswith(".parquet") and _is_table(Path(source)):
         return read_table(source, PREFERENCE)
-    loaded = sources.load(source)
+    loaded = sources.load(source, most_pairs=None)  # a benchmark is all of its pairs
     if not len(loaded.frame):
         raise UserError(f"{source}: no rows that are pairs; name another file")
     return loaded.frame

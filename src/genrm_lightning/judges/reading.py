@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,16 @@ class ReadingJudge(Judge):
     def key(self) -> dict[str, Any]:
         return {
             "read_as": self.objective,
-            "judge": identity(self.backbone),
+            "judge": self._identity,
             "judge_prompt": self.judge_prompt,
             "dtype": str(self.dtype).removeprefix("torch."),
             **policy_key(self.too_long),
         }
+
+    @cached_property
+    def _identity(self) -> Any:
+        """Of gigabytes of weights: once is enough."""
+        return identity(self.backbone)
 
     def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         """As :meth:`Judge.judge`; what is there is read from ``shard-*.parquet``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class SampledJudge(Judge):
         served = self.sampler.served is not None
         key: dict[str, Any] = {
             "stage": self.purpose,
-            "judge": self.backbone if served else identity(self.backbone),
+            "judge": self.backbone if served else self._identity,
             "judge_prompt": self.judge_prompt,
             "seed": self.seed,
             "shard_size": self.shard_size,
@@ -91,6 +92,11 @@ class SampledJudge(Judge):
         if self.stopping is not None:
             key["stopping"] = {**vars(self.stopping), "prior": list(self.stopping.prior)}  # as JSON has it
         return key
+
+    @cached_property
+    def _identity(self) -> Any:
+        """Of gigabytes of weights: once is enough."""
+        return identity(self.backbone)
 
     def asked(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Shards:
         """Both orders of the pairs that fit, as shards in ``folder``."""

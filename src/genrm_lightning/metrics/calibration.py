@@ -44,8 +44,8 @@ class Brier(RowMean):
 
 
 class CalibrationBins(NamedTuple):
-    """Rows by their confidence, int64 (bins,) each: how many, how many of them right, and their confidence's sum,
-    in multiples of 2^-32."""
+    """Rows by their confidence, int64 (bins,) each: how many, halves of them that are right, and their confidence's
+    sum, in multiples of 2^-32."""
 
     rows: Tensor
     right: Tensor
@@ -53,14 +53,14 @@ class CalibrationBins(NamedTuple):
 
     def error(self) -> Tensor:
         """Expected calibration error: sum over bins of |right - confidence| over all rows; NaN without rows."""
-        return (self.right * ONE - self.confidence).abs().sum() / self.rows.sum() / ONE
+        return (self.right * (ONE // 2) - self.confidence).abs().sum() / self.rows.sum() / ONE
 
 
 def calibration_bins(p_right: Tensor, bins: int = 10) -> CalibrationBins:
     """Sort rows by the confidence of their verdict, max(p, 1 - p), into bins of equal width in [0.5, 1].
 
-    A bin holds its lower edge, and the last one its upper edge, too. A verdict is right where p > 0.5; p = 0.5 chooses
-    nothing and is wrong, with a confidence of 0.5.
+    A bin holds its lower edge, and the last one its upper edge, too. A verdict is right where p > 0.5; at p = 0.5 it is
+    half right, with a confidence of 0.5: who does not know, and says so, is calibrated.
 
     Args:
         p_right: (N,) floating in [0, 1]: probability given to the preferred response.
@@ -69,7 +69,8 @@ def calibration_bins(p_right: Tensor, bins: int = 10) -> CalibrationBins:
     confidence = torch.maximum(p, 1 - p)
     edges = torch.arange(bins + 1, 2 * bins, dtype=p.dtype, device=p.device) / (2 * bins)  # those within
     own = F.one_hot(torch.bucketize(confidence, edges, right=True), bins)  # (N, bins)
-    sums = (own * values[:, None] for values in (p > 0.5, fixed(confidence)))
+    halves = (p > 0.5).long() + (p >= 0.5).long()
+    sums = (own * values[:, None] for values in (halves, fixed(confidence)))
     return CalibrationBins(own.sum(0), *(values.sum(0) for values in sums))
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from data_tools.artifact import read_table
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE
-from genrm_lightning.evaluation.scores import set_scores
-
-_MEASURED = "genrm_lightning.evaluation.measured"
+from genrm_lightning.evaluation.measured import measure
 
 
 def numbers_of(judgments: Path, pairs: Path, dropped: Collection[str]) -> dict[str, Any]:
@@ -24,8 +20,6 @@ def numbers_of(judgments: Path, pairs: Path, dropped: Collection[str]) -> dict[s
     """
     table, preferences = read_table(judgments, JUDGMENT), read_table(pairs, PREFERENCE)
     try:
-        if find_spec(_MEASURED) is not None:
-            return import_module(_MEASURED).measure(table, preferences, dropped=dropped)
-        return set_scores(table, preferences, dropped).as_dict()
+        return measure(table, preferences, dropped=dropped)
     except ValueError as error:
         raise UserError(f"{judgments}: {error}") from None
