@@ -17,7 +17,7 @@ from genrm_lightning.dashboards.held_out import HeldOut, average_precision, prec
 from genrm_lightning.evaluation.intervals import wilson
 
 _INK, _GREY, _FAINT, _BLUE, _ORANGE = "#202124", "#5f6368", "#9aa0a6", "#1a73e8", "#e8710a"
-_SIZE, _DPI = (4.3, 3.9), 80  # as wide as TensorBoard shows without being asked for the actual size
+_SIZE, _DPI = (4.3, 4.3), 80  # square and as wide as TensorBoard shows it without being asked for the actual size
 _LOOK = {
     "text.color": _INK, "axes.labelcolor": _INK, "axes.titlecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "axes.edgecolor": _FAINT, "axes.facecolor": "white", "font.size": 11.5, "text.usetex": False,

@@ -66,11 +66,30 @@ def of_fit(config: Mapping[str, Any]) -> dict[str, Value]:
     }
 
 
+def of_star(settings: Any) -> dict[str, Value]:
+    """The settings of a STaR run that tell runs apart.
+
+    Args:
+        settings: :class:`~genrm_lightning.star.settings.StarSettings`.
+    """
+    found = {
+        **of_fit(settings.fit),
+        "method": settings.variant,
+        "backbone": _name(settings.backbone),
+        "samples": settings.sampling.n_samples,
+        "warm_start": "no" if settings.warm_start is None else "yes",
+        **{name: getattr(settings, name) for name in ("start", "parts", "seed", "judge_prompt", "ranking", "pairing")},
+    }
+    return {name: value for name, value in found.items() if name != "objective"}
+
+
 def _name(backbone: Any) -> Any:
     return Path(backbone).name if backbone and Path(backbone).is_absolute() else backbone
 
 
-def _trained(backbone: Mapping[str, Any]) -> str:
+def _trained(backbone: Mapping[str, Any]) -> str | None:
+    if not backbone.keys() & {"lora", "train_layers"}:  # a part of a config, that leaves it to the defaults
+        return None
     lora, layers = backbone.get("lora"), backbone.get("train_layers")
     if lora:
         return f"LoRA, rank {lora.get('rank')}"
