@@ -158,7 +158,7 @@ def test_a_resumed_fit_shows_nothing_twice(whole, tiny_llama, tmp_path):
     found, expected = points(read(tmp_path / "run")), points(read(whole))
     assert found.keys() == expected.keys()
     for name, steps in found.items():
-        assert steps == sorted(set(steps)), name
+        assert steps == sorted(set(steps)) or name == "epoch", name  # Lightning's own: of training, and of validation
     assert found["judge/accuracy"] == expected["judge/accuracy"]
     assert charts(read(tmp_path / "run")).keys() == charts(read(whole)).keys()
 
