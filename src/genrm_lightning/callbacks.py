@@ -24,6 +24,7 @@ from torch.utils.tensorboard import FileWriter
 from data_tools.artifact import atomic_path, full_disk_told, replace_folder, sweep, temporary_name, write_json
 from data_tools.errors import UserError
 from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
+from genrm_lightning.dashboards.logger import first_step
 from genrm_lightning.progress import Progress
 
 PREDICTIONS = "predictions.parquet"
@@ -201,20 +202,20 @@ class OneCurve(Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for writer in self._writers(trainer):
+        for logger, writer in self._writers(trainer):
             # What SummaryWriter(purge_step=...) writes; the step is not known yet when the logger is made.
-            begun = SessionLog(status=SessionLog.START)
-            writer.add_event(Event(step=trainer.global_step, file_version="brain.Event:2"))
-            writer.add_event(Event(step=trainer.global_step, session_log=begun))
+            begun, step = SessionLog(status=SessionLog.START), trainer.global_step + first_step(logger)
+            writer.add_event(Event(step=step, file_version="brain.Event:2"))
+            writer.add_event(Event(step=step, session_log=begun))
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        for writer in self._writers(trainer):
+        for _, writer in self._writers(trainer):
             writer.flush()
 
     @staticmethod
-    def _writers(trainer: L.Trainer) -> list[FileWriter]:
+    def _writers(trainer: L.Trainer) -> list[tuple[TensorBoardLogger, FileWriter]]:
         ours = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        return [logger.experiment._get_file_writer() for logger in ours if trainer.is_global_zero]
+        return [(logger, logger.experiment._get_file_writer()) for logger in ours if trainer.is_global_zero]
 
 
 class Spent(Callback):

@@ -34,6 +34,8 @@ from genrm_lightning.callbacks import (
     Predictions,
     Spent,
 )
+from genrm_lightning.dashboards import hparams
+from genrm_lightning.dashboards.callback import Dashboard
 from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
@@ -63,6 +65,12 @@ class GenRMCLI(LightningCLI):
     """LightningCLI whose fit ends by writing the judge to ``<trainer.default_root_dir>/judge``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--dashboard",
+            type=bool,
+            default=True,
+            help="whether fit shows more on TensorBoard than its losses: pace, held-out pairs, examples, settings",
+        )
         parser.set_defaults(
             {
                 "model": {"class_path": "genrm_lightning.objectives.GenRM"},
@@ -96,6 +104,8 @@ class GenRMCLI(LightningCLI):
             wanted += [(OneCurve, OneCurve), (Spent, Spent)]
             if kwargs.get("logger", given.logger):
                 wanted.append((LearningRateMonitor, lambda: LearningRateMonitor("step")))
+                if self._get(self.config, "dashboard"):
+                    wanted.append((Dashboard, Dashboard))
             if given.enable_checkpointing is not False:
                 wanted.append((ModelCheckpoint, LastCheckpoint))
         if self.subcommand == "predict":
@@ -104,6 +114,8 @@ class GenRMCLI(LightningCLI):
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((root / CHECKPOINTS).resolve())
+            if isinstance(callback, Dashboard):
+                callback.settings = hparams.of_fit(self.config[self.subcommand].as_dict())
         if isinstance(given.strategy, FSDP2Strategy):
             given.strategy.check_precision(given.precision)
         try:

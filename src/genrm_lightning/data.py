@@ -216,6 +216,7 @@ class _Trees(L.LightningDataModule):
         self.max_tokens = max_tokens
         self.too_long = too_long
         self.trees: dict[str, list[Tree]] = {}
+        self.categories: dict[str, str] = {}  # of the validation pairs that have one, by pair id
         self._train: TreeLoader | None = None
         self._resume: dict[str, Any] | None = None
 
@@ -236,6 +237,9 @@ class _Trees(L.LightningDataModule):
             if not len(frame):
                 raise UserError(f"{where}: no rows for {part}; name another file or split")
             self.trees[part] = self._fitting(frame, where, objective)
+            if part == "validation" and "category" in frame.columns:
+                named = frame.select("pair_id", "category").drop_nulls()
+                self.categories = dict(zip(named["pair_id"], named["category"], strict=True))
 
     def _fitting(self, frame: pl.DataFrame, where: str, objective: Objective) -> list[Tree]:
         """The trees of the rows that fit, shortened or dropped as ``too_long`` says."""

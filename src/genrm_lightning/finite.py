@@ -29,6 +29,7 @@ class Watch:
     def __init__(self) -> None:
         self.pairs: list[str] = []  # of the optimizer step's batches so far
         self.found: list[str] = []  # what this process has to say
+        self.norm: float | None = None  # of the last step's gradients, before clipping; where they are sharded, its own
 
     def loss(self, loss: Tensor, pair_ids: list[str]) -> bool:
         """Whether a batch's mean loss is a number; what is none is kept for :meth:`stop`."""
@@ -44,7 +45,7 @@ class Watch:
         """
         pairs, self.pairs = self.pairs, []
         if not self.found and getattr(trainer.precision_plugin, "scaler", None) is None:
-            norm = gradient_norm(parameters)
+            self.norm = norm = gradient_norm(parameters)
             if not math.isfinite(norm):
                 self.found.append(f"the gradient's norm is {norm} at pairs {_names(pairs)}")
         self.stop(trainer)

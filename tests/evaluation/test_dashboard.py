@@ -12,9 +12,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
 
 from data_tools.artifact import temporary_name
 from data_tools.order import chosen_is_a
+from genrm_lightning.compare.board import write_board
 from genrm_lightning.evaluation import dashboard, report
 from genrm_lightning.evaluation.dashboard import Samples, code_block, write_dashboard
 from genrm_lightning.evaluation.faithfulness_scores import Faithfulness
@@ -262,3 +264,32 @@ def test_refuses(rows, tables, tmp_path):
     with pytest.raises(ValueError, match="one row a step"):
         write_dashboard(tmp_path, [rows[0], {**rows[0], "label": "again"}])
     assert not (tmp_path / "star").exists()
+
+
+def test_settings_make_a_run_a_line_of_the_hparams_tab(rows, tmp_path):
+    plain = read(write_dashboard(tmp_path / "plain", rows)).summary_metadata
+    found = read(write_dashboard(tmp_path / "one", rows, settings={"method": "star-dpo", "learning_rate": 1e-3}))
+    tags = {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
+    assert not tags & plain.keys() and tags <= found.summary_metadata.keys()
+    content = found.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    experiment = metadata.parse_experiment_plugin_data(content)
+    assert experiment.metric_infos[0].name.tag == "star/accuracy_id"
+    assert {one.name for one in experiment.hparam_infos} == {"method", "learning_rate"}
+
+
+def test_a_comparison_shows_accuracies_first(tmp_path):
+    row = {
+        "method": "a",
+        "label": "A",
+        "seeds": 1,
+        "steps": 3,
+        "accuracy_ood": 0.5,
+        "accuracy_id": 0.75,
+        "seconds": None,
+    }
+    write_board(tmp_path / "board", [row])
+    found = read(tmp_path / "board/a")
+    content = found.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    shown = [one.name.tag for one in metadata.parse_experiment_plugin_data(content).metric_infos]
+    assert shown == [f"compare/{name}" for name in ("accuracy_id", "accuracy_ood", "seeds", "steps")]
+    assert found.Scalars("compare/accuracy_id")[0].value == 0.75

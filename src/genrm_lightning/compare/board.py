@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from data_tools.artifact import atomic_folder
+from genrm_lightning.dashboards import hparams
+
+# The HParams tab shows five columns unasked.
+_FIRST = ("accuracy_id", "accuracy_ood", "position_consistent_accuracy_id", "tokens_a_verdict", "seconds")
 
 
 def write_board(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -21,8 +24,9 @@ def write_board(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         for one in rows:
             numbers = scalars(one)
             with SummaryWriter(str(temporary / one["method"])) as writer:
-                for summary in hparams({"method": one["label"]}, dict.fromkeys(numbers, 0.0)):
-                    writer._get_file_writer().add_summary(summary)
+                first = [name for key in _FIRST if (name := f"compare/{key}") in numbers]
+                hparams.begin(writer, {"method": one["label"]}, list(dict.fromkeys([*first, *numbers])))
+                hparams.end(writer)
                 for name, value in numbers.items():
                     writer.add_scalar(name, value, 0)
 

@@ -30,7 +30,7 @@ from genrm_lightning.compare.settings import objective_of
 from genrm_lightning.compare.sharing import ZERO_SHOT, adopt
 from genrm_lightning.parsing import merged
 from genrm_lightning.star import fitting, rationales, stages
-from genrm_lightning.star.fitting import WARM_START
+from genrm_lightning.star.fitting import DASHBOARD, WARM_START, takes_dashboard
 from genrm_lightning.star.settings import HELD_OUT, StarSettings
 from genrm_lightning.star.stage import Artifact, identity, remove_shards, run_stage
 
@@ -105,7 +105,7 @@ def _star(place: Place, others: Sequence[Place]) -> dict[str, Any]:
 
     adopt(place, others)
     with contextlib.redirect_stdout(sys.stderr):  # our stdout holds the table of all methods alone
-        summary = loop.run(place.star)
+        summary = loop.run(place.star, alone=False)
     kinds = {"zero_shot": ZERO_SHOT, "warm_start": WARM_START}
     steps = [place.folder / kinds.get(row["kind"], f"iteration-{row['iteration']}") for row in summary["rows"]]
     # The newest judge, or where it ended the run by being worse (early_stop) the best before it.
@@ -195,7 +195,10 @@ def _fit_config(place: Place, train: Path, folder: Path) -> dict[str, Any]:
     config = merged(given, decided)
     bar = {"class_path": "genrm_lightning.callbacks.FitProgress", "init_args": {"label": f"{place.name}: fit"}}
     callbacks = config["trainer"].get("callbacks") or []
-    config["trainer"]["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), bar]
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    # The comparison is a table of the HParams tab; a fit in it has no line of its own.
+    board = {"class_path": DASHBOARD, "init_args": {"hparams": False}}
+    config["trainer"]["callbacks"] = [*callbacks, *([board] if takes_dashboard(config) else []), bar]
     return config
 
 

@@ -21,6 +21,8 @@ from data_tools.artifact import sweep, temporary_name
 from data_tools.judging import Verdict
 from data_tools.order import hash64, responses
 from data_tools.visible import visible
+from genrm_lightning.dashboards import hparams
+from genrm_lightning.dashboards.hparams import Value
 
 RUN = "star"
 # A warm start is no iteration and step 0 is the zero-shot judge: it is a run of its own, a point beside the curve.
@@ -58,6 +60,9 @@ _CHARTS = {
         "drift from the start, nats a token (95 % interval)": "drift_id",
     },
 }
+# Those that every run has: a fit's own charts come below them (dashboards.layout).
+FIRST = ("STaR", "STaR: verdicts", "STaR: rationales")
+_RESULTS = ("accuracy_id", "accuracy_ood", "position_consistent_accuracy_id", "position_bias_id", "invalid_rate_id")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def write_dashboard(
     rows: Sequence[Mapping[str, Any]],
     samples: Iterable[Samples] = (),
     n_samples: int = 4,
+    settings: Mapping[str, Value] | None = None,
 ) -> Path:
     """Write the run ``star`` below ``logdir``, in place of the one that is there.
 
@@ -90,6 +96,9 @@ def write_dashboard(
     drawn by the hash of their id, so every iteration shows the same pairs and nobody picks them: ``rationales/id_1``.
 
     A running TensorBoard sees either the old event file or the new one, whole.
+
+    Args:
+        settings: of the run, which makes it a line of the HParams tab with its last row's numbers; None: it is none.
 
     Returns:
         The folder of the run.
@@ -110,6 +119,9 @@ def write_dashboard(
         try:
             if "" in writers:
                 writers[""].add_custom_scalars(layout({tag for one in rows for tag in scalars(one)}))
+                if settings:
+                    hparams.begin(writers[""], settings, [f"star/{name}" for name in _RESULTS])
+                    hparams.end(writers[""])
             for one in rows:
                 run, step = places[one["label"]]
                 for name, value in scalars(one).items():

@@ -153,7 +153,8 @@ class Objective(L.LightningModule):
 
     def training_step(self, batch: PrefixBatch, batch_idx: int) -> Tensor:
         self.watch.pairs += batch.pair_ids
-        return batch.weight * self._step(batch, self.train_metrics, "train/")
+        loss, _ = self._step(batch, self.train_metrics, "train/")
+        return batch.weight * loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.watch.before_step(self.trainer, self.parameters())
@@ -164,8 +165,10 @@ class Objective(L.LightningModule):
         ):  # fp16's first steps may overflow
             check_gradients(self.named_parameters(), zero_is_wrong=step > 0)
 
-    def validation_step(self, batch: PrefixBatch, batch_idx: int) -> None:
-        self._step(batch, self.val_metrics, "val/")
+    def validation_step(self, batch: PrefixBatch, batch_idx: int) -> dict[str, Tensor]:
+        """The values ``loss`` computes, one an example, for callbacks; none of a batch that only fills up."""
+        _, values = self._step(batch, self.val_metrics, "val/")
+        return values if batch.weight else {}
 
     def on_validation_epoch_end(self) -> None:
         self.watch.stop(self.trainer)
@@ -282,14 +285,14 @@ class Objective(L.LightningModule):
                     "resume with the config it was made with"
                 )
 
-    def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> Tensor:
+    def _step(self, batch: PrefixBatch, metrics: nn.ModuleDict, stage: str) -> tuple[Tensor, dict[str, Tensor]]:
         loss, values = self.loss(batch, self(batch))
         if not self.watch.loss(loss, batch.pair_ids):
-            return loss
+            return loss, {}
         on_step = stage == "train/"
         if on_step:
             if not batch.weight:
-                return loss
+                return loss, {}
             self.observe(values)
         # An epoch's means are over all processes; one that has no rows takes part in them with none.
         when = {"on_step": on_step, "on_epoch": not on_step, "sync_dist": not on_step}
@@ -310,7 +313,7 @@ class Objective(L.LightningModule):
         for name, each in {} if on_step else self.held_out.items():
             metrics[name].update(*(given[:rows] for given in each.inputs(batch, values)))
             self.log(f"{stage}{name}", metrics[name], batch_size=rows * ranks, **when)
-        return loss
+        return loss, values
 
 
 def _place(name: str | None) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from data_tools.artifact import put_back, sweep, write_text
+from data_tools.artifact import put_back, read_json, sweep, write_text
 from data_tools.errors import UserError
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.parsing import INTERRUPTED, TERMINATED, Terminated
@@ -25,17 +25,21 @@ from genrm_lightning.star.variants import VARIANTS
 
 CONFIG = "fit.yaml"
 WARM_START = "warm-start"
+DASHBOARD = "genrm_lightning.dashboards.callback.Dashboard"
 _TEACHERS = ("teacher: reference", "teacher: current")
 
 
 def fit_config(
-    settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, name: str
+    settings: StarSettings, examples: Path, start: str, folder: Path, logdir: Path, name: str, first_step: int = 0
 ) -> dict[str, Any]:
     """The ``fit`` section of the settings, completed with what the run decides.
 
     Args:
         name: iteration-i, or WARM_START for the ``warm_start.fit`` section.
+        first_step: steps of the run's fits before this one, behind which it lies on TensorBoard.
     """
+    from genrm_lightning.evaluation.dashboard import FIRST
+
     section = "warm_start.fit" if name == WARM_START else "fit"
     config = deepcopy(settings.warm_start.fit if name == WARM_START else settings.fit)
     model = _section(config, "model", section)
@@ -59,12 +63,15 @@ def fit_config(
     of_data.setdefault("seed", settings.seed)
     if "logger" not in trainer:
         trainer["logger"] = {
-            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-            "init_args": {"save_dir": str(logdir), "name": "", "version": name},
+            "class_path": "genrm_lightning.dashboards.logger.ContinuedLogger",
+            "init_args": {"save_dir": str(logdir), "version": name, "first_step": first_step},
         }
-    callbacks = trainer.get("callbacks") or []
+    given = _list(trainer.get("callbacks") or [])
+    # The whole run is a line of the HParams tab, not each of its fits, and its own charts come first.
+    part = {"class_path": DASHBOARD, "init_args": {"hparams": False, "before": list(FIRST)}}
     trainer["callbacks"] = [
-        *(callbacks if isinstance(callbacks, list) else [callbacks]),
+        *given,
+        *([part] if takes_dashboard(config) else []),
         {
             "class_path": "genrm_lightning.callbacks.FitProgress",
             "init_args": {"label": f"{name.replace('-', ' ')}: fit"},
@@ -72,6 +79,18 @@ def fit_config(
     ]
     config.setdefault("seed_everything", settings.seed)
     return config
+
+
+def takes_dashboard(config: dict[str, Any]) -> bool:
+    """Whether a fit's config wants a dashboard and names none."""
+    trainer = config.get("trainer") or {}
+    callbacks = trainer.get("callbacks") or []
+    named = [one.get("class_path") if isinstance(one, dict) else one for one in _list(callbacks)]
+    return config.get("dashboard", True) and trainer.get("logger", True) not in (False, None) and DASHBOARD not in named
+
+
+def _list(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
 
 
 def _section(config: dict[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -90,9 +109,19 @@ def _section(config: dict[str, Any], name: str, where: str) -> dict[str, Any]:
 def write_config(settings: StarSettings, folder: Path, examples: Path, start: str, logdir: Path, name: str) -> Path:
     """Write the fit's config into its folder and return its path."""
     path = folder / CONFIG
-    config = fit_config(settings, examples, start, folder, logdir, name)
+    config = fit_config(settings, examples, start, folder, logdir, name, _steps_before(folder, name))
     write_text(path, yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def _steps_before(folder: Path, name: str) -> int:
+    """Optimizer steps of the run's fits before the one of that name; of older runs, which do not say so, none."""
+    from genrm_lightning.callbacks import SPENT
+
+    root, number = folder.parents[1], 0 if name == WARM_START else int(name.rpartition("-")[2])
+    before = [WARM_START, *(f"iteration-{i}" for i in range(1, number))] if number else []
+    spent = [root / one / folder.name / SPENT for one in before]
+    return sum(read_json(path)["steps"] for path in spent if path.exists())
 
 
 def check_config(settings: StarSettings) -> None:

@@ -25,11 +25,14 @@ LOGDIR = "tensorboard"
 _PATIENCE = 2.0  # seconds for a killed run's processes to let go of its folder
 
 
-def run(settings: StarSettings) -> dict[str, Any]:
+def run(settings: StarSettings, alone: bool = True) -> dict[str, Any]:
     """Run what is missing of the settings' iterations, print the table, write the summary and return it.
 
     A finished run does nothing and says so. Iterations that an earlier call made beyond ``iterations`` stay in the
     table.
+
+    Args:
+        alone: whether the run is a line of TensorBoard's HParams tab; not as a part of a comparison, which has its own.
     """
     root = Path(settings.run)
     if _complete(root) < settings.iterations:
@@ -47,7 +50,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             own += quality.faithful(settings, root / "zero-shot-quality", pairs, *evaluated, judge, base, "zero-shot")
         done = [pairs, *own]
         rows = [_row(settings, pairs, evaluated[0], "zero_shot", 0, own)]
-        summary = _report(settings, root, pairs, rows, evaluated)
+        summary = _report(settings, root, pairs, rows, evaluated, alone)
         if settings.warm_start is not None:
             folder = root / WARM_START
             samples = rationales.of_warm_start(settings, folder / "sample", pairs, *base)
@@ -60,7 +63,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             done += own
             evaluated.append(scores)
             rows.append(_row(settings, pairs, scores, "warm_start", 0, own))
-            summary = _report(settings, root, pairs, rows, evaluated)
+            summary = _report(settings, root, pairs, rows, evaluated, alone)
         for iteration in range(1, max(settings.iterations, _complete(root)) + 1):
             name, label = f"iteration-{iteration}", f"iteration {iteration}"
             folder = root / name
@@ -85,7 +88,7 @@ def run(settings: StarSettings) -> dict[str, Any]:
             evaluated.append(scores)
             rows.append(_row(settings, pairs, scores, "iteration", iteration, own, kept.facts, drawn))
             stop = early_stop.verdict(settings, pairs, rows, evaluated)
-            summary = _report(settings, root, pairs, rows, evaluated, stop)
+            summary = _report(settings, root, pairs, rows, evaluated, alone, stop)
             if stop and iteration >= _complete(root):
                 break
         _show(settings, summary, judge, any(stage.made for stage in done))
@@ -143,6 +146,7 @@ def _report(
     pairs: Artifact,
     rows: list[dict[str, Any]],
     evaluated: list[Artifact],
+    alone: bool,
     stop: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """summary.json and TensorBoard from the rows so far; written only when a row is new."""
@@ -168,6 +172,7 @@ def _report(
     known = read_json(path) if path.exists() else {"rows": []}
     # On the way to its end a later call passes the states of the earlier ones: those are known, and shown already.
     if known["rows"][: len(rows)] != summary["rows"] or (len(known["rows"]) == len(rows) and known != summary):
+        from genrm_lightning.dashboards.hparams import of_star
         from genrm_lightning.evaluation.dashboard import Samples, write_dashboard
 
         samples = [
@@ -180,7 +185,7 @@ def _report(
         ]  # fmt: skip
         # The dashboard first: a summary on disk means that everything is shown.
         with full_disk_told(root / LOGDIR):
-            write_dashboard(root / LOGDIR, rows, samples)
+            write_dashboard(root / LOGDIR, rows, samples, settings=of_star(settings) if alone else None)
         report.write_summary(path, summary)
     return summary
 

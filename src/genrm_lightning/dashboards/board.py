@@ -1,0 +1,116 @@
+"""What a fit's dashboard writes, and where: into the runs of the fit's own TensorBoard loggers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from data_tools.visible import visible
+from genrm_lightning.dashboards import hparams
+from genrm_lightning.dashboards.held_out import HeldOut, by_category, numbers
+from genrm_lightning.dashboards.layout import CATEGORY, ENDS, layout
+from genrm_lightning.dashboards.logger import first_step
+
+_FEWEST = 20  # presentations that pictures are drawn of: of fewer they would show noise
+_SHARE = 0.02  # of a fit's time that pictures may take
+_NAME = 40  # characters of a category in a tag
+
+
+class Board:
+    """The first process' hand on the loggers' event files.
+
+    Args:
+        before: categories of other runs' layouts that are to stand above.
+    """
+
+    def __init__(self, loggers: Sequence[TensorBoardLogger], before: Sequence[str] = ()) -> None:
+        self.runs = [(logger.experiment, first_step(logger)) for logger in loggers]
+        self.folders = [Path(logger.log_dir) for logger in loggers]
+        self.before = before
+        self.written: set[str] = set()  # tags of scalars
+        self.shown: set[str] = set()  # those that the layout knows
+        self.pending: tuple[int, HeldOut, Mapping[str, str]] | None = None  # a pass without its pictures
+        self.drawn, self.took = time.perf_counter(), 0.0
+
+    def scalars(self, found: Mapping[str, float], step: int) -> None:
+        for writer, start in self.runs:
+            for name, value in found.items():
+                writer.add_scalar(name, value, start + step)
+        self.written |= found.keys()
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether the layout knows every scalar written here."""
+        return self.written <= self.shown
+
+    def lay_out(self, others: Collection[str]) -> None:
+        """Write the layout anew where there are new scalars, Lightning's own among them; TensorBoard takes the last."""
+        tags = self.written.union(others)
+        if not tags <= self.shown:
+            self.shown |= tags
+            for writer, _ in self.runs:
+                writer.add_custom_scalars(layout(self.shown, self.before))
+
+    def examples(self, texts: Mapping[str, str], resumed: bool) -> None:
+        """Show training examples; a run that is gone on with shows them already."""
+        for (writer, start), folder in zip(self.runs, self.folders, strict=True):
+            if not resumed or len(list(folder.glob("*tfevents*"))) < 2:
+                for name, text in texts.items():
+                    writer.add_text(name, text, start)
+
+    def settings(self, settings: Mapping[str, hparams.Value], metrics: Sequence[str]) -> None:
+        for writer, _ in self.runs:
+            hparams.begin(writer, settings, metrics)
+
+    def succeeded(self) -> None:
+        for writer, _ in self.runs:
+            hparams.end(writer)
+
+    def held_out(self, rows: HeldOut, categories: Mapping[str, str], step: int) -> None:
+        """Show a validation pass."""
+        found = {f"judge/{name}": value for name, value in numbers(rows).items()}
+        for name, one in by_category(rows, categories).items():
+            ends = zip(ENDS, one, strict=False)
+            found |= {f"{CATEGORY}{end}/{tag(name)}": value for end, value in ends}
+        self.scalars(found, step)
+        better_is_a, p_a = rows.right
+        for writer, start in self.runs:
+            writer.add_histogram("margins/verdict_log_odds", rows.margins, start + step)
+            for name, values in rows.spread.items():
+                if len(values):
+                    writer.add_histogram(f"margins/{name}", values, start + step)
+            if better_is_a.any():
+                writer.add_pr_curve("judge/A_is_the_better_response", better_is_a, p_a, start + step)
+        if len(p_a) >= _FEWEST:
+            self.pending = step, rows, categories
+            # After a wait in proportion to what the last one took: frequent validation does not make pictures dear.
+            if time.perf_counter() - self.drawn >= self.took / _SHARE:
+                self.draw()
+
+    def draw(self) -> None:
+        """Draw the last pass, if it is not drawn."""
+        if self.pending is None:
+            return
+        from genrm_lightning.dashboards.figure import pictures
+
+        began = time.perf_counter()
+        (step, rows, categories), self.pending = self.pending, None
+        of = f"{len(set(rows.pairs))} held-out pairs at step {step}"
+        for name, image in pictures(rows, by_category(rows, categories), of).items():
+            for writer, start in self.runs:
+                writer.add_image(f"judge/{name}", image, start + step, dataformats="HWC")
+        self.drawn = time.perf_counter()
+        self.took = self.drawn - began
+
+
+def tag(name: str) -> str:
+    """A category's name as the end of a tag: one group of TensorBoard's, whatever the data call it.
+
+    >>> tag("maths/hard ")
+    'maths_hard'
+    """
+    return re.sub(r"[^\w.() -]", "_", visible(" ".join(name.split())))[:_NAME] or "_"

@@ -1,0 +1,265 @@
+"""The dashboard of fits of the tiny Llama, read back with TensorBoard's own readers."""
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.text.text_plugin import plugin_util
+
+from data_tools.artifact import write_json, write_table
+from data_tools.schema import PREFERENCE
+from genrm_lightning.__main__ import main
+from genrm_lightning.dashboards import hparams
+from genrm_lightning.dashboards.board import tag
+from genrm_lightning.dashboards.samples import example_texts
+from genrm_lightning.star import fitting
+from genrm_lightning.star.variants import VARIANTS
+from tests.objectives.common import make
+from tests.tiny import examples, preferences
+from tests.tiny_star import ROOT, write_yaml
+
+CATEGORIES = ["maths", "chat/long"]
+
+
+def config(folder, backbone, *, objective="GenRM", first_step=0, **trainer):
+    """A fit of 11 pairs with 7 held-out ones, uneven for two processes, which validates after every second step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = preferences(18).with_columns(category=pl.Series([CATEGORIES[i % 2] for i in range(18)]))
+    write_table(rows[:11], folder / "train.parquet", PREFERENCE)
+    write_table(rows[11:], folder / "validation.parquet", PREFERENCE)
+    prompt = {"judge_prompt": "brief"} if objective == "GenRM" else {}
+    return {
+        "model": {
+            "class_path": f"genrm_lightning.objectives.{objective}",
+            "init_args": {
+                "backbone": {"name": str(backbone), "lora": None}, "optimizer": {"learning_rate": 1e-3}, **prompt,
+            },
+        },
+        "data": {
+            "class_path": "genrm_lightning.data.Tables",
+            "init_args": {
+                "train": str(folder / "train.parquet"), "validation": str(folder / "validation.parquet"),
+                "batch_size": 8,
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu", "devices": 1, "precision": "32-true", "default_root_dir": str(folder / "out"),
+            "val_check_interval": 2, "enable_progress_bar": False,
+            "logger": {
+                "class_path": "genrm_lightning.dashboards.logger.ContinuedLogger",
+                "init_args": {"save_dir": str(folder), "version": "run", "first_step": first_step},
+            },
+            **trainer,
+        },
+    }  # fmt: skip
+
+
+def fit(folder, backbone, *flags, **more):
+    file = write_yaml(folder / "fit.yaml", config(folder, backbone, **more))
+    assert main(["fit", "--config", str(file), *flags]) == 0
+    return folder / "run"
+
+
+def read(folder) -> EventAccumulator:
+    return EventAccumulator(
+        str(folder), size_guidance=dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
+    ).Reload()
+
+
+def points(events) -> dict[str, list[int]]:
+    """Steps of everything that has steps, by tag."""
+    tags = events.Tags()
+    found = {name: [e.step for e in events.Scalars(name)] for name in tags["scalars"]}
+    found |= {name: [e.step for e in events.Histograms(name)] for name in tags["histograms"]}
+    found |= {name: [e.step for e in events.Images(name)] for name in tags["images"]}
+    return found | {name: [e.step for e in events.Tensors(name)] for name in tags["tensors"] if "text" in name}
+
+
+def charts(events) -> dict[str, dict[str, list[str]]]:
+    """category -> chart -> tags of the layout that TensorBoard takes, the last."""
+    content = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    return {
+        category.title: {
+            chart.title: [t for s in chart.margin.series for t in (s.value, s.lower, s.upper)]
+            or [t.strip("^$").replace("\\", "") for t in chart.multiline.tag]
+            for chart in category.chart
+        }
+        for category in layout_pb2.Layout.FromString(content).category
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_llama, tmp_path_factory):
+    """The run of a fit of two epochs of three steps, in one go."""
+    return fit(tmp_path_factory.mktemp("whole"), tiny_llama, max_epochs=2)
+
+
+def test_every_chart_has_its_curves(whole):
+    events = read(whole)
+    shown, tags = charts(events), set(events.Tags()["scalars"])
+    assert all(chart and set(chart) <= tags for category in shown.values() for chart in category.values())
+    assert list(shown) == [
+        "Judge on held-out pairs", "Judge by category (95 % interval)", "Loss", "Optimizer", "Pace",
+    ]  # fmt: skip
+    assert set(shown["Judge by category (95 % interval)"]) == {"maths", "chat_long"}
+    assert shown["Loss"]["loss"] == ["train/loss", "val/loss"]
+    assert shown["Optimizer"]["gradient norm before clipping"] == ["train/gradient_norm"]
+    assert {"tokens a second", "memory, GiB", "share of the time in the step"} <= set(shown["Pace"])
+    ends = [f"judge/accuracy{end}" for end in ("", "_low", "_high")]
+    assert shown["Judge on held-out pairs"]["accuracy (95 % interval)"] == ends
+
+
+def test_the_numbers_are_those_of_the_fit(whole):
+    events = read(whole)
+    ours, lightnings = ([(e.step, e.value) for e in events.Scalars(f"{name}/accuracy")] for name in ("judge", "val"))
+    assert ours == lightnings and [step for step, _ in ours] == [1, 4]
+    by_kind = [[e.value for e in events.Scalars(f"category/{name}")] for name in ("chat_long", "maths")]
+    sizes = 4, 3  # of seven held-out pairs
+    assert [(4 * a + 3 * b) / sum(sizes) for a, b in zip(*by_kind, strict=True)] == pytest.approx([v for _, v in ours])
+    # Seven pairs in both orders are too few for pictures, not for a histogram and a curve.
+    assert events.Tags()["images"] == []
+    assert [e.histogram_value.num for e in events.Histograms("margins/verdict_log_odds")] == [14, 14]
+    assert len(events.Tensors("judge/A_is_the_better_response")) == 2
+    assert [e.value > 0 for e in events.Scalars("train/gradient_norm")] == [True] * 6
+
+
+def test_settings_are_a_line_of_the_hparams_tab(whole):
+    found = read(whole).summary_metadata
+    content = {name: one.plugin_data.content for name, one in found.items()}
+    started = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]).hparams
+    assert started["objective"].string_value == "GenRM" and started["learning_rate"].number_value == 1e-3
+    assert started["trained"].string_value == "all weights" and started["batch_size"].number_value == 8
+    experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+    tags = read(whole).Tags()["scalars"]
+    assert experiment.metric_infos[0].name.tag == "val/accuracy"
+    assert all(one.name.tag in tags for one in experiment.metric_infos)
+    first = {one.name for one in experiment.hparam_infos if one.differs}
+    assert first == {"objective", "trained", "learning_rate", "batch_size", "epochs"}
+    assert metadata.SESSION_END_INFO_TAG in content
+    assert not [path for path in whole.iterdir() if path.is_dir()], "no run beside the fit's own"
+
+
+def test_a_resumed_fit_shows_nothing_twice(whole, tiny_llama, tmp_path):
+    """From a checkpoint of step 2, behind which its first life went on."""
+    checkpoints = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}"},
+    }
+    fit(tmp_path, tiny_llama, max_epochs=2, callbacks=[checkpoints])
+    last = tmp_path / "out/checkpoints/step=2.ckpt"
+    assert main(["fit", "--config", str(tmp_path / "fit.yaml"), "--ckpt_path", str(last)]) == 0
+    found, expected = points(read(tmp_path / "run")), points(read(whole))
+    assert found.keys() == expected.keys()
+    for name, steps in found.items():
+        assert steps == sorted(set(steps)) or name == "epoch", name  # Lightning's own: of training, and of validation
+    assert found["judge/accuracy"] == expected["judge/accuracy"]
+    assert charts(read(tmp_path / "run")).keys() == charts(read(whole)).keys()
+
+
+def test_iterations_lie_behind_one_another(tiny_llama, tmp_path):
+    run = fit(tmp_path, tiny_llama, objective="BradleyTerry", first_step=100, max_epochs=1)
+    found = points(read(run))
+    assert found["train/loss"] == [100, 101] and found["judge/accuracy"] == [101]
+    assert found["margins/chosen_reward"] == [101] and min(found["pace/busy"]) >= 100
+    # And where they lie is said by the fits before.
+    folder = tmp_path / "star"
+    for name, steps in ((fitting.WARM_START, 7), ("iteration-1", 20), ("iteration-2", 30)):
+        (folder / name / "fit").mkdir(parents=True)
+        write_json(folder / name / "fit/spent.json", {"steps": steps})
+    offsets = [fitting._steps_before(folder / n / "fit", n) for n in (fitting.WARM_START, "iteration-1", "iteration-3")]
+    assert offsets == [0, 7, 57]
+
+
+def test_switched_off(tiny_llama, tmp_path):
+    fit(tmp_path, tiny_llama, "--dashboard", "false", max_epochs=1)
+    tags = read(tmp_path / "run").Tags()
+    assert not [name for kind in tags.values() if isinstance(kind, list) for name in kind if "judge" in name]
+    assert "train/gradient_norm" not in tags["scalars"] and "custom_scalars__config__" not in tags["tensors"]
+
+
+def test_two_processes_show_what_one_does(whole, tiny_llama, tmp_path):
+    """Sharded (FSDP2): seven held-out pairs are uneven for two, and each has a part of the gradient."""
+    given = config(tmp_path, tiny_llama, max_epochs=2, devices=2)
+    given["data"]["init_args"]["batch_size"] = 4
+    file = write_yaml(tmp_path / "fit.yaml", given)
+    argv = ["fit", "--config", ROOT / "configs/trainer/fsdp.yaml", "--config", file]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "genrm_lightning", *map(str, argv)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ours, one = read(tmp_path / "run"), read(whole)
+    assert len(list((tmp_path / "run").glob("*tfevents*"))) == 1, "the first process alone writes"
+    for name in ("judge/accuracy", "val/brier", "val/position_bias", "category/maths", "train/gradient_norm"):
+        found, expected = ([(e.step, e.value) for e in events.Scalars(name)] for events in (ours, one))
+        assert [step for step, _ in found] == [step for step, _ in expected], name
+        assert [v for _, v in found] == pytest.approx([v for _, v in expected], rel=1e-2), name
+    assert [e.histogram_value.num for e in ours.Histograms("margins/verdict_log_odds")] == [14, 14]
+
+
+class Page(HTMLParser):
+    def __init__(self, markdown: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(plugin_util.markdown_to_safe_html(markdown))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_examples_are_shown_right_and_wrong(tiny_llama):
+    rows = examples(6).with_columns(completion=pl.lit("<script>x</script>\n# It is.\n") + pl.col("completion"))
+    for kind in ("dpo, direct", "rationalizer, told"):
+        objective = make(kind, tiny_llama)
+        rows = rows.with_columns(
+            ref_logp=pl.lit(-1.0).cast(pl.Float32), ref_rejected_logp=pl.lit(-1.0).cast(pl.Float32)
+        )
+        trees = list(objective.trees(rows, objective.renderer))
+        found = example_texts(trees, objective.renderer, 2)
+        assert list(found) == ["examples/1", "examples/2"]
+        for text in found.values():
+            page = Page(text)
+            assert page.tags == {"p", "strong", "pre", "code"} and "<script>x</script>" in page.text
+            assert page.text.count("Wrong: it says") == kind.startswith("dpo") and "Right: it says" in page.text
+            assert ("The sky is nice." in page.text) == kind.startswith("dpo")
+            assert "Name an animal." in page.text
+    verdicts = make("genrm", tiny_llama)
+    assert example_texts(list(verdicts.trees(preferences(2), verdicts.renderer)), verdicts.renderer, 2) == {}
+
+
+def test_every_star_fit_has_one_dashboard(tiny_llama, tmp_path):
+    from genrm_lightning.cli import parse
+
+    for variant in VARIANTS:
+        settings = SimpleNamespace(
+            fit={}, warm_start=None, variant=variant, judge_prompt="brief", too_long="drop", seed=0
+        )
+        given = fitting.fit_config(settings, tmp_path, str(tiny_llama), tmp_path, tmp_path, "iteration-2", 5)
+        read = parse("fit", given, "here").fit
+        ours = [one for one in read.trainer.callbacks if one.class_path == fitting.DASHBOARD]
+        assert len(ours) == 1 and ours[0].init_args.before[0] == "STaR" and not ours[0].init_args.hparams
+        assert read.trainer.logger.init_args.first_step == 5
+    for off in ({"dashboard": False}, {"trainer": {"logger": False}}):
+        settings.fit = off
+        given = fitting.fit_config(settings, tmp_path, str(tiny_llama), tmp_path, tmp_path, "iteration-2")
+        assert fitting.DASHBOARD not in str(given)
+
+
+def test_names_and_settings():
+    assert tag("a/b  c\x1b[1m<i>") == "a_b c__1m_i_" and tag("") == "_" and len(tag("a" * 99)) == 40
+    given = {
+        "model": {"init_args": {"backbone": {"name": "/x/y/tiny", "lora": {"rank": 4}}, "beta": 0.1, "kinds": [1]}}
+    }
+    assert hparams.of_fit({**given, "data": None, "trainer": {"max_steps": -1, "max_epochs": 3}}) == {
+        "backbone": "tiny", "trained": "LoRA, rank 4", "beta": 0.1, "epochs": 3,
+    }  # fmt: skip

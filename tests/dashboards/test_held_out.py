@@ -1,0 +1,132 @@
+"""Numbers and curves of a validation pass against scikit-learn and against counting by hand."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from genrm_lightning.dashboards.figure import pictures
+from genrm_lightning.dashboards.held_out import (
+    BINS,
+    OTHERS,
+    Collector,
+    HeldOut,
+    average_precision,
+    by_category,
+    numbers,
+    precision_recall,
+    reliability,
+    sigmoid,
+    together,
+)
+from genrm_lightning.evaluation.intervals import clustered_interval
+from genrm_lightning.prefix import Branch, Tree, collate
+
+
+def drawn(n: int = 200, seed: int = 0) -> HeldOut:
+    """Pairs in both orders; a judge that likes A."""
+    rng = np.random.default_rng(seed)
+    index, is_a = np.repeat(np.arange(2 * n), 1), np.tile([True, False], n)
+    margins = rng.normal(0.4, 1.5, 2 * n) + np.where(is_a, 0.8, -0.8)
+    return HeldOut([f"p{i // 2}" for i in range(2 * n)], margins, (index, is_a, margins))
+
+
+def batch(pairs, right):
+    trees = [Tree(p, [5, 6], [Branch.scored([7])], right=r) for p, r in zip(pairs, right, strict=True)]
+    return collate(trees, 0, (1, 2))
+
+
+def test_curves_equal_a_reference():
+    rows = drawn()
+    labels, p_a = rows.right
+    precision, recall = precision_recall(labels, p_a)
+    # scikit-learn begins at recall 1 and ends with a point of its own.
+    expected = precision_recall_curve(labels, p_a)
+    assert np.allclose(precision[::-1], expected[0][:-1]) and np.allclose(recall[::-1], expected[1][:-1])
+    assert average_precision(precision, recall) == pytest.approx(average_precision_score(labels, p_a))
+    p = np.where(labels, p_a, 1 - p_a)
+    confidence = np.maximum(p, 1 - p)
+    bins = reliability(confidence, p > 0.5)
+    share, mean = calibration_curve(p > 0.5, 2 * confidence - 1, n_bins=BINS)  # the same bins, stretched to [0, 1]
+    assert np.allclose([one[1] for one in bins], share) and np.allclose([2 * one[0] - 1 for one in bins], mean)
+    assert sum(one[2] for one in bins) == len(p)
+    found = numbers(rows)
+    assert found["average_precision"] == pytest.approx(average_precision_score(labels, p_a))
+
+
+def test_equal_scores_are_one_threshold():
+    precision, recall = precision_recall(np.array([True, False, True, False]), np.array([0.5, 0.5, 0.5, 0.1]))
+    assert precision.tolist() == [2 / 3, 0.5] and recall.tolist() == [1, 1]
+
+
+def test_accuracy_counts_rows():
+    """One pair right in both orders, one always A; of the third one order alone, in which B is right and is said."""
+    margins = np.array([2.0, 2.0, 1.0, -1.0, 3.0])
+    is_a = np.array([True, False, True, False, False])
+    found = numbers(HeldOut(["p", "p", "q", "q", "r"], margins, (np.arange(5), is_a, margins)))
+    assert found["accuracy"] == 0.8 and found["accuracy_low"] < 0.8 < found["accuracy_high"]
+
+
+def test_a_model_without_an_order_counts_in_both():
+    collector = Collector(scores=1)
+    collector.add(batch(["p", "q"], [0, 0]), {"accuracy": torch.tensor([1.0, -2.0]), "chosen_reward": torch.ones(2)})
+    collector.add(batch(["r"], [0]), {})  # only filled up
+    rows = collector.held_out()
+    assert rows.pairs == ["p", "q"] and len(rows.right[0]) == 4
+    found = numbers(rows)
+    assert found["accuracy"] == 0.5
+    assert found["average_precision"] == pytest.approx(average_precision_score(*rows.right))
+    assert rows.spread["chosen_reward"].tolist() == [1, 1]
+    assert not len(collector.held_out()), "a pass begins with none"
+
+
+def test_letters_and_both_orders():
+    letters = Collector(scores=0)
+    letters.add(batch(["p", "q"], [0, 1]), {"accuracy": torch.tensor([1.0, 2.0])})
+    labels, p_a = letters.held_out().right
+    assert labels.tolist() == [True, False] and np.allclose(p_a, [sigmoid(1.0), 1 - sigmoid(2.0)])
+    both = Collector(scores=2)
+    values = {"accuracy": [1.0], "margin_chosen_first": [3.0], "margin_rejected_first": [-1.0]}
+    both.add(batch(["p"], [0]), {name: torch.tensor(value) for name, value in values.items()})
+    rows = both.held_out()
+    assert np.allclose(rows.right[1], [sigmoid(3.0), 1 - sigmoid(-1.0)])
+    assert numbers(rows)["accuracy"] == 1.0
+
+
+def test_categories():
+    rows = drawn(40)
+    categories = {f"p{i}": f"kind {i % 2}" for i in range(30)}
+    found = by_category(rows, categories)
+    assert {name: one[3] for name, one in found.items()} == {"kind 0": 15, "kind 1": 15}
+    of_pairs = [float(np.mean(rows.margins[2 * i : 2 * i + 2] > 0)) for i in range(0, 30, 2)]
+    assert found["kind 0"][0] == pytest.approx(clustered_interval(of_pairs)[0])
+    low, high = clustered_interval(of_pairs)[1:]
+    assert abs(found["kind 0"][1] - low) < 0.03 and abs(found["kind 0"][2] - high) < 0.03
+    many = by_category(rows, {f"p{i}": f"kind {i}" for i in range(40)})
+    assert len(many) == 10 and many[OTHERS][3] == 31
+    assert by_category(rows, {}) == {}
+
+
+def test_rows_of_several_processes():
+    whole = drawn(6)
+    cut = [0, 3, 3, 12]
+    parts = [
+        HeldOut(whole.pairs[a:b], whole.margins[a:b], (np.arange(b - a), *(x[a:b] for x in whole.shown[1:])))
+        for a, b in pairwise(cut)
+    ]
+    assert numbers(together(parts)) == numbers(whole)
+    assert numbers(together([HeldOut()])) == {}
+
+
+def test_pictures_read_on_any_page_and_take_any_name():
+    rows = drawn(20)
+    names = ["$x^{$", "<script>", "a" * 80, "\x1b[31m"]
+    found = pictures(rows, by_category(rows, {f"p{i}": names[i % 4] for i in range(20)}), "20 pairs")
+    assert list(found) == ["reliability", "precision_recall", "accuracy_by_category"]
+    for image in found.values():
+        assert image.dtype == np.uint8 and image.shape == (344, 344, 3)
+        assert (image[0, 0] == 255).all() and image.min() < 80, "dark on a white card"
+    assert list(pictures(rows, {}, "")) == ["reliability", "precision_recall"]
