@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # What `make star-iter` leaves, and what a reader is to have.
 GIVEN = (
     *("my_pairs.jsonl", "people.jsonl", "new.jsonl", "candidates.jsonl", "runs/mine/judge"),
-    *("other/test.parquet", "data/pairs/", "meta-llama/", "embedded", "configs/"),
+    *("other/test.parquet", "data/pairs/", "meta-llama/", "OWNER/", "embedded", "configs/"),
 )
 
 
@@ -26,7 +26,7 @@ def shown(file: str) -> list[list[str]]:
     return [command[command.index("-m") + 1 :] for command in words]
 
 
-FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md", "docs/servers.md", "docs/using.md")
+FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md", "docs/servers.md", "docs/using.md", "docs/evaluation.md")
 COMMANDS = [(file, argv) for file in FILES for argv in shown(file)]
 
 
