@@ -26,7 +26,15 @@ def shown(file: str) -> list[list[str]]:
     return [command[command.index("-m") + 1 :] for command in words]
 
 
-FILES = ("README.md", "docs/by-hand.md", "docs/many-devices.md", "docs/sharing.md", "docs/servers.md", "docs/using.md", "docs/evaluation.md")
+FILES = (
+    "README.md",
+    "docs/by-hand.md",
+    "docs/many-devices.md",
+    "docs/sharing.md",
+    "docs/servers.md",
+    "docs/using.md",
+    "docs/evaluation.md",
+)
 COMMANDS = [(file, argv) for file in FILES for argv in shown(file)]
 
 
