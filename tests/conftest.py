@@ -36,3 +36,12 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_llama  # here, so that the data tools' tests need not wait for torch
 
     return make_tiny_llama(tmp_path_factory.mktemp("backbone") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A folder with untrained judges of the tiny Llama by their objective: BradleyTerry, PairRM, GenRM, and STaRSFT,
+    which reasons; nothing may write into it."""
+    from tests.tiny import make_tiny_judges
+
+    return make_tiny_judges(tmp_path_factory.mktemp("judges"), tiny_llama)

@@ -5,14 +5,11 @@ import json
 
 import polars as pl
 import pytest
-import torch
 
 from data_tools.__main__ import main as data_tools
 from data_tools.artifact import read_json, read_table
 from data_tools.schema import JUDGMENT, PREFERENCE
-from genrm_lightning import objectives
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.evaluation.folder import load_sets, read_evaluation, read_set
 
 
@@ -20,18 +17,6 @@ from genrm_lightning.evaluation.folder import load_sets, read_evaluation, read_s
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     data_tools(["verifiable", "--rows", "12", "--test-rows", "8", "--out", str(folder)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory, tiny_llama):
-    """An untrained judge of each objective that writes no rationales."""
-    folder = tmp_path_factory.mktemp("judges")
-    for kind in (objectives.BradleyTerry, objectives.PairRM, objectives.GenRM):
-        torch.manual_seed(1)
-        objective = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
-        objective.configure_model()
-        objective.save(folder / kind.__name__)
     return folder
 
 

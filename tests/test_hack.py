@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-import torch
 
 from data_tools.artifact import read_json, read_table, write_table
 from data_tools.attacks import attacked
 from data_tools.schema import PREFERENCE
-from genrm_lightning import hack_command, objectives
+from genrm_lightning import hack_command
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.evaluation.folder import read_evaluation, read_set
 from tests.tiny import preferences
-
-
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory, tiny_llama):
-    folder = tmp_path_factory.mktemp("judges")
-    for kind in (objectives.BradleyTerry, objectives.PairRM, objectives.GenRM):
-        torch.manual_seed(1)
-        objective = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
-        objective.configure_model()
-        objective.save(folder / kind.__name__)
-    return folder
 
 
 @pytest.fixture

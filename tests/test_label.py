@@ -1,31 +1,26 @@
 """The commands study and label, on real judges."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
-import torch
 
 from data_tools.__main__ import main as data_tools
 from data_tools.artifact import read_json, read_table
 from data_tools.schema import PREFERENCE
-from genrm_lightning import objectives
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.labelling.labels import LABELS
 
 FLAGS = ["--dtype", "float32"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_llama):
+def place(tmp_path_factory, judges):
     """A judge, pairs that people labelled, and pairs that nobody did."""
     folder = tmp_path_factory.mktemp("label")
     data_tools(["verifiable", "--rows", "30", "--test-rows", "30", "--out", str(folder)])
-    torch.manual_seed(1)
-    judge = objectives.BradleyTerry(backbone=BackboneSettings(str(tiny_llama), lora=None))
-    judge.configure_model()
-    judge.save(folder / "judge")
+    shutil.copytree(judges / "BradleyTerry", folder / "judge")
     pairs = read_table(folder / "train.parquet", PREFERENCE)
     rows = [
         {

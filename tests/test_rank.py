@@ -1,16 +1,14 @@
 """The command rank, on real judges."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
-import torch
 
 from data_tools.__main__ import main as data_tools
 from data_tools.artifact import read_json
-from genrm_lightning import objectives
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
 from genrm_lightning.ranking.tables import GROUPS, RANKED
@@ -20,13 +18,10 @@ WORDS = ["Blue.", "Seven of them.", "Red, I think.", "No.", "Yes, of course I wi
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_llama):
+def place(tmp_path_factory, judges):
     folder = tmp_path_factory.mktemp("rank")
-    for kind in (objectives.BradleyTerry, objectives.GenRM):
-        torch.manual_seed(3)
-        judge = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
-        judge.configure_model()
-        judge.save(folder / kind.__name__)
+    for kind in ("BradleyTerry", "GenRM"):
+        shutil.copytree(judges / kind, folder / kind)
     rows = [{"id": f"q{i}", "prompt": f"Question {i}?", "responses": WORDS[: 6 - i]} for i in range(4)]
     (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")
     return folder

@@ -1,33 +1,14 @@
 """The command try: a pair judged before the user's eyes."""
 
 import io
-import json
 import re
-import shutil
 
 import pytest
-import torch
 
-from genrm_lightning import objectives
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 
 FLAGS = ["--dtype", "float32", "--sampling.rationale_tokens", "8"]
 PAIR = ["--prompt", "Name a colour.", "--first", "Blue.", "--second", "Seven."]
-
-
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory, tiny_llama):
-    folder = tmp_path_factory.mktemp("judges")
-    torch.manual_seed(1)
-    for kind in (objectives.BradleyTerry, objectives.GenRM):
-        judge = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
-        judge.configure_model()
-        judge.save(folder / kind.__name__)
-    shutil.copytree(tiny_llama, folder / "STaRSFT")
-    facts = {"adapter": False, "base": str(tiny_llama), "objective": "STaRSFT", "judge_prompt": "brief"}
-    (folder / "STaRSFT/genrm.json").write_text(json.dumps(facts))
-    return folder
 
 
 def tried(capfd, judges, kind, *argv, typed=None, monkeypatch=None):

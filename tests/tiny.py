@@ -13,6 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data_tools.judging import PROMPTS, Verdict, render_completion, render_prompt
 from data_tools.order import responses
 from data_tools.schema import EXAMPLE, PREFERENCE, conform
+from genrm_lightning.backbone import BackboneSettings
+from genrm_lightning.objectives import BradleyTerry, GenRM, PairRM, STaRSFT
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
 CHATML = (
@@ -70,6 +72,17 @@ def make_tiny_llama(folder: Path, layers: int = 2) -> Path:
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_tiny_judges(folder: Path, backbone: Path) -> Path:
+    """Write an untrained judge of each of some objectives into a folder of its name; returns ``folder``."""
+    for kind in (BradleyTerry, PairRM, GenRM, STaRSFT):
+        torch.manual_seed(1)
+        prompt = {"judge_prompt": "brief"} if kind is STaRSFT else {}
+        objective = kind(backbone=BackboneSettings(str(backbone), lora=None), **prompt)
+        objective.configure_model()
+        objective.save(folder / kind.__name__)
     return folder
 
 

@@ -1,11 +1,8 @@
 """Rewards of responses by real judges."""
 
 import pytest
-import torch
 
 from data_tools.errors import UserError
-from genrm_lightning import objectives
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
 from genrm_lightning.judges.stored import StoredScores
@@ -16,74 +13,68 @@ TEXTS = ["Blue.", "Seven of them.", "Red, I think.", "Hello!", "No."]
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory, tiny_llama):
-    folder = tmp_path_factory.mktemp("judges")
-    for kind in (objectives.BradleyTerry, objectives.GenRM, objectives.PairRM):
-        torch.manual_seed(2)
-        objective = kind(backbone=BackboneSettings(str(tiny_llama), lora=None))
-        objective.configure_model()
-        objective.save(folder / kind.__name__)
-    return {kind: judge_of(str(folder / kind), dtype="float32") for kind in ("BradleyTerry", "GenRM", "PairRM")}
+def read(judges):
+    return {kind: judge_of(str(judges / kind), dtype="float32") for kind in ("BradleyTerry", "GenRM", "PairRM")}
 
 
-def test_scores_of_a_reward_model(judges, capfd):
-    reward = JudgeReward(judges["BradleyTerry"])
+def test_scores_of_a_reward_model(read, capfd):
+    reward = JudgeReward(read["BradleyTerry"])
     found = reward(prompts=PROMPTS, completions=TEXTS, unused=[1] * 5)
     turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
     assert reward(turns, answers) == pytest.approx(found, abs=1e-6) and len(set(found)) == 5
     assert capfd.readouterr() == ("", "")  # a fit calls it at every step
-    judged = judge_in_memory(judges["BradleyTerry"], pairs_of([("x", PROMPTS[0], TEXTS[0], TEXTS[1])]))
+    judged = judge_in_memory(read["BradleyTerry"], pairs_of([("x", PROMPTS[0], TEXTS[0], TEXTS[1])]))
     assert judged.rewards.row(0)[1:] == pytest.approx(tuple(found[:2]), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["GenRM", "PairRM"])
-def test_rewards_against_a_reference(judges, kind):
+def test_rewards_against_a_reference(read, kind):
     references = ["Green."] * 3 + ["Hi."] * 2
-    found = JudgeReward(judges[kind])(PROMPTS, TEXTS, reference=references)
+    found = JudgeReward(read[kind])(PROMPTS, TEXTS, reference=references)
     rows = [(str(i), *row) for i, row in enumerate(zip(PROMPTS, TEXTS, references, strict=True))]
-    expected = p_first(judge_in_memory(judges[kind], pairs_of(rows)))
+    expected = p_first(judge_in_memory(read[kind], pairs_of(rows)))
     assert found == pytest.approx([expected[str(i)] for i in range(5)]) and all(0 < p < 1 for p in found)
-    turned = JudgeReward(judges[kind])(PROMPTS, references, reference=TEXTS)
+    turned = JudgeReward(read[kind])(PROMPTS, references, reference=TEXTS)
     assert [a + b for a, b in zip(found, turned, strict=True)] == pytest.approx([1] * 5, abs=1e-5)
 
 
-def test_rewards_within_a_group(judges):
-    found = JudgeReward(judges["GenRM"], "group")(PROMPTS, TEXTS)
+def test_rewards_within_a_group(read):
+    found = JudgeReward(read["GenRM"], "group")(PROMPTS, TEXTS)
     assert sum(found[:3]) / 3 == pytest.approx(0.5) and sum(found[3:]) / 2 == pytest.approx(0.5)
     # All pairs of so few are compared, so nothing depends on the order in which they come.
-    again = JudgeReward(judges["GenRM"], "group")(PROMPTS[::-1], TEXTS[::-1])
+    again = JudgeReward(read["GenRM"], "group")(PROMPTS[::-1], TEXTS[::-1])
     assert again[::-1] == pytest.approx(found, abs=0.02)
-    same = JudgeReward(judges["GenRM"], "group")(PROMPTS[:2], ["Blue."] * 2)
+    same = JudgeReward(read["GenRM"], "group")(PROMPTS[:2], ["Blue."] * 2)
     assert same == [0.5, 0.5]
-    assert JudgeReward(judges["GenRM"], "group")(PROMPTS[:1], TEXTS[:1]) == [0.5]
+    assert JudgeReward(read["GenRM"], "group")(PROMPTS[:1], TEXTS[:1]) == [0.5]
 
 
-def test_what_does_not_fit_has_no_reward(judges):
+def test_what_does_not_fit_has_no_reward(read):
     long = "very long words " * 2000
-    for judge in judges.values():
+    for judge in read.values():
         mode = "score" if judge.kind == "reward" and judge.objective == "BradleyTerry" else "group"
         found = JudgeReward(judge, mode)(PROMPTS[:3], [*TEXTS[:2], long])
         assert found[2] is None and None not in found[:2]
 
 
-def test_verl(judges):
+def test_verl(read):
     info = {"prompt": [{"role": "user", "content": PROMPTS[0]}]}
-    scored = JudgeReward(judges["BradleyTerry"])(PROMPTS[:1], TEXTS[:1])
-    assert verl_score(judges["BradleyTerry"])("x", TEXTS[0], "Green.", info) == pytest.approx(scored[0])
-    against = JudgeReward(judges["GenRM"])(PROMPTS[:1], TEXTS[:1], reference=["Green."])
-    assert verl_score(judges["GenRM"])("x", TEXTS[0], "Green.", info) == pytest.approx(against[0])
+    scored = JudgeReward(read["BradleyTerry"])(PROMPTS[:1], TEXTS[:1])
+    assert verl_score(read["BradleyTerry"])("x", TEXTS[0], "Green.", info) == pytest.approx(scored[0])
+    against = JudgeReward(read["GenRM"])(PROMPTS[:1], TEXTS[:1], reference=["Green."])
+    assert verl_score(read["GenRM"])("x", TEXTS[0], "Green.", info) == pytest.approx(against[0])
     with pytest.raises(ValueError, match="extra_info"):
-        verl_score(judges["GenRM"])("x", TEXTS[0], "Green.")
+        verl_score(read["GenRM"])("x", TEXTS[0], "Green.")
 
 
-def test_what_cannot_be(judges, tmp_path):
+def test_what_cannot_be(read, tmp_path):
     with pytest.raises(UserError, match="compares responses and scores none"):
-        JudgeReward(judges["GenRM"], "score")
+        JudgeReward(read["GenRM"], "score")
     with pytest.raises(ValueError, match="a column 'reference'"):
-        JudgeReward(judges["GenRM"], "reference")(PROMPTS, TEXTS)
+        JudgeReward(read["GenRM"], "reference")(PROMPTS, TEXTS)
     with pytest.raises(ValueError, match="a completion of each prompt"):
-        JudgeReward(judges["GenRM"])(PROMPTS, TEXTS[:2])
+        JudgeReward(read["GenRM"])(PROMPTS, TEXTS[:2])
     (tmp_path / "s.csv").write_text("pair_id,chosen_reward,rejected_reward\nx,1,2\n")
     with pytest.raises(UserError, match="a file of scores"):
         JudgeReward(StoredScores(tmp_path / "s.csv"))
