@@ -18,9 +18,10 @@ from data_tools.schema import MESSAGES
 from data_tools.sources import Reading, _rows, files
 from data_tools.sources._broken import Broken
 from data_tools.sources._rows import Rows
-from data_tools.unlabelled import LISTED
+from data_tools.unlabelled import LISTED, are_texts, without_repeats
 
 CANDIDATES = pl.Schema({"group_id": pl.String, "prompt": MESSAGES, "candidate": pl.Int32, "response": pl.String})
+_LISTED = pl.Schema({"group_id": pl.String, "prompt": MESSAGES, "response": pl.List(pl.String)})
 _SEPARATOR = "/"  # of the places behind a group's id
 
 
@@ -31,10 +32,12 @@ class Candidates:
     Attributes:
         rows: CANDIDATES, a row a response; places from 0 in the order of the list.
         broken: (file, row) of rows that cannot be used.
+        repeats: raw rows without an id that stood there before.
     """
 
     rows: pl.DataFrame
     broken: list[tuple[Path, Broken]]
+    repeats: int
 
 
 def load_candidates(paths: Iterable[str | Path]) -> Candidates:
@@ -44,27 +47,23 @@ def load_candidates(paths: Iterable[str | Path]) -> Candidates:
         UserError: no such file, one whose first row is no prompt with responses, no usable row, or an id twice.
     """
     paths = list(paths)
-    frames, broken = [CANDIDATES.to_frame()], []
+    listed, broken = [_LISTED.to_frame()], []
     for path in paths:
         for file in files(path):
             reading = Reading(file, "candidates", module=_Lists(file))
             for chunk in reading.chunks():
                 batch = reading.batch(chunk, useless=False)
                 # The format put the whole list into the text of ``chosen``: a list has no column in PREFERENCE.
-                listed = batch.frame.select(
-                    group_id="pair_id", prompt="prompt", response=pl.col("chosen").str.json_decode(pl.List(pl.String))
-                )
-                frames.append(_each(listed))
+                decoded = pl.col("chosen").str.json_decode(pl.List(pl.String))
+                listed.append(batch.frame.select(group_id="pair_id", prompt="prompt", response=decoded))
                 broken += [(file, row) for row in batch.broken]
-    rows = pl.concat(frames)
+    rows = pl.concat(listed)
     where = ", ".join(map(str, paths))
     if not len(rows):
         first = f"; the first of {len(broken)} broken rows: {broken[0][1].detail}" if broken else ""
         raise UserError(f"{where}: no candidates to rank{first}")
-    twice = rows.filter(pl.struct("group_id", "candidate").is_duplicated())["group_id"]
-    if len(twice):
-        raise UserError(f"{where}: id '{twice.min()}' stands for several rows; make ids unique")
-    return Candidates(rows, broken)
+    kept = without_repeats(rows, ("prompt", "response"), where, "group_id")
+    return Candidates(_each(kept), broken, len(rows) - len(kept))
 
 
 def _each(listed: pl.DataFrame) -> pl.DataFrame:
@@ -97,9 +96,8 @@ class _Lists:
             raise UserError(
                 f"{self.file}: the first row has {', '.join(first) or 'nothing'}; needed: prompt and {LISTED}, a list"
             )
-        texts = all(isinstance(one, str) for one in listed)
         prompt = MESSAGES if isinstance(first["prompt"], list) else pl.String
-        responses = pl.List(pl.String) if texts else pl.List(MESSAGES)
+        responses = pl.List(pl.String if are_texts(listed) else MESSAGES)
         return pl.Schema({**_rows.EXTRAS, "prompt": prompt, LISTED: responses})
 
     def pairs(self, rows: Rows) -> pl.LazyFrame:

@@ -14,7 +14,7 @@ a judge is shown both orders, and neither the order nor a random number depends 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,10 +38,12 @@ class Unlabelled:
     Attributes:
         pairs: PREFERENCE, whose ``chosen`` is the first response of a row and ``rejected`` its second.
         broken: (file, row) of those that cannot be used.
+        repeats: rows without an id that stood there before.
     """
 
     pairs: pl.DataFrame
     broken: list[tuple[Path, Broken]] = field(default_factory=list)
+    repeats: int = 0
 
 
 def load_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
@@ -50,7 +52,9 @@ def load_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
     Raises:
         UserError: no such file, or one whose first row is no such pair; no usable row at all; an id twice.
     """
-    frames, broken = [], []
+    paths = list(paths)
+    where = ", ".join(map(str, paths))
+    frames, broken = [PREFERENCE.to_frame()], []
     for path in paths:
         for file in files(path):
             reading = Reading(file, "unlabelled", module=_Pairs(file))
@@ -58,14 +62,30 @@ def load_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
                 batch = reading.batch(chunk)
                 frames.append(batch.frame)
                 broken += [(file, row) for row in batch.broken]
-    pairs = pl.concat([PREFERENCE.to_frame(), *frames])
+    pairs = pl.concat(frames)
     if not len(pairs):
         first = f"; the first of {len(broken)} broken rows: {broken[0][1].detail}" if broken else ""
-        raise UserError(f"{', '.join(map(str, paths))}: no pair to label{first}")
-    twice = pairs.filter(pl.col("pair_id").is_duplicated())["pair_id"]
+        raise UserError(f"{where}: no pair to label{first}")
+    kept = without_repeats(pairs, ("prompt", "chosen", "rejected"), where)
+    return Unlabelled(kept.with_columns(label_kind=pl.lit(None, pl.String)), broken, len(pairs) - len(kept))
+
+
+def without_repeats(rows: pl.DataFrame, content: Sequence[str], where: str, key: str = "pair_id") -> pl.DataFrame:
+    """The rows, each content under one id once: rows without ids that are equal have equal ones.
+
+    Raises:
+        UserError: an id stands for different rows; names ``where``.
+    """
+    kept = rows.unique([key, *content], keep="first", maintain_order=True)
+    twice = kept.filter(pl.col(key).is_duplicated())[key]
     if len(twice):
-        raise UserError(f"{', '.join(map(str, paths))}: id '{twice.min()}' stands for several rows; make ids unique")
-    return Unlabelled(pairs, broken)
+        raise UserError(f"{where}: id '{twice.min()}' stands for several rows; make ids unique")
+    return kept
+
+
+def are_texts(responses: list[Any]) -> bool:
+    """Whether a first row's responses are texts, and no lists of turns; one that is null may be either."""
+    return all(isinstance(one, str) for one in responses if one is not None)
 
 
 class _Pairs:
@@ -86,7 +106,7 @@ class _Pairs:
         listed = isinstance(first.get("prompt"), list)
         names = self._names(first)
         if names is None:
-            responses = {LISTED: pl.List(pl.String) if _rows.has_texts(first[LISTED]) else pl.List(MESSAGES)}
+            responses = {LISTED: pl.List(pl.String if are_texts(first[LISTED]) else MESSAGES)}
         else:
             shape = next((first[name] for name in names if first[name] is not None), "")
             responses = dict.fromkeys(names, MESSAGES if isinstance(shape, list) else pl.String)

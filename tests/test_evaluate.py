@@ -167,3 +167,28 @@ def test_rewardbench_is_written_in_its_own_format(tmp_path):
     (file,) = (tmp_path / "out/rewardbench/results").glob("*.json")
     found = read_json(file)
     assert (found["accuracy"], found["num_prompts"]) == (1.0, 3)
+
+
+def test_the_distance_is_from_what_a_fit_reads(tmp_path, judges):
+    """One table may hold all splits: its test rows are not what the judge was trained on."""
+    texts = ["red wine from France", "a dog in the garden", "how to boil an egg", "the moon at night"]
+    rows = [
+        {"id": f"{split}{i}", "prompt": f"{split} {text}", "chosen": "a", "rejected": "b", "split": split}
+        for split in ("train", "test")
+        for i, text in enumerate(texts)
+    ]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ["--judge", judges / "BradleyTerry", "--data", tmp_path / "all.jsonl", "--split", "test"]
+    assert evaluate(*argv, "--train", tmp_path / "all.jsonl", "--out", tmp_path / "out") == 0
+    bins = read_json(tmp_path / "out/scores.json")["shift"]["all"]["bins"]
+    assert 0 < bins[0]["low"] < 1
+
+
+def test_one_id_for_two_pairs(tmp_path, capsys):
+    for name in ("a", "b"):
+        row = {"id": "x", "prompt": name, "chosen": "yes", "rejected": "no"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    (tmp_path / "s.csv").write_text("pair_id,chosen_reward,rejected_reward\nx,1,0\n")
+    argv = ["--judge", tmp_path / "s.csv", "--data", tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    assert evaluate(*argv, "--out", tmp_path / "out") == 2
+    assert "id 'x' stands for different pairs of two sets" in capsys.readouterr().err

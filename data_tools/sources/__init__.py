@@ -227,6 +227,7 @@ class Reading:
         chunk: int = CHUNK,
         stem: str | None = None,
         split: str | None = None,
+        *,
         module: Any = None,
         most_pairs: int = MOST_PAIRS,
         scratch: Path | None = None,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from data_tools.artifact import write_table
 from data_tools.schema import PREFERENCE
-from genrm_lightning.evaluation.folder import PAIRS, SETS, EvaluationSet, load_sets
+from genrm_lightning.evaluation.folder import PAIRS, SETS, EvaluationSet, load_sets, trained_on
 from genrm_lightning.evaluation.show import show
 from genrm_lightning.evaluation.writing import check_against, write_evaluation
 from genrm_lightning.judges.base import Judge, Judged
@@ -40,7 +40,8 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int | None, default=None, help="at most this many pairs a set, drawn by hash")
     parser.add_argument(
         "--train", type=str, nargs="*", default=[],
-        help="what the judge was trained on, as --data: accuracy against the distance from it",
+        help="what the judge was trained on, as --data (rows of the split train, where a table has any): accuracy "
+        "against the distance from it",
     )  # fmt: skip
     parser.add_argument(
         "--against", type=str, nargs="*", default=[],
@@ -54,7 +55,7 @@ def evaluate(argv: list[str]) -> None:
         EvaluationSet(one.name, one.source, drawn(one.pairs, arguments.rows, one.source))
         for one in load_sets(arguments.data, arguments.split)
     ]
-    train = load_sets(arguments.train, flag="--train")
+    train = [trained_on(one) for one in load_sets(arguments.train, flag="--train")]
     check_against(arguments.against, sets)
     with at_work(arguments):
         judged = _judged(arguments, judge, sets)

@@ -180,7 +180,7 @@ def _write(
 ) -> None:
     """Every table, the formats, the report; the labels themselves last, so that their being there means all is."""
     counts = {"labels": len(found.labels), "ties": len(found.ties), "abstained": len(found.abstained)}
-    counts |= {"did not fit": len(dropped), "broken": len(given.broken)}
+    counts |= {"did not fit": len(dropped), "broken": len(given.broken), "repeats": given.repeats}
     for name in ("ties", "abstained"):
         table = getattr(found, name)
         beside = out.with_name(f"{out.stem}.{name}.parquet")

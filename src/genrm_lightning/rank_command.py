@@ -145,7 +145,7 @@ def _write(
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in best.iter_rows(named=True))
     write_text(out.with_name(f"{out.stem}.best.jsonl"), lines)
     write_table(groups, out.with_name(f"{out.stem}.groups.parquet"), GROUPS)
-    report = _report(judge, table, groups, len(given.broken))
+    report = _report(judge, table, groups, given)
     write_json(out.with_name(f"{out.stem}.report.json"), report)
     write_table(table, out, RANKED)
     inputs = [file for file in arguments.data if Path(file).exists()]
@@ -156,7 +156,7 @@ def _write(
     Console().print(shown)
 
 
-def _report(judge: str, table: pl.DataFrame, groups: pl.DataFrame, broken: int) -> dict[str, Any]:
+def _report(judge: str, table: pl.DataFrame, groups: pl.DataFrame, given: Candidates) -> dict[str, Any]:
     every = groups.select((pl.col("candidates") * (pl.col("candidates") - 1) // 2).sum()).item()
     compared = int(groups["comparisons"].sum())
     return {
@@ -167,5 +167,6 @@ def _report(judge: str, table: pl.DataFrame, groups: pl.DataFrame, broken: int) 
         "p(best) in the mean": groups["p_best"].mean(),
         "cyclic triples": int(groups["cyclic"].sum()),
         "triples compared": int(groups["triples"].sum()),
-        "broken rows": broken,
+        "broken rows": len(given.broken),
+        "repeated rows": given.repeats,
     }

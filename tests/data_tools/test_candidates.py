@@ -56,3 +56,9 @@ def test_broken_rows_are_told(tmp_path):
 def test_what_is_no_candidate(tmp_path, rows, said):
     with pytest.raises(UserError, match=said):
         load_candidates([file(tmp_path, *rows)])
+
+
+def test_repeats_without_ids_are_counted(tmp_path):
+    row = {"prompt": "Hi", "responses": ["one", "two"]}
+    found = load_candidates([file(tmp_path, {**row, "responses": ["one", None]}, row, row)])
+    assert (len(found.rows), found.repeats) == (2, 1) and [broken.row for _, broken in found.broken] == [1]

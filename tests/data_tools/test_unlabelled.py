@@ -70,6 +70,18 @@ def test_what_is_no_pair(tmp_path, row, said):
     assert said in str(error.value) and "pairs.jsonl" in str(error.value)
 
 
+def test_repeats_without_ids_are_counted(tmp_path):
+    row = {"prompt": "Hi", "responses": ["one", "two"], "label_kind": "human"}
+    found = load_unlabelled(path for path in [file(tmp_path, row, row, {**row, "prompt": "Ho"})])
+    assert (len(found.pairs), found.repeats) == (2, 1) and found.pairs["label_kind"].null_count() == 2
+
+
+def test_a_first_row_with_a_null_tells_no_shape(tmp_path):
+    row = {"prompt": "Hi", "responses": ["one", "two"]}
+    found = load_unlabelled([file(tmp_path, {**row, "responses": ["one", None]}, row)])
+    assert len(found.pairs) == 1 and [broken.row for _, broken in found.broken] == [1]
+
+
 def test_an_id_twice(tmp_path):
     row = {"id": "x", "prompt": "Hi", "responses": ["one", "two"]}
     with pytest.raises(UserError, match="id 'x' stands for several rows"):

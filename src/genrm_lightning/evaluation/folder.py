@@ -68,6 +68,12 @@ def load_sets(given: Iterable[str], split: str | None = None, flag: str = "--dat
     return list(sets.values())
 
 
+def trained_on(given: EvaluationSet) -> EvaluationSet:
+    """The rows of a table that a fit on it reads: those of the split train, where there are any."""
+    rows = given.pairs.filter(pl.col("split") == "train")
+    return EvaluationSet(given.name, given.source, rows) if len(rows) else given
+
+
 def read_evaluation(folder: str | Path) -> dict[str, Any]:
     """``evaluation.json`` of a folder.
 

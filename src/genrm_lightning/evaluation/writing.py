@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from data_tools import lineage
-from data_tools.artifact import digest, write_json, write_text
+from data_tools.artifact import digest, digest_of, write_json, write_text
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from data_tools.shift import by_category, distances
@@ -68,6 +68,7 @@ def write_evaluation(
         "judge_prompt": judge.judge_prompt,
         "n_samples": judge.n_samples,
         "seed": seed,
+        "key": digest_of(judge.key()),  # equal for one judge that is asked in one way, wherever it is named from
         "sets": [
             {
                 "name": one.name,
@@ -127,7 +128,13 @@ def _joined(sets: Sets, judged: Sequence[Judged]) -> tuple[pl.DataFrame, pl.Data
     """(presentations, PREFERENCE, REWARDS) of all sets together; a pair of several sets counts once.
 
     A benchmark may lie in several files: RM-Bench's domains, LLMBar's subsets.
+
+    Raises:
+        UserError: one id stands for different pairs.
     """
+    rows = pl.concat([one.pairs for one in sets]).unique()
+    if (twice := rows.filter(pl.col("pair_id").is_duplicated())["pair_id"]).len():
+        raise UserError(f"--data: id '{twice.min()}' stands for different pairs of two sets; evaluate them apart")
     shown = pl.concat([presentations(one.judgments) for one in judged]).unique(["pair_id", "swapped"], keep="first")
     preferences = pl.concat([PREFERENCE.to_frame(), *(one.pairs for one in sets)])
     preferences = preferences.unique("pair_id", keep="first", maintain_order=True)

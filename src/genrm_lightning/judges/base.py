@@ -66,7 +66,7 @@ class Judged:
         judgments: JUDGMENT, both orders of every pair, sorted by pair, order and sample.
         rewards: REWARDS, sorted by pair; None of a judge that compares responses and scores none.
         dropped: ids of the pairs that did not fit its context; they are in no table.
-        seconds: of wall time, loading included; None where nobody measured.
+        seconds: of wall time, loading included; None where nobody measured, or several processes worked.
     """
 
     judgments: pl.DataFrame

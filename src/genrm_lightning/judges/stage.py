@@ -55,7 +55,9 @@ def judge_pairs(
         write_table(judged.judgments, folder / JUDGMENTS, JUDGMENT)
         if judged.rewards is not None:
             write_table(judged.rewards, folder / REWARD_FILE, REWARDS)
-        return {"rows": len(judged.judgments), "tokens": judged.tokens, "dropped": sorted(judged.dropped)}
+        counts = {"rows": len(judged.judgments), "tokens": judged.tokens, "dropped": sorted(judged.dropped)}
+        # Of several processes, perhaps on several days, nobody knows how long they worked.
+        return counts | ({"divided": True} if share or part is not None else {})
 
     made = absent(folder)
     try:
@@ -104,5 +106,5 @@ def read_judged(folder: Path) -> Judged:
         read_table(folder / JUDGMENTS, JUDGMENT),
         read_table(rewards, REWARDS) if rewards.exists() else None,
         frozenset(facts["facts"]["dropped"]),
-        facts["seconds"],
+        None if facts["facts"].get("divided") else facts["seconds"],
     )

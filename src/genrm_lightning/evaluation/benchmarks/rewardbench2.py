@@ -46,6 +46,7 @@ _PLACES = re.compile(r"/(\d+)-(\d+)\Z")
 _KIND = re.compile(r"(ref|tied):(\d+)\Z")
 # Of all rewards' standard deviation: how far the rewards of one response may lie apart. Batches differ in rounding.
 SPREAD = 0.1
+ODD = 0.01  # share of prompts in which they may lie farther apart: those that were cut to a context, pair by pair
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,12 @@ class _Prompt:
 def protocol(rows: Rows) -> dict[str, Any]:
     prompts, missing = _prompts(rows)
     notes = []
-    scored = rows.scored and _single(prompts)
+    odd = _odd(prompts) if rows.scored else 0
+    scored = rows.scored and odd <= ODD * len(prompts)
     if rows.scored and not scored:
         notes.append("the judge's reward of a response depends on the other one, so pairs are compared instead")
+    elif odd:
+        notes.append(f"{odd} prompts have a response with several rewards (cut to the context?); its median counts")
     if not scored:
         notes.append("the right response is set against one wrong one at a time, both orders; published: four at once")
     outcomes = Outcomes()
@@ -154,13 +158,14 @@ def _prompt(name: str, members: list[dict[str, Any]]) -> _Prompt | None:
     return prompt if (len(right), len(wrong)) == (1, 3) else None
 
 
-def _single(prompts: list[_Prompt]) -> bool:
-    """Whether a response has the same reward in all of its pairs, but for rounding."""
+def _odd(prompts: list[_Prompt]) -> int:
+    """Prompts with a response whose reward differs from one of its pairs to another, by more than rounding does."""
     values = np.array([reward for prompt in prompts for pair in prompt.pairs.values() for reward in pair[:2]])
-    apart = [
-        max(rewards) - min(rewards) for prompt in prompts for side in _rewards(prompt) for rewards in side.values()
-    ]
-    return not apart or max(apart) <= SPREAD * float(values.std())
+    most = SPREAD * float(values.std()) if len(values) else 0.0
+    return sum(
+        any(max(rewards) - min(rewards) > most for side in _rewards(prompt) for rewards in side.values())
+        for prompt in prompts
+    )
 
 
 def _rewards(prompt: _Prompt) -> tuple[dict[Any, list[float]], dict[Any, list[float]]]:
