@@ -17,7 +17,8 @@ from genrm_lightning.evaluation.card import card
 from genrm_lightning.evaluation.folder import SCORES, read_evaluation
 from genrm_lightning.evaluation.markdown import code, table
 from genrm_lightning.judge_folder import judge_info
-from genrm_lightning.star.stage import contents, identity
+from genrm_lightning.judges.base import contents
+from genrm_lightning.star.stage import identity
 
 _SCORER = """\
 ```python

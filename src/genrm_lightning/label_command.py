@@ -19,7 +19,7 @@ from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from data_tools.unlabelled import Unlabelled, load_unlabelled
 from genrm_lightning.evaluation.folder import SETS, read_evaluation, read_set
-from genrm_lightning.judges.base import Judge
+from genrm_lightning.judges.base import Judge, way
 from genrm_lightning.judging_commands import (
     at_work,
     command_parser,
@@ -34,10 +34,6 @@ from genrm_lightning.judging_commands import (
 from genrm_lightning.labelling.labels import LABELS, Labels, check_thresholds, labels_of
 from genrm_lightning.labelling.trust import Promise, least_confidence, promises
 from genrm_lightning.samplers.base import SamplingSettings
-from genrm_lightning.star.stage import contents
-
-# What two tables of judgments may differ in and still be of one judge in one way.
-_INCIDENTAL = ("pairs", "seed", "shard_size", "stage", "iteration")
 
 
 def label(argv: list[str]) -> None:
@@ -129,11 +125,11 @@ def _held_out(folders: Sequence[str], judge: Judge) -> tuple[pl.DataFrame, pl.Da
     Raises:
         UserError: one is of another judge, or the same one asked in another way; or a pair is in two of them.
     """
-    own = _way(json.loads(json.dumps(judge.key())))
+    own = way(json.loads(json.dumps(judge.key())))
     tables = []
     for folder in folders:
         for name, judgments, people in _sets(folder):
-            there = _way(read_json(Path(folder) / SETS / name / MANIFEST)["key"])
+            there = way(read_json(Path(folder) / SETS / name / MANIFEST)["key"])
             differing = [key for key in sorted(own.keys() | there.keys()) if own.get(key) != there.get(key)]
             if differing:
                 raise UserError(
@@ -147,11 +143,6 @@ def _held_out(folders: Sequence[str], judge: Judge) -> tuple[pl.DataFrame, pl.Da
     if (twice := people.filter(pl.col("pair_id").is_duplicated())["pair_id"]).len():
         raise UserError(f"--heldout: pair '{twice.min()}' is in two of the sets; name one of them")
     return judgments, people
-
-
-def _way(key: dict[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in key.items() if name not in _INCIDENTAL}
-    return told | ({"judge": contents(key["judge"])} if "judge" in key else {})
 
 
 def _sets(folder: str) -> list[tuple[str, pl.DataFrame, pl.DataFrame]]:

@@ -21,7 +21,7 @@ from genrm_lightning.evaluation.paired import paired
 from genrm_lightning.evaluation.results import write_rewardbench
 from genrm_lightning.evaluation.scores import presentations
 from genrm_lightning.evaluation.shift import shift
-from genrm_lightning.judges.base import REWARDS, Judge, Judged
+from genrm_lightning.judges.base import REWARDS, Judge, Judged, way
 
 Sets = Sequence[EvaluationSet]
 
@@ -68,7 +68,7 @@ def write_evaluation(
         "judge_prompt": judge.judge_prompt,
         "n_samples": judge.n_samples,
         "seed": seed,
-        "key": digest_of(judge.key()),  # equal for one judge that is asked in one way, wherever it is named from
+        "key": digest_of(way(judge.key())),  # of one judge that is asked in one way
         "sets": [
             {
                 "name": one.name,

@@ -20,6 +20,26 @@ KINDS = ("reward", "direct", "cot", "scores")
 REWARDS = pl.Schema({"pair_id": pl.String, "chosen_reward": pl.Float64, "rejected_reward": pl.Float64})
 
 
+def contents(identity: Any) -> Any:
+    """What a :func:`~genrm_lightning.star.stage.identity` says beside the path. JSON's form of it."""
+    if isinstance(identity, str):
+        return identity
+    return [[list(file) for file in identity[1]], *map(contents, identity[2:])]
+
+
+# What two draws may differ in and still be of one judge that was asked in one way.
+_INCIDENTAL = ("pairs", "seed", "shard_size", "stage", "iteration")
+
+
+def way(key: dict[str, Any]) -> dict[str, Any]:
+    """What of a :meth:`Judge.key`, or of a stage's key made of it, tells a judge and how it was asked.
+
+    A judge counts by what its files hold and not by the path that it was named by.
+    """
+    told = {name: value for name, value in key.items() if name not in _INCIDENTAL}
+    return told | ({"judge": contents(key["judge"])} if "judge" in key else {})
+
+
 def verdicts(margins: pl.DataFrame, judge: str, seed: int = 0) -> pl.DataFrame:
     """JUDGMENT rows of a judge without rationales: one an order, p(A) = σ of what speaks for the response shown as A.
 

@@ -121,13 +121,6 @@ def remove_shards(folder: Path) -> None:
         folder.rmdir()
 
 
-def contents(identity: Any) -> Any:
-    """What an :func:`identity` says beside the path: the same judge may be named by another one. JSON's form of it."""
-    if isinstance(identity, str):
-        return identity
-    return [[list(file) for file in identity[1]], *map(contents, identity[2:])]
-
-
 def identity(backbone: str, of: Callable[[Path], str] = digest) -> Any:
     """What a backbone or judge is known by: its name, and for a folder what its files hold; an adapter's base too.
 
