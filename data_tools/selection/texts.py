@@ -86,7 +86,7 @@ def distinct_rationales(frame: pl.LazyFrame, scope: Literal["all", "prompt"] = "
         scope: all: of the whole table, as a judge that always says the same gives no reasons; prompt: of one pair in
             one order.
     """
-    words = pl.col("rationale").str.to_lowercase().str.replace_all(f"(?:{_not(WORD)})+", " ").str.strip_chars(" ")
+    words = pl.col("rationale").str.to_lowercase().str.extract_all(WORD).list.join(" ")
     same = ["_words", *(PLACE if scope == "prompt" else ())]
     narrow = frame.with_columns(_words=words.hash()).drop("rationale")
     return narrow.filter(pl.col("order") == pl.col("order").min().over(same)).drop("_words")
@@ -120,8 +120,3 @@ def near_duplicates(
 
     schema = {name: dtype for name, dtype in frame.collect_schema().items() if name != "rationale"}
     return sketches(frame, BANDS * ROWS).map_batches(first_of_each, schema=schema)
-
-
-def _not(word: str) -> str:
-    """One character that is part of no word."""
-    return word.removesuffix("+").replace("[", "[^", 1)

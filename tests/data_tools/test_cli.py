@@ -237,7 +237,7 @@ def test_chunks_and_pieces_change_nothing(tmp_path, capsys, monkeypatch):
             handle.write(json.dumps(row) + "\n")
     runs(capsys, "ingest", raw, "--out", tmp_path / "a")
     monkeypatch.setattr(
-        "data_tools.memory.Memory.of", classmethod(lambda cls, gib: cls(bytes=1, rows=37, chunk=1, threads=3))
+        "data_tools.memory.Memory.of", classmethod(lambda cls, gib: cls(bytes=1, rows=37, chunk=1, threads=3, text=1))
     )
     runs(capsys, "ingest", raw, "--out", tmp_path / "b")  # 256 rows a chunk, 37 decided at once
     for name in ("train", "validation", "test"):
