@@ -35,6 +35,7 @@ use a judge:
   study      how it agrees with people, and at which confidence
   label      unlabelled pairs -> preference labels; unsure pairs and ties apart
   rank       several responses to a prompt -> their order and the best one, with few comparisons
+  serve      a judge over HTTP, for trainers (OpenRLHF, vLLM's shapes), comparisons and chat
 
 text and tables: python -m data_tools --help
 """

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
-from genrm_lightning import evaluate_command, judging_commands, label_command, rank_command
+from genrm_lightning import evaluate_command, judging_commands, label_command, rank_command, serve_command
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
         "label": label_command.label,
         "study": label_command.study,
         "rank": rank_command.rank_,
+        "serve": serve_command.serve,
         "votes": judging_commands.votes,
         "faithfulness": judging_commands.faithfulness,
         "plan": _plan,

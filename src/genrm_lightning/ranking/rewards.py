@@ -52,7 +52,7 @@ class JudgeReward:
     ) -> None:
         if judge.kind == "scores":
             raise UserError(f"{judge.name}: a file of scores has none of new responses; take a judge")
-        if mode == "score" and not _scores(judge):
+        if mode == "score" and compares(judge):
             raise UserError(f"{judge.name}: compares responses and scores none; take mode reference or group")
         self.judge, self.mode, self.reference = judge, mode, reference
         self.ranking = RankingSettings("order", comparisons=ranking.comparisons if ranking else None)
@@ -74,7 +74,9 @@ class JudgeReward:
         references = columns.get(self.reference)
         mode = self.mode
         if mode == "auto":
-            mode = "score" if _scores(self.judge) else "group" if references is None else "reference"
+            mode = "score"
+            if compares(self.judge):
+                mode = "group" if references is None else "reference"
         if mode == "score":
             return self._scored(prompts, texts)
         if mode == "reference":
@@ -137,7 +139,7 @@ def verl_score(judge: Judge) -> Callable[..., float]:
         UserError: a file of scores.
         ValueError: when called: no prompt, or a response that does not fit the judge's context.
     """
-    reward = JudgeReward(judge, "score" if _scores(judge) else "reference")
+    reward = JudgeReward(judge, "reference" if compares(judge) else "score")
 
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **_: Any
@@ -152,9 +154,9 @@ def verl_score(judge: Judge) -> Callable[..., float]:
     return compute_score
 
 
-def _scores(judge: Judge) -> bool:
-    """Whether a judge's scores are of single responses: PairRM's depend on the other one."""
-    return judge.objective == "BradleyTerry"
+def compares(judge: Judge) -> bool:
+    """Whether a judge says only which of two responses is better; PairRM's scores depend on the other one, too."""
+    return judge.objective != "BradleyTerry"
 
 
 def _text(completion: Text) -> str:
