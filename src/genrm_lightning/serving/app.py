@@ -64,8 +64,8 @@ def make_app(service: Service, token: str) -> FastAPI:
         if isinstance(error, HTTPException):  # no such path, or another method
             said = f"{request.method} is not answered here" if error.status_code == 405 else "there is no such address"
             there = ", ".join((*posts, *gets))
-            return _refusal(Refused(error.status_code, f"{said}; there are: {there}", error.headers))
-        return _refusal(Refused(500, "the server failed on the request; its log says more"))
+            return _refusal(Refused(error.status_code, f"{said}; there are: {there}", error.headers), request.url.path)
+        return _refusal(Refused(500, "the server failed on the request; its log says more"), request.url.path)
 
     app.add_exception_handler(HTTPException, told)
     app.add_exception_handler(Exception, told)
@@ -94,7 +94,7 @@ class Guard:
         refused = self._refused(scope)
         service.in_flight += 1
         try:
-            await (self.app if refused is None else _refusal(refused))(scope, receive, watched)
+            await (self.app if refused is None else _refusal(refused, scope["path"]))(scope, receive, watched)
         finally:
             service.in_flight -= 1
             endpoint = scope["path"] if scope["path"] in self.paths else "other"
@@ -130,22 +130,25 @@ def _tokens(header: bytes) -> list[bytes]:
 def _endpoint(service: Service, shape: type[shapes.Shape], handler: Handler) -> Callable:
     """What reads a request, has it answered in its time, and tells what was wrong."""
 
+    async def answer(request: Request) -> Response:
+        deadline = monotonic() + service.limits.seconds
+        async with asyncio.timeout(service.limits.seconds):
+            asked = shapes.read(shape, await _body(request, service.limits.characters))
+            return JSONResponse(await handler(asked, deadline))
+
     async def endpoint(request: Request) -> Response:
-        limits = service.limits
-        deadline = monotonic() + limits.seconds
         try:
-            async with asyncio.timeout(limits.seconds):
-                asked = shapes.read(shape, await _body(request, limits.characters))
-                return JSONResponse(await handler(asked, deadline))
-        except Refused as refused:
-            return _refusal(refused)
+            return await answer(request)
+        except Refused as error:
+            refused = error
         except ClientDisconnect:
-            return _refusal(Refused(400, "the body ended before it was whole"))
+            refused = Refused(400, "the body ended before it was whole")
         except TimeoutError:
-            return _refusal(too_slow(limits.seconds))
+            refused = too_slow(service.limits.seconds)
         except Exception as error:
             traceback.print_exception(error, file=sys.stderr)
-            return _refusal(Refused(500, f"the server failed ({type(error).__name__}); its log says more"))
+            refused = Refused(500, f"the server failed ({type(error).__name__}); its log says more")
+        return _refusal(refused, request.url.path)
 
     return endpoint
 
@@ -168,5 +171,10 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _refusal(refused: Refused) -> JSONResponse:
-    return JSONResponse({"error": refused.sentence}, refused.status, refused.headers)
+def _refusal(refused: Refused, path: str) -> JSONResponse:
+    """One sentence, under /v1 in the object that OpenAI's clients look for it in."""
+    said: Any = refused.sentence
+    if path.startswith("/v1/"):
+        kind = "invalid_request_error" if refused.status < 500 else "server_error"
+        said = {"message": refused.sentence, "type": kind, "param": None, "code": refused.status}
+    return JSONResponse({"error": said}, refused.status, refused.headers)

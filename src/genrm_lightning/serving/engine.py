@@ -107,6 +107,11 @@ class Engine:
         return text
 
     @property
+    def _served(self) -> bool:
+        """Whether another server samples."""
+        return isinstance(self.judge, SampledJudge) and self.judge.sampler.served is not None
+
+    @property
     def writes(self) -> bool:
         """Whether it can be asked to write: its sampler is in this process."""
         return isinstance(self.judge, SampledJudge) and self.judge.sampler.kind == "local"
@@ -127,7 +132,7 @@ class Engine:
         except NoneFits:
             return [Unfit("the pair")] * len(works)
         except Exception as error:
-            if len(works) > 1:
+            if len(works) > 1 and not self._served:  # a server that did not answer would not do so for the half of them
                 half = len(works) // 2
                 return self._pairs(works[:half]) + self._pairs(works[half:])
             return [self._refusal(error)]
@@ -163,7 +168,7 @@ class Engine:
 
     def _refusal(self, error: Exception) -> Refused:
         """What a single pair or batch is told that the judge failed on."""
-        if isinstance(error, UserError) and (self.judge.kind != "cot" or self.writes):
+        if isinstance(error, UserError) and not self._served:
             return Refused(400, str(error))  # a role that the template refuses, a pair too long under too_long: error
         if self.aloud:
             traceback.print_exception(error, file=sys.stderr)

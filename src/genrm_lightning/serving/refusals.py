@@ -39,4 +39,6 @@ def stopping() -> Refused:
 
 
 def too_slow(seconds: float) -> Refused:
-    return Refused(504, f"no answer within {seconds:g} s (--time_limit); send less at a time, or the same again later")
+    return Refused(
+        504, f"no answer within {seconds:g} s (--limits.seconds); send less at a time, or the same again later"
+    )

@@ -35,10 +35,12 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the port is taken, or the address is none of this machine.
     """
+    if not 0 <= port < 1 << 16:  # the system would take it modulo 65536
+        raise UserError(f"--port: {port}: is no port; name one below 65536")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"--host, --port: {host}:{port}: {reason}; name an address of this machine, a free port"

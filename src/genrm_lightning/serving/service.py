@@ -34,6 +34,7 @@ class Limits:
         wait_ms: that the first of a batch waits for others.
         queue: pairs that may wait, and requests that may be under way.
         items: of one request.
+        tokens: that one request may have written: its n times max_tokens.
         characters: bytes of a request's body.
         seconds: for one request.
         grace: seconds that requests under way are given when the server is stopped.
@@ -43,6 +44,7 @@ class Limits:
     wait_ms: float = 5.0
     queue: int = 512
     items: int = 256
+    tokens: int = 16384
     characters: int = 1_000_000
     seconds: float = 120.0
     grace: float = 30.0
@@ -157,6 +159,10 @@ class Service:
             asked.max_tokens or asked.max_completion_tokens or base.rationale_tokens,
             self.judge.seed if asked.seed is None else asked.seed,
         )
+        if asked.n * drawing.max_tokens > self.limits.tokens:
+            raise Refused(
+                413, f"n times max_tokens is more than the {self.limits.tokens} of one request; ask for less at a time"
+            )
         (written,) = await self._ask(drawing, [Chat(turns(asked.messages), asked.n)])
         answer = answers.completion(written, self.name)
         self.metrics.tokens(answer["usage"]["completion_tokens"])
