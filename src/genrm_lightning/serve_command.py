@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -15,9 +14,7 @@ from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.judging_commands import command_parser, judge_flags, sampling_flags, stopping_flags
 from genrm_lightning.parsing import mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
-
-if TYPE_CHECKING:
-    from genrm_lightning.serving.service import Limits
+from genrm_lightning.serving.limits import Limits
 
 
 def serve(argv: list[str]) -> None:
@@ -51,10 +48,8 @@ def read(argv: list[str]) -> tuple[Namespace, Judge, Limits]:
     """The flags of serve, the judge that they name, not yet loaded, and what requests may take.
 
     Raises:
-        UserError: as :func:`~genrm_lightning.judges.choice.judge_of`; or the extra is missing.
+        UserError: as :func:`~genrm_lightning.judges.choice.judge_of`.
     """
-    from genrm_lightning.serving.service import Limits
-
     parser = command_parser(
         "serve", "A judge over HTTP: /get_reward, /classify, /score, /compare, /v1/chat/completions."
     )

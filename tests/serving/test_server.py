@@ -456,7 +456,7 @@ def test_a_token_is_made_and_told_once(place):
 def test_without_the_extra(place, capsys, monkeypatch):
     import sys
 
-    for name in [name for name in sys.modules if name.startswith(("genrm_lightning.serving", "fastapi"))]:
+    for name in [name for name in sys.modules if name.startswith(("genrm_lightning.serving.", "fastapi"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", "--judge", str(place.folder / "reward")]) == 2

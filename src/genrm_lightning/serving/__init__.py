@@ -1,6 +1,6 @@
 """A judge over HTTP: one loaded judge, a queue before it, and the shapes that trainers and clients speak.
 
-Importing its modules needs the extra ``serve``.
+Its modules need the extra ``serve``; limits and batching do not.
 """
 
 from __future__ import annotations

@@ -7,52 +7,21 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-from data_tools.errors import UserError
 from genrm_lightning.judges.base import Judge
 from genrm_lightning.ranking.rewards import JudgeReward, compares
 from genrm_lightning.ranking.tournament import MOST
 from genrm_lightning.serving import answers
 from genrm_lightning.serving.batching import Batcher
 from genrm_lightning.serving.engine import PAIRS, Chat, Drawing, Engine, Pair
+from genrm_lightning.serving.limits import Limits
 from genrm_lightning.serving.metrics import Metrics
 from genrm_lightning.serving.queued import QueuedJudge
 from genrm_lightning.serving.refusals import Refused, Unfit
 from genrm_lightning.serving.shapes import ChatAsked, ClassifyAsked, CompareAsked, RewardAsked, ScoreAsked, Text, turns
 
 _THREADS = 64  # requests whose rewards are computed at a time: their threads mostly wait for the queue
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request, and all together, may take.
-
-    Attributes:
-        batch: pairs, or conversations, judged together.
-        wait_ms: that the first of a batch waits for others.
-        queue: pairs that may wait, and requests that may be under way.
-        items: of one request.
-        tokens: that one request may have written: its n times max_tokens.
-        characters: bytes of a request's body.
-        seconds: for one request.
-        grace: seconds that requests under way are given when the server is stopped.
-    """
-
-    batch: int = 32
-    wait_ms: float = 5.0
-    queue: int = 512
-    items: int = 256
-    tokens: int = 16384
-    characters: int = 1_000_000
-    seconds: float = 120.0
-    grace: float = 30.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (value >= 0 if name in ("wait_ms", "grace") else value > 0) or value == float("inf"):
-                raise UserError(f"limits.{name}: {value} is not above 0")
 
 
 class Service:
