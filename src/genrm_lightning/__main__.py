@@ -38,6 +38,7 @@ use a judge:
   label      unlabelled pairs -> preference labels; unsure pairs and ties apart
   try        a pair of yours in the terminal: the rationale as it is written, p in both orders
   rank       several responses to a prompt -> their order and the best one, with few comparisons
+  serve      a judge over HTTP, for trainers (OpenRLHF, vLLM's shapes), comparisons and chat
 
 text and tables: python -m data_tools --help
 """

@@ -35,6 +35,10 @@ Conversation = list[dict[str, str]]
 Row = dict[str, Any]
 
 
+class NoneFits(UserError):
+    """Not one row fits."""
+
+
 def check_too_long(value: str, key: str = "data.too_long") -> None:
     """Raises UserError for a policy that is none; names ``key``."""
     if value not in get_args(TooLong):
@@ -97,12 +101,12 @@ class Fitted:
             aloud: False for all processes but one.
 
         Raises:
-            UserError: no row is left.
+            NoneFits: no row is left.
         """
         of = len(self.rows) + len(self.dropped)
         counts = f"{self.shortened} of {of} rows shortened, {len(self.dropped)} dropped"
         if self.dropped and not len(self.rows):
-            raise UserError(f"{where}: no row fits: {counts} ({limit}); raise the limit, or take shorter pairs")
+            raise NoneFits(f"{where}: no row fits: {counts} ({limit}); raise the limit, or take shorter pairs")
         if aloud and (self.shortened or self.dropped):
             print(f"{where}: {counts} ({limit})", file=sys.stderr)
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "label": "label_command:label",
     "rank": "rank_command:rank_",
     "try": "try_command:try_",
+    "serve": "serve_command:serve",
     "plan": "commands:_plan",
     "export": "commands:_export",
 }

@@ -190,8 +190,7 @@ def _models(parser: ArgumentParser) -> None:
 
 
 def common_flags(parser: ArgumentParser, default: SamplingSettings) -> None:
-    _models(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    sampling_flags(parser, default)
     parser.add_argument(
         "--shard_size", type=int, default=64, help="judge prompts a shard; a killed run goes on after the last"
     )
@@ -205,6 +204,12 @@ def common_flags(parser: ArgumentParser, default: SamplingSettings) -> None:
         help="divide the shards as they come with every process that runs this command on this folder, on any machine; "
         f"one that is silent for {STALE:g} s is replaced",
     )  # fmt: skip
+
+
+def sampling_flags(parser: ArgumentParser, default: SamplingSettings) -> None:
+    """How a judge is shown pairs, and how it samples."""
+    _models(parser)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_class_arguments(SamplingSettings, "sampling")
     parser.set_defaults({f"sampling.{k}": v for k, v in vars(default).items()})
     parser.add_class_arguments(SamplerSettings, "sampler")

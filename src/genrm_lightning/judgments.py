@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,7 @@ from data_tools.prompts import prompts
 from data_tools.told import Told
 from genrm_lightning.backbone import context_of, load_renderer
 from genrm_lightning.budget import TooLong, fit_rows, judgment_tokens
+from genrm_lightning.rendering import Renderer
 from genrm_lightning.samplers.base import Request, SamplingSettings
 from genrm_lightning.shards import Shards
 
@@ -33,6 +34,7 @@ def fitting(
     where: str,
     context: int | None = None,
     aloud: bool = True,
+    load: Callable[[str], Renderer] = load_renderer,
 ) -> pl.DataFrame:
     """The pairs whose judge prompts leave room for a judgment in the context, conversations shortened where needed.
 
@@ -42,6 +44,7 @@ def fitting(
     Args:
         judge: whose renderer it is, and whose context where ``context`` is None.
         context: of the engine that samples, where it has a limit of its own (``SamplerSettings.context``).
+        load: loads the renderer; of a caller that keeps it.
 
     Raises:
         UserError: no pair fits; names ``where``.
@@ -52,7 +55,7 @@ def fitting(
     context = context_of(judge) if context is None else context
     if context is None:
         return pairs
-    renderer = load_renderer(judge)
+    renderer = load(judge)
     room = context - judgment_tokens(renderer, settings.rationale_tokens)
 
     def excess(rows: pl.DataFrame) -> int:

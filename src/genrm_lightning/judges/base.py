@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import polars as pl
@@ -136,5 +137,13 @@ class Judge(ABC):
             UserError: no pair fits, or what the judge needs is missing.
         """
 
-    def close(self) -> None:  # noqa: B027  (not every one holds something)
+    def judge_now(self, pairs: pl.DataFrame, where: str) -> Judged:
+        """As :meth:`judge`, for callers that want no folder; nothing is said, and nothing left on the disk."""
+        with TemporaryDirectory(prefix="genrm-") as folder:
+            return self.judge(pairs, Path(folder), where, aloud=False)
+
+    def open(self) -> None:  # noqa: B027  (not every one holds something)
+        """Load what judging needs, and hold it from call to call until :meth:`close`."""
+
+    def close(self) -> None:  # noqa: B027
         """Let go of weights and connections. The judge may be used again, and loads them again."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
@@ -24,7 +24,7 @@ def pairs_of(rows: Sequence[tuple[str, str | Turns, str, str]]) -> pl.DataFrame:
     table = [
         {
             "pair_id": pair_id,
-            "prompt": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt,
+            "prompt": _turns(prompt),
             "chosen": first,
             "rejected": second,
         }
@@ -33,17 +33,29 @@ def pairs_of(rows: Sequence[tuple[str, str | Turns, str, str]]) -> pl.DataFrame:
     return pl.DataFrame([{**dict.fromkeys(PREFERENCE), **row} for row in table], schema=PREFERENCE)
 
 
+def content_id(prompt: str | Turns, first: str, second: str) -> str:
+    """An id of a pair that its texts alone decide, 32 hex digits.
+
+    Which response is shown first, and a sampled judge's random numbers, then depend on nothing but what is judged.
+    """
+    turns = [[turn["role"], turn["content"]] for turn in _turns(prompt)]
+    return blake2b(json.dumps([turns, first, second]).encode(), digest_size=16).hexdigest()
+
+
 def judge_in_memory(judge: Judge, pairs: pl.DataFrame, where: str = "pairs") -> Judged:
-    """As :meth:`Judge.judge`; nothing is said, and nothing left on the disk.
+    """As :meth:`Judge.judge_now`.
 
     Args:
         pairs: of :func:`pairs_of`.
     """
-    with TemporaryDirectory(prefix="genrm-") as folder:
-        return judge.judge(pairs, Path(folder), where, aloud=False)
+    return judge.judge_now(pairs, where)
 
 
 def p_first(judged: Judged) -> dict[str, float]:
     """pair id -> probability that its first response is the better one: the mean over orders and samples."""
     said: Any = verdicts(judged.judgments).select("pair_id", "p_chosen").iter_rows()
     return dict(said)
+
+
+def _turns(prompt: str | Turns) -> Turns:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

@@ -14,7 +14,7 @@ import torch
 
 from data_tools.artifact import digest_of, write_table
 from data_tools.errors import UserError
-from genrm_lightning.backbone import BackboneSettings, context_of, load_judge
+from genrm_lightning.backbone import BackboneSettings, load_judge
 from genrm_lightning.budget import REMEDY, Limits, TooLong, fit_rows, policy_key
 from genrm_lightning.judges.base import REWARDS, Judge, Judged, verdicts
 from genrm_lightning.objectives import GenRM, Objective
@@ -106,9 +106,11 @@ class ReadingJudge(Judge):
                 else:
                     progress.advance(2 * len(table))
                 tables.append(table)
-        table = pl.concat(tables)
-        dropped = frozenset(pairs["pair_id"]) - frozenset(table["pair_id"])
-        return Judged(verdicts(table, self.name, self.seed), self._rewards(table), dropped)
+        return self._judged(pl.concat(tables), pairs)
+
+    def judge_now(self, pairs: pl.DataFrame, where: str) -> Judged:
+        """As :meth:`Judge.judge_now`; no file of the judge is looked at again, so that a small call takes no time."""
+        return self._judged(self.read(self._fitting(pairs, where, aloud=False)), pairs)
 
     def read(self, pairs: pl.DataFrame, advance: Callable[[int, int], None] = lambda verdicts, tokens: None):
         """READ rows of pairs that fit, in their order.
@@ -134,6 +136,9 @@ class ReadingJudge(Judge):
             of_pair.setdefault(tree.pair_id, []).append(values)
         return pl.DataFrame([_read_row(pair_id, orders) for pair_id, orders in of_pair.items()], schema=READ)
 
+    def open(self) -> None:
+        self._loaded()
+
     def close(self) -> None:
         self._reads.policy = None
         gc.collect()
@@ -146,7 +151,7 @@ class ReadingJudge(Judge):
         return self._reads
 
     def _fitting(self, pairs: pl.DataFrame, where: str, aloud: bool) -> pl.DataFrame:
-        renderer, limits = self._reads.renderer, Limits(None, context_of(self.backbone))
+        renderer, limits = self._reads.renderer, Limits(None, self._reads.context)
         long = {
             tree.pair_id
             for some in pairs.iter_slices(CHUNK)
@@ -164,6 +169,11 @@ class ReadingJudge(Judge):
         fitted = fit_rows(pairs, excess, renderer, self.too_long, long)
         fitted.say(where, limits, aloud)
         return fitted.rows
+
+    def _judged(self, table: pl.DataFrame, pairs: pl.DataFrame) -> Judged:
+        """From READ rows of those of the pairs that fit."""
+        dropped = frozenset(pairs["pair_id"]) - frozenset(table["pair_id"])
+        return Judged(verdicts(table, self.name, self.seed), self._rewards(table), dropped)
 
     def _rewards(self, table: pl.DataFrame) -> pl.DataFrame | None:
         return None if self.kind == "direct" else table.select(list(REWARDS)).sort("pair_id")

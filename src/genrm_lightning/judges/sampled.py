@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import polars as pl
 from data_tools.errors import UserError
 from data_tools.judging import prompt_named
 from data_tools.told import Told
+from genrm_lightning.backbone import load_renderer
 from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.claims import Claims
 from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judges.base import Judge, Judged
 from genrm_lightning.judgments import fitting, shards_of
 from genrm_lightning.progress import Progress
-from genrm_lightning.samplers.base import SamplingSettings
+from genrm_lightning.samplers.base import Sampler, SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.samplers.sequential import check_stopping, until_decided
 from genrm_lightning.shards import Shards
@@ -72,6 +74,9 @@ class SampledJudge(Judge):
         self.sampling, self.sampler, self.stopping = sampling, sampler, stopping
         self.dtype, self.too_long, self.told = dtype, too_long, told
         self.purpose, self.iteration, self.seed, self.shard_size = purpose, iteration, seed, shard_size
+        self._renderer = cache(load_renderer)
+        self._opened: ExitStack | None = None
+        self._held: Sampler | None = None
 
     def key(self) -> dict[str, Any]:
         served = self.sampler.served is not None
@@ -104,7 +109,7 @@ class SampledJudge(Judge):
         if renderer is not None:
             pairs = fitting(
                 pairs, renderer, self.sampling, template=self.judge_prompt, told=self.told, too_long=self.too_long,
-                where=where, context=self.sampler.context(self.backbone), aloud=aloud,
+                where=where, context=self.sampler.context(self.backbone), aloud=aloud, load=self._renderer,
             )  # fmt: skip
         return shards_of(
             folder, pairs, self.sampling, template=self.judge_prompt, judge=self.name, iteration=self.iteration,
@@ -124,7 +129,7 @@ class SampledJudge(Judge):
         total = None if self.stopping else shards.samples(among)
         with (
             Progress(label or self.purpose, total, "samples", aloud=aloud) as progress,
-            chosen_sampler(self.sampler, self.backbone, self.dtype) as make,
+            self._sampler() as make,
         ):
             shards.fill(
                 until_decided(make, self.stopping), claims, among, drew=progress.advance, found=progress.advance,
@@ -137,6 +142,34 @@ class SampledJudge(Judge):
         while (table := shards.table()) is None:
             self.fill(shards, label=where, aloud=aloud)
         return self.judged(table, pairs)
+
+    def open(self) -> None:
+        """Make the sampler now; calls use this one until :meth:`close`, where they would make one each."""
+        if self._opened is None:
+            with ExitStack() as stack:
+                self._held = stack.enter_context(chosen_sampler(self.sampler, self.backbone, self.dtype))()
+                self._opened = stack.pop_all()
+
+    @property
+    def opened(self) -> Sampler:
+        """The sampler that :meth:`open` made."""
+        self.open()
+        assert self._held is not None
+        return self._held
+
+    def close(self) -> None:
+        stack, self._opened, self._held = self._opened, None, None
+        if stack is not None:
+            stack.close()
+
+    @contextmanager
+    def _sampler(self) -> Iterator[Callable[[], Sampler]]:
+        if self._held is not None:
+            held = self._held
+            yield lambda: held
+        else:
+            with chosen_sampler(self.sampler, self.backbone, self.dtype) as make:
+                yield make
 
     def judged(self, table: pl.DataFrame, pairs: pl.DataFrame) -> Judged:
         """The shards' table, of the pairs that were asked about."""

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from data_tools.errors import UserError
-from genrm_lightning.judges.base import Judge
-from genrm_lightning.judges.memory import Turns, judge_in_memory, p_first, pairs_of
+from genrm_lightning.budget import NoneFits
+from genrm_lightning.judges.base import Judge, Judged
+from genrm_lightning.judges.memory import Turns, content_id, judge_in_memory, p_first, pairs_of
 from genrm_lightning.ranking.tournament import RankingSettings, rank
 
 Mode = Literal["auto", "score", "reference", "group"]
@@ -51,7 +52,7 @@ class JudgeReward:
     ) -> None:
         if judge.kind == "scores":
             raise UserError(f"{judge.name}: a file of scores has none of new responses; take a judge")
-        if mode == "score" and not _scores(judge):
+        if mode == "score" and compares(judge):
             raise UserError(f"{judge.name}: compares responses and scores none; take mode reference or group")
         self.judge, self.mode, self.reference = judge, mode, reference
         self.ranking = RankingSettings("order", comparisons=ranking.comparisons if ranking else None)
@@ -73,7 +74,9 @@ class JudgeReward:
         references = columns.get(self.reference)
         mode = self.mode
         if mode == "auto":
-            mode = "score" if _scores(self.judge) else "group" if references is None else "reference"
+            mode = "score"
+            if compares(self.judge):
+                mode = "group" if references is None else "reference"
         if mode == "score":
             return self._scored(prompts, texts)
         if mode == "reference":
@@ -83,16 +86,13 @@ class JudgeReward:
         return self._among(prompts, texts)
 
     def _scored(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
-        judged = judge_in_memory(
-            self.judge, pairs_of([(str(i), *row, row[1]) for i, row in enumerate(zip(prompts, texts, strict=True))])
-        )
-        found = {row["pair_id"]: row["chosen_reward"] for row in judged.rewards.iter_rows(named=True)}
-        return [found.get(str(i)) for i in range(len(texts))]
+        ids, judged = self._judged([(*row, row[1]) for row in zip(prompts, texts, strict=True)])
+        rewards = judged.rewards.iter_rows(named=True) if judged is not None else ()
+        found = {row["pair_id"]: row["chosen_reward"] for row in rewards}
+        return [found.get(each) for each in ids]
 
     def _against(self, prompts: Sequence[Text], texts: list[str], references: list[str]) -> list[float | None]:
-        rows = [(str(i), *row) for i, row in enumerate(zip(prompts, texts, references, strict=True))]
-        found = p_first(judge_in_memory(self.judge, pairs_of(rows)))
-        return [found.get(str(i)) for i in range(len(texts))]
+        return self._p(list(zip(prompts, texts, references, strict=True)))
 
     def _among(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
         members: dict[str, list[int]] = {}
@@ -101,9 +101,9 @@ class JudgeReward:
 
         def compare(number: int, asked: list[tuple[str, int, int]]) -> list[float | None]:
             pairs = [(members[group][i], members[group][j]) for group, i, j in asked]
-            rows = [(f"{a}-{b}", prompts[a], texts[a], texts[b]) for a, b in pairs if texts[a] != texts[b]]
-            found = p_first(judge_in_memory(self.judge, pairs_of(rows))) if rows else {}
-            return [found.get(f"{a}-{b}", 0.5 if texts[a] == texts[b] else None) for a, b in pairs]
+            shown = [(a, b) for a, b in pairs if texts[a] != texts[b]]
+            said = dict(zip(shown, self._p([(prompts[a], texts[a], texts[b]) for a, b in shown]), strict=True))
+            return [said.get(pair, 0.5) for pair in pairs]
 
         rewards: list[float | None] = [None] * len(texts)
         for group, one in rank({name: len(found) for name, found in members.items()}, compare, self.ranking).items():
@@ -112,6 +112,21 @@ class JudgeReward:
                 if place in played or one.n == 1:
                     rewards[members[group][place]] = reward
         return rewards
+
+    def _p(self, rows: Sequence[tuple[Text, str, str]]) -> list[float | None]:
+        """Of each (prompt, first, second) the probability that the first is better; None where it does not fit."""
+        ids, judged = self._judged(rows)
+        found = {} if judged is None else p_first(judged)
+        return [found.get(each) for each in ids]
+
+    def _judged(self, rows: Sequence[tuple[Text, str, str]]) -> tuple[list[str], Judged | None]:
+        """The rows' ids, and what the judge says: the same of equal rows, which it sees once; None where none fits."""
+        ids = [content_id(*row) for row in rows]
+        unique = {each: (each, *row) for each, row in zip(ids, rows, strict=True)}
+        try:
+            return ids, judge_in_memory(self.judge, pairs_of(list(unique.values()))) if rows else None
+        except NoneFits:
+            return ids, None
 
 
 def verl_score(judge: Judge) -> Callable[..., float]:
@@ -124,7 +139,7 @@ def verl_score(judge: Judge) -> Callable[..., float]:
         UserError: a file of scores.
         ValueError: when called: no prompt, or a response that does not fit the judge's context.
     """
-    reward = JudgeReward(judge, "score" if _scores(judge) else "reference")
+    reward = JudgeReward(judge, "reference" if compares(judge) else "score")
 
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **_: Any
@@ -139,9 +154,9 @@ def verl_score(judge: Judge) -> Callable[..., float]:
     return compute_score
 
 
-def _scores(judge: Judge) -> bool:
-    """Whether a judge's scores are of single responses: PairRM's depend on the other one."""
-    return judge.objective == "BradleyTerry"
+def compares(judge: Judge) -> bool:
+    """Whether a judge says only which of two responses is better; PairRM's scores depend on the other one, too."""
+    return judge.objective != "BradleyTerry"
 
 
 def _text(completion: Text) -> str:

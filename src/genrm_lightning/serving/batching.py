@@ -1,0 +1,124 @@
+"""The queue before a judge: what several requests ask at the same time is judged in one batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from genrm_lightning.serving.refusals import full, stopping
+
+# Judges a batch: of one group, works -> a result or an exception each.
+Run = Callable[[Hashable, list[Any]], list[Any]]
+
+
+@dataclass
+class _Item:
+    group: Hashable
+    work: Any
+    future: Future = field(default_factory=Future)
+
+
+class Batcher:
+    """One thread that runs batches of what waits, the oldest first.
+
+    Args:
+        run: called in that thread alone; an exception it raises is the answer to each item of the batch.
+        most: items of a batch.
+        wait: seconds that the first item of a batch waits for others to join it.
+        capacity: items that may wait. A request of more is taken all the same where nothing else waits.
+        watch: told the size of each batch.
+    """
+
+    def __init__(
+        self, run: Run, *, most: int, wait: float, capacity: int, watch: Callable[[int], None] = lambda size: None
+    ) -> None:
+        self.run, self.most, self.wait, self.capacity, self.watch = run, most, wait, capacity, watch
+        self._waiting: deque[_Item] = deque()
+        self._running: list[_Item] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
+    def submit(self, group: Hashable, works: Sequence[Any], admitted: bool = False) -> list[Future]:
+        """A future of each work; one that is cancelled before its turn is not run.
+
+        Args:
+            group: only works of one group share a batch.
+            admitted: take them even where the queue is full: they belong to a request that is half done.
+
+        Raises:
+            Refused: the queue is full, or the server is being stopped.
+        """
+        items = [_Item(group, work) for work in works]
+        with self._changed:
+            if self._closed:
+                raise stopping()
+            if not admitted and self._waiting and len(self._waiting) + len(items) > self.capacity:
+                raise full()
+            self._waiting.extend(items)
+            self._changed.notify()
+        return [item.future for item in items]
+
+    def close(self, seconds: float) -> bool:
+        """Refuse what waits and end the thread; whether it ended in that time: a batch cannot be broken off."""
+        with self._changed:
+            self._closed = True
+            left = [*self._waiting, *self._running]
+            self._waiting.clear()
+            self._changed.notify()
+        for item in left:
+            _settle(item, stopping())
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            items = self._running = [item for item in batch if item.future.set_running_or_notify_cancel()]
+            if not items:
+                continue
+            self.watch(len(items))
+            try:
+                results = self.run(items[0].group, [item.work for item in items])
+            except Exception as error:  # whatever it was, the next batch is another one
+                results = [error] * len(items)
+            for item, result in zip(items, results, strict=True):
+                _settle(item, result)
+
+    def _next(self) -> list[_Item]:
+        """The next batch; empty when all is over."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            end = time.monotonic() + self.wait
+            while len(self._waiting) < self.most and not self._closed and (left := end - time.monotonic()) > 0:
+                self._changed.wait(left)
+            if not self._waiting:
+                return []
+            group = self._waiting[0].group
+            batch = [item for item in self._waiting if item.group == group][: self.most]
+            taken = set(map(id, batch))
+            self._waiting = deque(item for item in self._waiting if id(item) not in taken)
+            return batch
+
+
+def _settle(item: _Item, result: Any) -> None:
+    """Answer an item that has no answer yet."""
+    with suppress(InvalidStateError):
+        if isinstance(result, Exception):
+            item.future.set_exception(result)
+        else:
+            item.future.set_result(result)
