@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def sample(argv: list[str]) -> None:
         dtype=arguments.dtype, too_long=arguments.too_long, stopping=arguments.stopping, seed=arguments.seed,
         purpose="sample", iteration=arguments.iteration, told=arguments.told, shard_size=arguments.shard_size,
     )  # fmt: skip
-    with at_work(arguments):
+    with at_work(arguments), closing(judge):
         judged = judged_here(arguments, judge, _pairs(arguments), Path(arguments.out), arguments.pairs)
     if judged is not None:
         print(f"{len(judged.judgments)} judgments: {Path(arguments.out) / JUDGMENTS}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -127,12 +127,10 @@ class SampledJudge(Judge):
     ) -> None:
         """Draw what is missing of ``shards``; arguments as of :meth:`Shards.fill`."""
         total = None if self.stopping else shards.samples(among)
-        with (
-            Progress(label or self.purpose, total, "samples", aloud=aloud) as progress,
-            self._sampler() as make,
-        ):
+        with Progress(label or self.purpose, total, "samples", aloud=aloud) as progress:
+            # Made only where a shard is missing, and kept for the next set.
             shards.fill(
-                until_decided(make, self.stopping), claims, among, drew=progress.advance, found=progress.advance,
+                until_decided(lambda: self.opened, self.stopping), claims, among, drew=progress.advance, found=progress.advance,
                 go_on=go_on,
             )  # fmt: skip
 
@@ -144,7 +142,7 @@ class SampledJudge(Judge):
         return self.judged(table, pairs)
 
     def open(self) -> None:
-        """Make the sampler now; calls use this one until :meth:`close`, where they would make one each."""
+        """Make the sampler now and not with the first call that needs it; it is kept until :meth:`close`."""
         if self._opened is None:
             with ExitStack() as stack:
                 self._held = stack.enter_context(chosen_sampler(self.sampler, self.backbone, self.dtype))()
@@ -161,15 +159,6 @@ class SampledJudge(Judge):
         stack, self._opened, self._held = self._opened, None, None
         if stack is not None:
             stack.close()
-
-    @contextmanager
-    def _sampler(self) -> Iterator[Callable[[], Sampler]]:
-        if self._held is not None:
-            held = self._held
-            yield lambda: held
-        else:
-            with chosen_sampler(self.sampler, self.backbone, self.dtype) as make:
-                yield make
 
     def judged(self, table: pl.DataFrame, pairs: pl.DataFrame) -> Judged:
         """The shards' table, of the pairs that were asked about."""
