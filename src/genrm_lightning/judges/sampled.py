@@ -129,10 +129,8 @@ class SampledJudge(Judge):
         total = None if self.stopping else shards.samples(among)
         with Progress(label or self.purpose, total, "samples", aloud=aloud) as progress:
             # Made only where a shard is missing, and kept for the next set.
-            shards.fill(
-                until_decided(lambda: self.opened, self.stopping), claims, among, drew=progress.advance, found=progress.advance,
-                go_on=go_on,
-            )  # fmt: skip
+            make = until_decided(lambda: self.opened, self.stopping)
+            shards.fill(make, claims, among, drew=progress.advance, found=progress.advance, go_on=go_on)
 
     def judge(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Judged:
         """As :meth:`Judge.judge`; what is there is read from ``shard-*.parquet``."""
