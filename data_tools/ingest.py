@@ -158,7 +158,7 @@ def _read(
             file = raw.path
             reading = Reading(
                 file, settings.format, settings.keys, memory.chunk, raw.stem, raw.split,
-                settings.max_pairs_per_prompt, temporary,
+                most_pairs=settings.max_pairs_per_prompt, scratch=temporary,
             )  # fmt: skip
             counts.formats[file] = reading.format
             given = (raw.group or str(file), reading.format)
