@@ -117,7 +117,8 @@ def ingest(
         seen: told the number of further rows, for a display.
 
     Raises:
-        UserError: a file that cannot be read, too many broken rows, ids that stand for several pairs, nothing left.
+        UserError: a file that cannot be read or is changed meanwhile, too many broken rows, ids that stand for several
+            pairs, nothing left.
     """
     check_shares(settings.validation, settings.test)
     if not 0 <= settings.max_broken <= 1:
@@ -125,7 +126,7 @@ def ingest(
     _check_inputs(files, out)
     _check_left_over(out)
     counts = Counts()
-    with passes.scratch(out) as temporary:
+    with lineage.watched(raw.path for raw in files), passes.scratch(out) as temporary:
         parts = _read(files, temporary, settings, memory, counts, seen)
         at = _decide(parts, settings, memory, counts)
         if not sum(counts.kept.values()):

@@ -53,9 +53,9 @@ def is_manifest(file: str | Path) -> bool:
 @contextmanager
 def watched(files: Iterable[str | Path]) -> Iterator[None]:
     """Around a command that reads these files, or what lies in these folders: its :func:`facts` refuse one that does
-    not stand there any more as it stood at the beginning (size, time, inode)."""
+    not stand there any more as it stood at the beginning (size, time, inode). Within another, that one's beginning."""
     global _watched
-    before, _watched = _watched, {}
+    before, _watched = _watched, dict(_watched or {})
     try:
         _watch(files)
         yield

@@ -62,7 +62,8 @@ def near_duplicates(
 
     Returns:
         A row a duplicate, by ``_row``: ``pair_id``; ``match``, the id of the row that stays; ``score``, the Jaccard
-        similarity of their least similar sides.
+        similarity of their least similar sides. The match is the nearest of those before it; a row with the same
+        n-grams as one that goes takes that one's match, though a nearer may stand between them. Which rows go is exact.
 
     Raises:
         UserError: arguments out of range, or numpy is not installed.

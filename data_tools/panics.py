@@ -17,8 +17,9 @@ _HEADER = re.compile(rb"(?:\A|(?<=\n))\n?thread '[^\n]*' (?:\(\d+\) )?panicked a
 # What may become one with the next write: a blank line, the beginning of its words.
 _BEGUN = re.compile(rb"(?:\A|(?<=\n))(?:\n?thread '[^\n]*|\n?(?:t|th|thr|thre|threa|thread|thread )|\n)\Z")
 _NOTE = re.compile(rb"(?:\A|(?<=\n))note: [^\n]*\n")  # what the first panic ends with, and every one with a backtrace
+_FRAME = re.compile(rb"(?:\A|(?<=\n))(?:stack backtrace:| *\d+: | +at )")
 _AT_ONCE = 0.1  # seconds in which a panic that seems to begin has begun
-_SILENCE = 2.0  # and after which one without a note has ended: a backtrace is slow to be worked out
+_WHOLE = 2.0  # after which one without a note has ended, or after a line of its backtrace, which is slow to work out
 
 _lock = threading.Lock()
 _inside = 0  # how many blocks there are now
@@ -29,9 +30,10 @@ _end: Callable[[], None] | None = None  # ends what the first of them began
 def contained() -> Iterator[None]:
     """Around reading a file that may be damaged in ways that polars does not expect.
 
-    Its threads then write to the error stream what a developer of polars may want to see. That is kept back, up
-    to its note or two seconds of silence; all else that is written there meanwhile, by whatever part of the process, is
-    passed on as it comes. Only what a process says in the instant in which it aborts is lost with it.
+    Its threads then write to the error stream what a developer of polars may want to see. That is kept back, up to its
+    note, or for two seconds from its first line or the last of its backtrace; what others write between these is lost
+    with it. All else that is written there meanwhile, by whatever part of the process, is passed on as it comes. Only
+    what a process says in the instant in which it aborts is lost, too.
 
     Raises:
         ComputeError: of polars, in the place of its PanicException, which no ``except Exception`` would catch.
@@ -88,33 +90,54 @@ def _begin() -> Callable[[], None]:
 
 def _pass_on(source: int, shown: int, stop: int) -> None:
     """Everything from ``source`` to ``shown`` but panics, until ``stop`` is closed and nothing is left."""
-    held, panic_until = b"", 0.0  # the time at which a panic whose end is not seen is over; 0: there is none
+    stream = _Stream()
     while True:
-        ready, _, _ = select.select([source, stop], [], [], _AT_ONCE if held or panic_until else None)
+        ready, _, _ = select.select([source, stop], [], [], _AT_ONCE if stream.waits else None)
         read = os.read(source, 1 << 16) if source in ready else b""
+        _write(shown, stream.shown(read, time.monotonic()))
+        if ready and not read:  # the end, and nothing is left
+            return
+
+
+class _Stream:
+    """Which of the bytes that come are to be shown."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._until = 0.0  # when a panic whose note is not seen is over; 0: there is none
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is decided by time."""
+        return bool(self._held or self._until)
+
+    def shown(self, read: bytes, now: float) -> bytes:
+        """What to show once ``read`` has come, at ``now`` seconds; without bytes: none came for a while."""
+        text, self._held = self._held + read, b""
+        if self._until and now > self._until and not (read and (_FRAME.search(text) or _NOTE.search(text))):
+            text, self._until = read, 0.0
         if not read:
-            over = bool(ready) or time.monotonic() > panic_until
-            if over and not panic_until:
-                _write(shown, held)
-            if ready:  # the end, and nothing is left
-                return
-            if over:  # no panic has come of it, or it had no end
-                held, panic_until = b"", 0.0
-            continue
-        text, held = held + read, b""
+            if not self._until:
+                return text  # no panic has come of it
+            self._held = text
+            return b""
+        shown = []
         while text:
-            if panic_until:
+            if self._until:
                 if note := _NOTE.search(text):
-                    text, panic_until = text[note.end() :], 0.0
-                else:
-                    text, held, panic_until = b"", text[text.rfind(b"\n") + 1 :], time.monotonic() + _SILENCE
+                    text, self._until = text[note.end() :], 0.0
+                    continue
+                if _FRAME.search(text):
+                    self._until = now + _WHOLE
+                text, self._held = b"", text[text.rfind(b"\n") + 1 :]
             elif header := _HEADER.search(text):
-                _write(shown, text[: header.start()])
-                text, panic_until = text[header.end() :], time.monotonic() + _SILENCE
+                shown.append(text[: header.start()])
+                text, self._until = text[header.end() :], now + _WHOLE
             else:
-                held = begun.group() if (begun := _BEGUN.search(text)) else b""
-                _write(shown, text[: len(text) - len(held)])
+                self._held = begun.group() if (begun := _BEGUN.search(text)) else b""
+                shown.append(text[: len(text) - len(self._held)])
                 text = b""
+        return b"".join(shown)
 
 
 def _write(to: int, text: bytes) -> None:

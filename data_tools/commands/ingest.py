@@ -31,7 +31,7 @@ EXAMPLES = (
 )
 
 # Raised when the same files and settings begin to give other tables.
-INGEST_VERSION = 4
+INGEST_VERSION = 5
 SIDES = ("prompt", "chosen", "rejected")
 
 

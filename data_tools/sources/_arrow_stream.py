@@ -1,6 +1,6 @@
 """Arrow's stream format cut into smaller streams at its messages, since polars reads a stream whole.
 
-A message is its length, its metadata (a flatbuffer, of which two fields are looked at) and its body:
+A message is its length, its metadata (a flatbuffer, of which few fields are looked at) and its body:
 https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format
 """
 
@@ -10,47 +10,77 @@ import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import polars as pl
 
 _CONTINUES = b"\xff\xff\xff\xff"
 _END = _CONTINUES + bytes(4)
-_BATCH = 3  # the type of a message of rows; others (the schema, dictionaries) hold for all rows behind them
+_DICTIONARY, _BATCH = 2, 3  # types of messages; another is the schema, the first of a stream
+
+
+class _Message(NamedTuple):
+    """Where a message lies in its file, its type, and of a dictionary its id."""
+
+    begin: int
+    end: int
+    kind: int
+    id: int | None
 
 
 def tables(path: Path, size: int) -> Iterator[pl.DataFrame]:
-    """The stream's rows, at least ``size`` bytes of record batches in each table but the last; first, one without rows.
+    """The stream's rows, at least ``size`` bytes of messages in each table but the last; first, one without rows.
+
+    A dictionary holds for the rows behind it until another of its id replaces it, as pyarrow's writer does wherever the
+    next batch has a dictionary of its own.
 
     Raises:
-        PolarsError: damaged.
+        PolarsError: damaged, or with dictionaries that grow by deltas, which polars does not read.
     """
     with open(path, "rb") as handle:
-        shared, batches, held = b"", [], 0
+        known: dict[int | None, bytes] = {}  # what the next rows need: the schema, and the dictionaries by id
+        part: list[_Message] = []
         told = False
-        for kind, message in _messages(handle, path.stat().st_size):
-            if kind != _BATCH:
-                shared += message
-                continue
-            if not told:
-                yield _read(shared)
-                told = True
-            batches.append(message)
-            held += len(message)
-            if held >= size:
-                yield _read(shared, *batches)
-                batches, held = [], 0
-        if batches or not told:
-            yield _read(shared, *batches)
+        for message in _messages(handle, path.stat().st_size):
+            if message.kind == _BATCH and not told:
+                yield _read(handle, known, part)
+                part, told = [], True
+            part.append(message)
+            if message.kind == _BATCH and message.end - part[0].begin >= size:
+                yield _read(handle, known, part)
+                part = []
+        if not told or any(message.kind == _BATCH for message in part):
+            yield _read(handle, known, part)
 
 
-def _read(*messages: bytes) -> pl.DataFrame:
-    return pl.read_ipc_stream(io.BytesIO(b"".join((*messages, _END))))
+def _read(handle: BinaryIO, known: dict[int | None, bytes], part: list[_Message]) -> pl.DataFrame:
+    """Messages that follow each other, behind those of before that they need; ``known`` then holds what later ones do.
+
+    In the stream's order: a dictionary that is replaced between two batches is read between them.
+    """
+    begin, end = (part[0].begin, part[-1].end) if part else (0, 0)
+    before = b"".join(known.values())
+    stream = io.BytesIO(bytes(len(before) + end - begin + len(_END)))
+    with stream.getbuffer() as buffer:
+        buffer[: len(before)], buffer[-len(_END) :] = before, _END
+        messages = buffer[len(before) : -len(_END)]
+        handle.seek(begin)
+        if handle.readinto(messages) < len(messages):
+            raise pl.exceptions.ComputeError("it became shorter while it was read")
+        for message in part:
+            if message.kind != _BATCH:
+                known[message.id] = bytes(messages[message.begin - begin : message.end - begin])
+        messages.release()
+    return pl.read_ipc_stream(stream)
 
 
-def _messages(handle: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
-    """(type, bytes) of each message up to the mark of the end, or the end of the file."""
-    while start := handle.read(4):
+def _messages(handle: BinaryIO, size: int) -> Iterator[_Message]:
+    """Each message up to the mark of the end, or the end of the file; ``handle`` may be moved meanwhile."""
+    end = 0
+    while True:
+        begin = end
+        handle.seek(begin)
+        start = handle.read(4)
         if start == _CONTINUES:  # which files of before 2019 lack
             start = handle.read(4)
         length = int.from_bytes(start, "little", signed=True)
@@ -60,28 +90,48 @@ def _messages(handle: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
             raise pl.exceptions.ComputeError("it is no stream of Arrow's, or damaged")
         metadata = handle.read(length)
         try:
-            kind, body = _fields(metadata)
+            kind, body, id, delta = _fields(metadata)
         except struct.error:
             raise pl.exceptions.ComputeError("it is damaged") from None
         if not 0 <= body <= size:
             raise pl.exceptions.ComputeError("it is damaged")
-        content = handle.read(body)
-        if len(metadata) + len(content) < length + body:
+        end = handle.tell() + body
+        if len(metadata) < length or end > size:
             raise pl.exceptions.ComputeError("it ends within a record batch")
-        yield kind, _CONTINUES + start + metadata + content
+        if delta:
+            raise pl.exceptions.ComputeError("a dictionary of it grows by deltas: they are not supported")
+        yield _Message(begin, end, kind, id)
 
 
-def _fields(metadata: bytes) -> tuple[int, int]:
-    """(type, length of the body) in the flatbuffer of a message. Raises struct.error where it is none."""
-    (table,) = struct.unpack_from("<I", metadata)
-    (back,) = struct.unpack_from("<i", metadata, table)
-    if table - back < 0:
+def _fields(metadata: bytes) -> tuple[int, int, int | None, bool]:
+    """(type, length of the body, id of a dictionary, whether that is a delta) in the flatbuffer of a message.
+
+    Raises:
+        struct.error: it is none.
+    """
+    table = _at(metadata, 0, "<I")
+    kind, body = _field(metadata, table, 1, "<B"), _field(metadata, table, 3, "<q")
+    if kind != _DICTIONARY:
+        return kind, body, None, False
+    header = table + _place(metadata, table, 2)
+    header += _at(metadata, header, "<I")
+    return kind, body, _field(metadata, header, 0, "<q"), bool(_field(metadata, header, 2, "<B"))
+
+
+def _at(data: bytes, place: int, format: str) -> int:
+    return struct.unpack_from(format, data, place)[0]
+
+
+def _field(data: bytes, table: int, number: int, format: str) -> int:
+    """A number of a flatbuffer's table; 0, its default, where it is not there."""
+    place = _place(data, table, number)
+    return _at(data, table + place, format) if place else 0
+
+
+def _place(data: bytes, table: int, number: int) -> int:
+    """Where a field stands, from the table's beginning; 0: it is not there."""
+    entries = table - _at(data, table, "<i")
+    if entries < 0:
         raise struct.error("before the beginning")
-    (entries,) = struct.unpack_from("<H", metadata, table - back)
-
-    def field(number: int, format: str) -> int:
-        place = 4 + 2 * number
-        (at,) = struct.unpack_from("<H", metadata, table - back + place) if place < entries else (0,)
-        return struct.unpack_from(format, metadata, table + at)[0] if at else 0
-
-    return field(1, "<B"), field(3, "<q")
+    place = 4 + 2 * number
+    return _at(data, entries + place, "<H") if place < _at(data, entries, "<H") else 0

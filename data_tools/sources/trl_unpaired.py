@@ -4,7 +4,8 @@ Each good completion is set against each bad one of the same prompt, wherever in
 prompt share a ``group_id``. A completion that has no counterpart is left out. Prompt and completion are strings or
 lists of turns, as in the first row. Where an ``id`` of a prompt stands for a good and a bad row, rows of that prompt
 belong together by it instead: these are a pair, which keeps the optional keys of the format trl. Prompts of many
-completions give no more pairs than ``--max-pairs-per-prompt``.
+completions give no more pairs than ``--max-pairs-per-prompt``; a completion that stands there again with the same label
+would make the same pairs, and is left out.
 
 What belongs together may stand anywhere in the file, so a large one is sorted by prompts first, and its pairs come in
 that order.
@@ -20,6 +21,7 @@ from data_tools.schema import MESSAGES
 from data_tools.sources import _rows
 from data_tools.sources._rows import ALONE, LEFT_OUT, ROW, TIMES, Rows
 
+AGAIN = "a completion that its prompt has already"
 KEYS = ("prompt", "completion", "label")
 ANY_SCALE = True
 REMEDY = {
@@ -58,7 +60,15 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     frame = frame.with_columns(_id=pl.when(named).then("id"))
     frame = frame.with_columns(_of=pl.concat_str(prompt, pl.col("_id").fill_null(""), separator="/"))
     unknown = pl.any_horizontal(label.is_null(), pl.col("prompt").is_null(), pl.col("text").is_null())
+    # Texts that are equal before the cap, which would be filled with the same pairs.
+    again = pl.col("text").is_first_distinct().over("_of", "label").not_() & ~unknown
+    frame = frame.with_columns(_again=again)
     good, bad = frame.filter(label & ~unknown), frame.filter(~label & ~unknown)
+    alone = pl.concat([good.join(bad, on="_of", how="anti"), bad.join(good, on="_of", how="anti")])
+    alone = alone.with_columns(pl.lit(ALONE).alias(LEFT_OUT))
+    repeated = pl.concat([good, bad]).filter("_again").join(alone, on=ROW, how="anti")
+    repeated = repeated.with_columns(pl.lit(AGAIN).alias(LEFT_OUT))
+    good, bad = good.filter(~pl.col("_again")), bad.filter(~pl.col("_again"))
     of_prompts = good.group_by("_of").agg(pl.col(ROW).min(), chosen=pl.col(ROW)).join(
         bad.group_by("_of").agg(rejected=ROW), on="_of"
     )  # fmt: skip
@@ -68,10 +78,9 @@ def pairs(rows: Rows) -> pl.LazyFrame:
     paired = good.rename({"text": "chosen"}).join(places, left_on=ROW, right_on="_good").join(
         bad.select(_bad=ROW, rejected="text"), on="_bad", how="left"
     )  # fmt: skip
-    alone = pl.concat([good.join(bad, on="_of", how="anti"), bad.join(good, on="_of", how="anti")])
-    frame = pl.concat(
-        [paired, alone.with_columns(pl.lit(ALONE).alias(LEFT_OUT)), frame.filter(unknown)], how="diagonal"
-    ).sort(ROW, "_bad", nulls_last=True)
+    frame = pl.concat([paired, alone, repeated, frame.filter(unknown)], how="diagonal").sort(
+        ROW, "_bad", nulls_last=True
+    )
     return frame.with_columns(
         pair_id=pl.coalesce("_id", _rows.content_hash()),
         group_id=pl.when(pl.col("_id").is_null()).then("_prompt").otherwise("group_id"),

@@ -37,6 +37,36 @@ def test_a_panic_is_an_error_of_polars_and_its_words_are_not_shown(capfd, piece)
     assert capfd.readouterr().err == "\n\na warning\nthread, and more"
 
 
+def shown(*writes):
+    """What is shown of (seconds, bytes)."""
+    stream = panics._Stream()
+    return [stream.shown(text, seconds) for seconds, text in writes]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r"])  # lines, or a bar that is drawn again and again
+def test_a_panic_without_a_note_is_over_though_others_go_on_writing(end):
+    others = [(101 + i / 2, b"%d of 9%s" % (i, end)) for i in range(9)]
+    said = shown((100, PANIC[: PANIC.index(b"note")]), *others)
+    assert said == [b""] * 4 + [text for seconds, text in others if seconds > 102]
+
+
+def test_a_backtrace_is_kept_back_however_long_it_takes():
+    frames = [(101 + i, b"  %d: 0x55d - polars::x\n             at crates/x.rs:1:5\n" % i) for i in range(9)]
+    begin = (100, b"before\n" + PANIC[: PANIC.index(b"note")] + b"stack backtrace:\n")
+    end = (111, b"note: Some details are omitted\nafter\n")
+    assert shown(begin, *frames, end) == [b"before\n", *[b""] * 9, b"after\n"]
+    assert shown(begin, *frames, (111.5, b"after\n")) == [b"before\n", *[b""] * 9, b"after\n"]
+
+
+def test_a_panic_that_others_do_not_follow_is_over_by_itself(capfd, monkeypatch):
+    monkeypatch.setattr(panics, "_WHOLE", 0.2)
+    with panics.contained():
+        os.write(2, PANIC[: PANIC.index(b"note")])
+        time.sleep(0.6)
+        os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
 def test_what_is_no_panic_is_shown_at_once():
     """A process that is killed has said what it had to say."""
     work = (

@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_tools import ancestry, artifact, lineage, passes
+from data_tools import ancestry, artifact, ingest, lineage, passes
 from data_tools.commands._shared import write_tables
 from data_tools.errors import UserError
+from data_tools.memory import DEFAULT
 from data_tools.schema import JUDGMENT, PREFERENCE, conform
 from tests.data_tools.test_cli import fails, runs
 
@@ -362,17 +363,51 @@ def test_an_input_that_is_changed_while_it_is_read_is_refused(chain, capsys, mon
     assert not Path("other.parquet.manifest.json").exists()
 
 
-def test_a_raw_file_that_is_changed_while_it_is_read_leaves_no_tables(chain, capsys, monkeypatch):
-    from data_tools import ingest
+def longer(raw):
+    with open(raw, "a") as handle:
+        handle.write("{}\n")
 
+
+def of_the_same_size(raw):
+    raw.write_text(raw.read_text().replace("q3", "Q3"))
+
+
+def another(raw):
+    Path("beside").write_text(raw.read_text())
+    Path("beside").replace(raw)
+
+
+@pytest.mark.parametrize("change", [longer, of_the_same_size, another, Path.unlink])
+@pytest.mark.parametrize(("when", "left"), [("_in_order", 0), ("_decide", 0), ("_write", 1)])
+def test_a_raw_file_that_is_changed_while_it_is_read_is_refused(chain, capsys, monkeypatch, change, when, left):
     raw = Path("new.jsonl")
     rows = [{"prompt": f"q{i}", "chosen": "c", "rejected": "r"} for i in range(20)]
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
+    real = getattr(ingest, when)
+
+    def changed(*arguments):
+        found = real(*arguments)
+        found = list(found) if when == "_in_order" else found  # all chunks have been read
+        change(raw)
+        return found
+
+    monkeypatch.setattr(ingest, when, changed)
+    said = fails(capsys, "ingest", raw, "--out", "out", "--validation", 0, "--test", 0)
+    gone = change == Path.unlink and left
+    assert said.startswith("new.jsonl: no such file" if gone else "new.jsonl: was changed while it was read; run the")
+    # Changed only while the tables were written, they have no manifest: the next run refuses them.
+    assert [path.name for path in Path("out").glob("*")] == ["train.parquet"] * left
+
+
+def test_the_function_refuses_a_raw_file_that_is_changed_while_it_is_read(chain, monkeypatch):
+    raw = Path("new.jsonl")
+    raw.write_text('{"prompt": "q3", "chosen": "c", "rejected": "r"}\n')
+
     def changed(*arguments, real=ingest._decide):
-        raw.write_text("{}\n")
+        of_the_same_size(raw)
         return real(*arguments)
 
     monkeypatch.setattr(ingest, "_decide", changed)
-    assert "new.jsonl: was changed while it was read" in fails(capsys, "ingest", raw, "--out", "out")
-    assert not Path("out").exists()
+    with pytest.raises(UserError, match="new.jsonl: was changed while it was read"):
+        ingest.ingest([ingest.Raw(raw)], Path("out"), ingest.Settings(), DEFAULT)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from data_tools import sources
-from data_tools.sources import _rows, _together
+from data_tools.sources import _rows, _together, trl_unpaired
 from tests.data_tools.test_cli import runs
 
 
@@ -91,6 +91,19 @@ def test_unpaired_completions_are_drawn_beyond_the_limit(tmp_path, capsys):
     none = ("--validation", 0, "--test", 0)
     said = runs(capsys, "ingest", path, "--out", tmp_path / "out", "--max-pairs-per-prompt", 50, *none)
     assert f"left out: {_rows.OVER}" in said and "550" in said
+
+
+@pytest.mark.parametrize("most", [50, 256])
+def test_unpaired_completions_of_equal_texts_count_once(tmp_path, most):
+    rows = [
+        {"prompt": "q", "completion": f"{side}{i % texts}", "label": side == "c", "source": f"s{i}"}
+        for side, texts in (("c", 3), ("r", 2)) for i in range(10)
+    ]  # fmt: skip
+    alone = {"prompt": "p", "completion": "c0", "label": True}
+    frame, left_out = read(lines(tmp_path / "x.jsonl", [*rows, alone, alone]), most)
+    assert set(frame.select("chosen", "rejected").rows()) == {(f"c{i}", f"r{j}") for i in range(3) for j in range(2)}
+    assert frame.height == 6 and set(frame["source"]) == {"s0", "s1", "s2"}  # of equals the first
+    assert left_out == {trl_unpaired.AGAIN: 7 + 8, _rows.ALONE: 2}
 
 
 def test_what_belongs_together_is_found_in_files_of_any_size(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data_tools import sources
 from data_tools.errors import UserError
-from data_tools.sources import _array, _arrow_stream, _jsonl
+from data_tools.sources import _array, _arrow_stream, _columns, _jsonl
 from tests.data_tools.raw import error
 from tests.data_tools.test_cli import runs
 
@@ -135,6 +135,41 @@ def test_a_stream_of_arrow_is_read_some_batches_at_a_time(tmp_path):
     assert frame["chosen"].to_list() == [row["chosen"] for row in rows]
     path.write_bytes(path.read_bytes()[:-100])
     assert "it ends within a record batch" in error(path)
+
+
+def dictionary_stream(path, texts, **options):
+    """A stream with a batch, and a dictionary of its own, for each list of texts."""
+    pa = pytest.importorskip("pyarrow")
+    schema = pa.schema({"prompt": pa.dictionary(pa.int32(), pa.string())})
+    with pa.ipc.new_stream(path, schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for batch in texts:
+            writer.write_batch(pa.record_batch([pa.array(batch).dictionary_encode()], schema=schema))
+    return path
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("size", "heights"), [(1, [0, 3, 2, 2, 1]), (400, None), (1 << 20, [0, 8])])
+def test_a_dictionary_of_arrow_that_is_replaced_between_batches(tmp_path, size, heights, legacy):
+    texts = [["a", "b", "a"], ["c", "d"], ["c", "d"], ["a"]]  # the third batch needs the second's
+    path = dictionary_stream(tmp_path / "x.arrow", texts, use_legacy_format=legacy)
+    tables = list(_arrow_stream.tables(path, size))
+    assert heights is None or [table.height for table in tables] == heights
+    assert pl.concat(tables)["prompt"].cast(pl.String).to_list() == [text for batch in texts for text in batch]
+
+
+def test_of_replaced_dictionaries_of_arrow_only_the_last_is_kept(tmp_path, monkeypatch):
+    path = dictionary_stream(tmp_path / "x.arrow", [[f"{i:050}"] for i in range(30)])
+    sizes, read = [], pl.read_ipc_stream
+    monkeypatch.setattr(pl, "read_ipc_stream", lambda stream: sizes.append(len(stream.getvalue())) or read(stream))
+    assert sum(table.height for table in _arrow_stream.tables(path, 1)) == 30
+    assert len(sizes) == 31 and sizes[-1] == sizes[2]
+
+
+def test_a_dictionary_of_arrow_that_grows_by_deltas_is_refused(tmp_path):
+    rows = [["a", "b"], ["a", "b", "c"]]
+    path = dictionary_stream(tmp_path / "x.arrow", rows, emit_dictionary_deltas=True)
+    with pytest.raises(UserError, match=r"x.arrow: cannot be read \(a dictionary of it grows by deltas"):
+        list(_columns.of_columns(path, 1 << 20).chunks(pl.Schema({"prompt": pl.String})))
 
 
 def test_zstd_is_unpacked_as_it_is_read(tmp_path, monkeypatch):
