@@ -41,7 +41,7 @@ def test_a_run_that_was_stopped_has_its_best_judge(tmp_path, monkeypatch, best, 
         drawn = pl.DataFrame({"pair_id": [f"p{i}", f"q{i}"], "n_tokens": [4, 5]})
         drawn.write_parquet(tmp_path / f"iteration-{i}/sample/judgments.parquet")
     summary = {"rows": ROWS} | ({"stopped": {"best": best}} if best else {})
-    monkeypatch.setattr(loop, "run", lambda star: summary)
+    monkeypatch.setattr(loop, "run", lambda star, alone: summary)
     facts = methods._star(SimpleNamespace(folder=tmp_path, star=None), [])
     assert facts["judged"] == judged
     # What was trained in vain was trained, too.
@@ -57,7 +57,7 @@ def test_rationales_that_are_given_are_no_samples(tmp_path, monkeypatch):
         write_manifest(tmp_path / folder / "sample", {"stage": stage}, seconds=1.0, facts={})
         drawn = pl.DataFrame({"pair_id": pairs, "n_tokens": [4] * len(pairs)})
         drawn.write_parquet(tmp_path / folder / "sample/judgments.parquet")
-    monkeypatch.setattr(loop, "run", lambda star: {"rows": ROWS[1:]})
+    monkeypatch.setattr(loop, "run", lambda star, alone: {"rows": ROWS[1:]})
     facts = methods._star(SimpleNamespace(folder=tmp_path, star=None), [])
     assert (facts["pairs"], facts["samples"], facts["sampled_tokens"]) == (3, 1, 4)
 

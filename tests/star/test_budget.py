@@ -56,12 +56,12 @@ def test_a_run_with_pairs_that_do_not_fit(tmp_path, capfd, tiny_llama, files):
 
 
 def test_an_evaluation_counts_what_it_drops(tmp_path, capfd, tiny_llama, files):
-    argv = ["evaluate", "--judge", str(tiny_llama), "--pairs", files["ood"], "--out", str(tmp_path / "out")]
+    argv = ["evaluate", "--judge", str(tiny_llama), "--data", files["ood"], "--out", str(tmp_path / "out")]
     argv += ["--dtype", "float32", "--judge_prompt", "brief", "--sampling.rationale_tokens", "4"]
     assert main(argv) == 0
     said = capfd.readouterr()
     assert f"{files['ood']}: 0 of 4 rows shortened, 1 dropped (the model's context of 2048 leaves" in said.err
-    assert "did not" in said.out
-    scores = json.loads((tmp_path / "out/scores.json").read_text())
+    assert "did" in said.out and "not fit" in said.out
+    scores = json.loads((tmp_path / "out/scores.json").read_text())["sets"]["ood"]
     assert (scores["n_pairs"], scores["n_dropped"]) == (3, 1)
-    assert pl.read_parquet(tmp_path / "out/judgments.parquet", schema=JUDGMENT)["pair_id"].n_unique() == 3
+    assert pl.read_parquet(tmp_path / "out/sets/ood/judgments.parquet", schema=JUDGMENT)["pair_id"].n_unique() == 3
