@@ -150,6 +150,16 @@ def test_a_benchmark_in_several_files_has_one_score(tmp_path, capsys):
     assert evaluate(*argv) == 0
     (found,) = read_json(tmp_path / "out/scores.json")["benchmarks"].values()
     assert found["benchmark"] == "LLMBar" and found["sections"]["Natural"]["score"] == 0.5
+    # Scores of any scale are no probabilities, neither by themselves nor against another judge.
+    assert evaluate(*argv[:-1], tmp_path / "again", "--against", tmp_path / "out") == 0
+    assert not read_json(tmp_path / "out/evaluation.json")["probabilities"]
+    scores = read_json(tmp_path / "again/scores.json")
+    assert scores["sets"]["dataset"]["ece"] is None and scores["sets"]["dataset"]["reliability"] == []
+    assert scores["against"][str(tmp_path / "out")]["dataset"]["brier"]["diff"] is None
+    assert "neither an ECE nor a Brier score" in (tmp_path / "again/README.md").read_text()
+    assert main(["report", str(tmp_path / "again"), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "id=methods" in page and "id=reliability" not in page and ">None" not in page
     assert found["sections"]["Neighbor"]["n"] == 2 and not found["complete"]
     assert "LLMBar" in capsys.readouterr().out
 

@@ -53,7 +53,8 @@ def test_refuses(members):
 
 def test_percentiles():
     assert percentiles(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
-    assert percentiles(np.array([0.5, np.nan, 0.5])) == (0.5, 0.5)
+    assert percentiles(np.array([0.0, np.nan, 1.0])) == pytest.approx((0.025, 0.975))
+    assert percentiles(np.array([0.5, np.nan, 0.5])) is None  # no width is no interval
     assert percentiles(np.array([0.5, np.nan])) is None
 
 
@@ -62,6 +63,7 @@ def test_basic_is_mirrored_cut_and_holds_the_value():
     assert basic(0.4, drawn, (-1.0, 1.0)) == pytest.approx((-0.175, 0.775))
     assert basic(0.4, drawn, (0.0, 0.5)) == pytest.approx((0.0, 0.5))
     assert basic(0.4, drawn + 1, (0.0, 1.0)) == pytest.approx((0.0, 0.4))
+    assert basic(0.4, np.full(9, 0.4), (0.0, 1.0)) is None
 
 
 def test_coverage_beside_wilson():

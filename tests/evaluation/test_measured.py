@@ -217,6 +217,43 @@ def test_rewards_order_the_pairs_where_probabilities_are_all_one(judgments, pref
             measure(table, pairs, rewards=wrong)
 
 
+def test_large_rewards_are_ranked_though_their_probabilities_are_all_one(judgments, preferences):
+    generator = np.random.default_rng(3)
+    margin = generator.normal(10, 30, 100)
+    margin[:5] = 0.0
+    ids = [f"p{i:02}" for i in range(100)]
+    p = (1 / (1 + np.exp(-margin))).tolist()
+    table = judgments({name: ([(p[i], R)], [(p[i], R)]) for i, name in enumerate(ids)})
+    rewards = pl.DataFrame({"pair_id": ids, "chosen_reward": margin + 1, "rejected_reward": np.ones(100)})
+    found = measure(table, preferences(ids), rewards=rewards)
+    better = np.repeat([True, False], 100)
+    scores = np.concatenate([margin, -margin])
+    assert found["auroc"] == pytest.approx(roc_auc_score(better, scores), abs=1e-12)
+    assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
+    assert found["auroc"] != pytest.approx(measure(table, preferences(ids))["auroc"], abs=1e-3)
+    precision, recall, _ = precision_recall_curve(better, scores)
+    expected = set(zip(recall.round(12), precision.round(12), strict=True))
+    points = {
+        (round(r, 12), round(p, 12)) for r, p in zip(*(found["pr"][k] for k in ("recall", "precision")), strict=True)
+    }
+    assert points <= expected and min(found["pr"]["recall"]) == 0.01  # not a third of all pairs at once
+
+
+def test_scores_of_any_scale_have_no_calibration(many):
+    table, pairs = many
+    known, found = measure(table, pairs), measure(table, pairs, probabilities=False)
+    gone = {f"{name}{end}" for name in ("ece", "brier") for end in ("", "_low", "_high")}
+    assert all(found[name] is None and known[name] is not None for name in gone)
+    assert found["reliability"] == [] and known["reliability"]
+    slices = [one for values in found["by"].values() for one in values.values()]
+    assert slices and all(one["ece"] is None for one in slices)
+    kept = found.keys() - gone - {"reliability", "by"}
+    assert {name: found[name] for name in kept} == {name: known[name] for name in kept}
+    differences = paired(table, table, pairs, probabilities=False)
+    assert set(differences["ece"].values()) == set(differences["brier"].values()) == {None}
+    assert differences["accuracy"]["diff"] == 0
+
+
 def test_several_samples_have_votes(judgments, preferences):
     table = judgments({f"p{i}": ([(0.9, R), (0.4, W)], [(0.8, R), (0.7, R)]) for i in range(3)})
     pairs = preferences([f"p{i}" for i in range(3)])
@@ -243,15 +280,21 @@ def test_ends(judgments, preferences, sample, expected, n):
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found["by"]["category"]) == ["kind"]
-    # What Wilson's interval is for: here a bootstrap sees no spread.
-    assert found["accuracy_bootstrap_low"] == found["accuracy_bootstrap_high"] == found["accuracy"]
+    # What Wilson's interval is for: here a bootstrap sees no spread, which is no interval.
+    for name in ("accuracy_bootstrap", "ece", "brier", "auroc"):
+        assert found[f"{name}_low"] is found[f"{name}_high"] is None, name
     assert found["accuracy_high"] - found["accuracy_low"] > 1 / (n + 4)
+    ends = found["kappa_low"], found["kappa_high"]
+    if sample[0] == 0.5:  # with ties it is no function of the accuracy
+        assert ends == (None, None)
+    else:
+        assert ends == (2 * found["accuracy_low"] - 1, 2 * found["accuracy_high"] - 1)
 
 
 def test_a_single_cluster(judgments, preferences):
     pairs = preferences(list(FOUR)).with_columns(group_id=pl.lit("one"))
     found = measure(judgments(FOUR), pairs)
-    assert found["brier_low"] == pytest.approx(found["brier"]) == pytest.approx(found["brier_high"])
+    assert found["brier_low"] is found["brier_high"] is None  # nothing is seen of the spread
     assert found["accuracy_low"] < 0.2 < 0.8 < found["accuracy_high"]
 
 

@@ -31,6 +31,7 @@ def test_scores_of_a_file(tmp_path, ending):
     )
     write = {"parquet": "write_parquet", "jsonl": "write_ndjson", "csv": "write_csv"}[ending]
     getattr(table(names), write)(file)
+    assert not StoredScores(file).probabilities  # of any scale
     judged = StoredScores(file).judge(PAIRS, tmp_path, "pairs")
     assert judged.judgments.schema == JUDGMENT and judged.dropped == frozenset() and judged.tokens == 0
     assert judged.rewards.rows() == [(p, *s) for p, s in zip(PAIRS["pair_id"], SCORES, strict=True)]
@@ -48,6 +49,7 @@ def test_judgments_of_a_file(tmp_path):
     table().write_parquet(tmp_path / "scores.parquet")
     first = StoredScores(tmp_path / "scores.parquet").judge(PAIRS, tmp_path, "pairs").judgments
     first.write_parquet(tmp_path / "judgments.parquet")
+    assert StoredScores(tmp_path / "judgments.parquet").probabilities
     judged = StoredScores(tmp_path / "judgments.parquet").judge(PAIRS.head(3), tmp_path, "pairs")
     assert judged.rewards is None and judged.judgments.equals(first.join(PAIRS.head(3), on="pair_id", how="semi"))
 

@@ -4,8 +4,9 @@ Whole clusters (:func:`~genrm_lightning.evaluation.scores.clusters`) are drawn w
 so pairs of one prompt stay together. A draw is held as how often it has each cluster: a number that is a function of
 sums over pairs is then a product of matrices for all draws at once, and no table is copied.
 
-A bootstrap sees only what was seen: where every pair is right each draw is, and the interval has no width. For shares
-of pairs Wilson's interval (:mod:`~genrm_lightning.evaluation.intervals`) does not have that fault; it stands beside.
+A bootstrap sees only what was seen: where every pair is right each draw is, and the percentiles have no width. That is
+no interval, and none is given. For shares of pairs Wilson's (:mod:`~genrm_lightning.evaluation.intervals`) stands
+beside, which does not have that fault.
 
 Sources: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (percentiles) and 8.6 (drawing
 the independent units); A. Davison, D. Hinkley, "Bootstrap Methods and their Application" (1997), 3.8 (clusters), 5.2
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from data_tools.order import hash64
 
 N_DRAWS = 1000
+NO_WIDTH = 1e-6  # draws that lie no further apart differ by rounding: p_a is a float32
 _AT_ONCE = 64  # draws that are multiplied at a time: their counts are floats then
 Floats = NDArray[np.float64]
 
@@ -64,20 +66,33 @@ class Draws:
 
 
 def percentiles(drawn: Floats, confidence: float = 0.95) -> tuple[float, float] | None:
-    """(low, high) of the draws' values, those that are none (NaN) left out; None where half of them are."""
+    """(low, high) of the draws' values, those that are none (NaN) left out.
+
+    None where half of them are, or where no two differ: nothing was seen of the spread then.
+    """
     defined = drawn[~np.isnan(drawn)]
     if 2 * len(defined) <= len(drawn):
+        return None
+    if np.ptp(defined) <= NO_WIDTH:
         return None
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def basic(value: float, drawn: Floats, bounds: tuple[float, float], confidence: float = 0.95) -> tuple[float, float]:
+def basic(
+    value: float, drawn: Floats, bounds: tuple[float, float], confidence: float = 0.95
+) -> tuple[float, float] | None:
     """(low, high) of a number that is too large, or too small, in a finite sample: the percentiles, mirrored at it.
 
-    The draws are as much further off than ``value`` as it is itself, so ``2 value - percentile`` takes that away. Cut
-    to ``bounds``; ``value`` itself is always inside.
+    Right where the draws lie as much further off than ``value`` as it does itself: ``2 value - percentile`` takes that
+    away. That holds for smooth functions of means. A sum of ``|.|`` near its kink (the ECE of a judge that is nearly
+    calibrated) is further off itself than its draws are from it, and the whole interval lies too high: there the low
+    end needs a test of its own (:func:`~.sums.intervals`).
+
+    Cut to ``bounds``; ``value`` itself is always inside. None as in :func:`percentiles`.
     """
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    first, last = (float(np.clip(2 * value - end, *bounds)) for end in (high, low))
+    found = percentiles(drawn, confidence)
+    if found is None:
+        return None
+    first, last = (float(np.clip(2 * value - end, *bounds)) for end in reversed(found))
     return min(first, value), max(last, value)

@@ -183,11 +183,13 @@ def _calibration(sets: Mapping[str, Any]) -> list[str]:
     if not any(one.get(key) is not None for one in sets.values() for key in keys):
         return []
     rows = [(code(name), *(interval(one, key, form=decimals) for key in keys)) for name, one in sets.items()]
+    scored = any(one.get("ece") is None for one in sets.values())
+    none = " Scores of any scale are no probabilities: they have neither an ECE nor a Brier score." if scored else ""
     return [
         "## Calibration and agreement",
         "",
         "Of p(A) against the labels: expected calibration error and Brier score (lower is better), area under the ROC "
-        "curve, Cohen's κ.",
+        f"curve, Cohen's κ.{none}",
         "",
         *table(("Set", "ECE", "Brier", "AUROC", "κ"), rows),
     ]
@@ -254,6 +256,8 @@ def _limits(sets: Mapping[str, Any], benchmarks: Mapping[str, Any]) -> list[str]
         "noise.",
         "- The intervals say how far other prompts of the same kind would move a number. They say nothing of another "
         "training run, another draw of rationales, or other kinds of prompts.",
+        "- Where all pairs came out alike (all right, say), the end of a share's interval is Wilson's bound, which "
+        "rests on their number alone; other numbers have no interval there.",
         "- Whether the backbone's pre-training has seen a public benchmark was not checked here.",
     ]
     if any(one.get("n_dropped") for one in sets.values()):

@@ -1,6 +1,7 @@
 """How well p(A) orders presentations by whether A is the better response: AUROC, precision and recall.
 
-The event is "the response shown as A is the better one", the score p_a. Each response stands once as A, so half of the
+The event is "the response shown as A is the better one", the score p_a; of a judge that scores responses the reward of
+A less that of B, for p_a is a float32 and 1 from a difference of 17 on. Each response stands once as A, so half of the
 presentations are events, and both numbers are defined for every set. A bias to one letter moves all scores alike and
 costs accuracy, but no AUROC: what lies between the two is bias.
 
@@ -19,12 +20,16 @@ from genrm_lightning.evaluation.outcomes import Outcomes
 N_POINTS = 50
 
 
-def auroc(own: Outcomes, draws: Draws | None = None) -> Floats:
+def auroc(own: Outcomes, draws: Draws | None = None, toward_a: Floats | None = None) -> Floats:
     """(1 + n_draws,) the probability that an event has a higher score than another presentation, ties half.
 
     The first is that of the set, the others those of the draws (none: it stands alone).
+
+    Args:
+        toward_a: (n, 2) the scores; None: p_a.
     """
-    levels = np.unique(own.p_a, return_inverse=True)[1].reshape(own.p_a.shape)
+    scores = own.p_a if toward_a is None else toward_a
+    levels = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
     event, other = levels[own.right_is_a], levels[~own.right_is_a]  # a pair has one of each: (n,), in its place
     n_levels = int(levels.max()) + 1
 
@@ -35,14 +40,18 @@ def auroc(own: Outcomes, draws: Draws | None = None) -> Floats:
     return np.array([area(None), *(area(weights) for weights in (draws.weights() if draws else ()))])
 
 
-def precision_recall(own: Outcomes) -> dict[str, list[float]]:
+def precision_recall(own: Outcomes, toward_a: Floats | None = None) -> dict[str, list[float]]:
     """The curve from the highest threshold to the lowest, at most ``N_POINTS`` of its points, the two ends among them.
 
     There is a point for each distinct score: at or above it a presentation is called an event. Where there are more
     than ``N_POINTS``, those nearest to even steps of recall are kept.
+
+    Args:
+        toward_a: (n, 2) the scores; None: p_a.
     """
-    order = np.argsort(-own.p_a, axis=None, kind="stable")
-    scores, events = own.p_a.ravel()[order], own.right_is_a.ravel()[order]
+    scores = (own.p_a if toward_a is None else toward_a).ravel()
+    order = np.argsort(-scores, kind="stable")
+    scores, events = scores[order], own.right_is_a.ravel()[order]
     last: NDArray[np.int64] = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # of each distinct score
     found = events.cumsum()[last]
     recall, precision = found / found[-1], found / (last + 1)

@@ -31,6 +31,7 @@ def measure(
     dropped: Collection[str] = (),
     rewards: pl.DataFrame | None = None,
     seconds: float | None = None,
+    probabilities: bool = True,
 ) -> dict[str, Any]:
     """Measure one judge on one set.
 
@@ -40,16 +41,21 @@ def measure(
         preferences: the PREFERENCE rows of exactly that set, those that were not judged too.
         dropped: ids of pairs that were not judged because they did not fit; counted, and in no other number.
         rewards: of a judge that scores each response by itself: pair_id, chosen_reward, rejected_reward of the judged
-            pairs. Their distance orders the pairs of ``risk_coverage``: p_a is a float32, 1 from 17 on.
+            pairs. Their differences take the place of p_a in auroc and pr, their distances order the pairs of
+            ``risk_coverage``: p_a is a float32, 1 from 17 on.
         seconds: that the judging took.
+        probabilities: whether p_a is meant as one. False (scores of any scale, squashed): ece and brier are None, those
+            of slices too, and reliability is empty.
 
     Returns:
         The fields of :class:`~.scores.SetScores`, and
 
         - accuracy_bootstrap_low, accuracy_bootstrap_high, free_accuracy_bootstrap_low, free_accuracy_bootstrap_high:
-          percentile bootstrap over clusters, beside the clustered Wilson intervals of SetScores;
+          percentile bootstrap over clusters, beside the clustered Wilson intervals of SetScores; None where all
+          draws are alike, as below;
         - position_bias, share_a less one half, with _low and _high: half the paired difference of the shares of A, B;
-        - ece, brier, kappa (:mod:`~.sums`), auroc, each with _low and _high (bootstrap over clusters);
+        - ece, brier, kappa (:mod:`~.sums`), auroc, each with _low and _high (bootstrap over clusters; where all draws
+          are alike Wilson's ends of a kappa without ties, which is twice the accuracy less 1);
         - reliability (:func:`~.calibration.reliability`), pr (:func:`~.discrimination.precision_recall`);
         - longer_wins, by_length, by, risk_coverage (:mod:`~.slices`);
         - tokens_per_verdict, seconds_per_verdict (None where not told): a verdict is one presentation, all its samples;
@@ -64,34 +70,42 @@ def measure(
     judged = without(preferences, dropped).sort("pair_id")
     own = outcomes(judgments, judged)
     draws = Draws(own.cluster)
-    sure = pair_confidence(own) if rewards is None else _reward_distance(own, rewards)
+    sure, toward_a = pair_confidence(own), None
+    if rewards is not None:
+        margin = _margins(own, rewards)
+        sure, toward_a = np.abs(margin), np.where(own.right_is_a, margin[:, None], -margin[:, None])
     bias, bias_low, bias_high = _position_bias(own)
     found: dict[str, Any] = {
         **scores,
-        **_bootstrapped(own, draws),
+        **_bootstrapped(own, draws, toward_a),
         "position_bias": bias,
         "position_bias_low": bias_low,
         "position_bias_high": bias_high,
-        "reliability": reliability(own),
-        "pr": precision_recall(own),
+        "reliability": reliability(own) if probabilities else [],
+        "pr": precision_recall(own, toward_a),
         "longer_wins": longer_wins(own, judged),
         "by_length": by_length(own, judged, preferences),
-        "by": by_column(own, judged),
+        "by": by_column(own, judged, probabilities),
         "tokens_per_verdict": float(judgments["n_tokens"].sum()) / scores["n_presentations"],
         "seconds_per_verdict": None if seconds is None else seconds / scores["n_presentations"],
         "risk_coverage": risk_coverage(own, sure),
     }
+    if not own.tie.any() and found["kappa_low"] is None:
+        found |= {f"kappa_{end}": 2 * scores[f"accuracy_{end}"] - 1 for end in ("low", "high")}
+    if not probabilities:
+        found |= {f"{name}{end}": None for name in ("ece", "brier") for end in ("", "_low", "_high")}
     if scores["n_samples"] > scores["n_presentations"]:
         found["votes"] = votes.report(judgments, judged)
     return found
 
 
-def _bootstrapped(own: Outcomes, draws: Draws) -> dict[str, float | None]:
+def _bootstrapped(own: Outcomes, draws: Draws, toward_a: Floats | None) -> dict[str, float | None]:
     values, ends = numbers(own), intervals(own, draws)
-    areas = auroc(own, draws)
+    areas = auroc(own, draws, toward_a)
     values["auroc"], ends["auroc"] = float(areas[0]), percentiles(areas[1:])
     found: dict[str, float | None] = {}
-    for name, (low, high) in ends.items():
+    for name, interval in ends.items():
+        low, high = interval or (None, None)
         # Their values and Wilson intervals are among the fields of SetScores.
         key = f"{name}_bootstrap" if name in ("accuracy", "free_accuracy") else name
         found |= {} if key != name else {name: values[name]}
@@ -106,14 +120,14 @@ def _position_bias(own: Outcomes) -> tuple[float, float, float]:
     return diff / 2, low / 2, high / 2
 
 
-def _reward_distance(own: Outcomes, rewards: pl.DataFrame) -> Floats:
-    """(n,) how far apart the two responses' rewards are."""
+def _margins(own: Outcomes, rewards: pl.DataFrame) -> Floats:
+    """(n,) the chosen response's reward less the rejected one's."""
     ids = pl.DataFrame({"pair_id": pl.Series(own.pair_ids.tolist(), dtype=pl.String)})
     known = ids.join(rewards, on="pair_id", how="left", maintain_order="left")
-    distance = known.select((pl.col("chosen_reward") - pl.col("rejected_reward")).abs().cast(pl.Float64)).to_series()
-    if not rewards.height == known.height == len(own) or not distance.is_finite().fill_null(False).all():
+    margin = known.select((pl.col("chosen_reward") - pl.col("rejected_reward")).cast(pl.Float64)).to_series()
+    if not rewards.height == known.height == len(own) or not margin.is_finite().fill_null(False).all():
         raise ValueError(
             f"expected two finite rewards for each of {len(own)} judged pairs, got {rewards.height} rows, of which "
-            f"{int(distance.is_finite().fill_null(False).sum())} are"
+            f"{int(margin.is_finite().fill_null(False).sum())} are"
         )
-    return np.asarray(distance.to_numpy())
+    return np.asarray(margin.to_numpy())

@@ -69,7 +69,8 @@ def _benchmarks(benchmarks: dict[str, Any]) -> Table:
     for head in ("benchmark", "score", "sections", "notes"):
         table.add_column(head, overflow="fold", justify="right" if head == "score" else "left")
     for name, one in benchmarks.items():
-        score = f"{_percent(one['score'])} ({_percent(one['low'])}–{_percent(one['high'])})"
+        ends = "" if one["low"] is None else f" ({_percent(one['low'])}–{_percent(one['high'])})"
+        score = f"{_percent(one['score'])}{ends}"
         sections = ", ".join(f"{key} {_percent(part['score'])}" for key, part in one["sections"].items())
         part = [] if one["complete"] else ["not the whole benchmark"]
         more = [f"{len(one['notes'])} notes in scores.json"] if one["notes"] else []

@@ -19,18 +19,21 @@ N_LENGTHS = 6
 N_COVERAGES = 20
 
 
-def by_column(own: Outcomes, pairs: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+def by_column(own: Outcomes, pairs: pl.DataFrame, probabilities: bool = True) -> dict[str, dict[str, dict[str, Any]]]:
     """For each of ``COLUMNS`` that has a value, and each of its values (null: "(none)"), the numbers of its pairs.
 
     Args:
         pairs: PREFERENCE rows of exactly the pairs of ``own``, in their order.
+        probabilities: whether p_a is meant as one; False: ece is None.
 
     Returns:
         column -> value -> n_pairs, accuracy with accuracy_low and accuracy_high (clustered Wilson), free_accuracy,
         position_consistency, position_bias, ece. Values in their order.
     """
     known = [name for name in COLUMNS if pairs[name].null_count() < pairs.height]
-    return {name: {value: _numbers(own.take(rows)) for value, rows in groups(pairs[name])} for name in known}
+    return {
+        name: {value: _numbers(own.take(rows), probabilities) for value, rows in groups(pairs[name])} for name in known
+    }
 
 
 def groups(column: pl.Series) -> list[tuple[str, NDArray[np.int64]]]:
@@ -110,7 +113,7 @@ def pair_confidence(own: Outcomes) -> Floats:
     return np.abs(own.p_right.mean(1) - 0.5)
 
 
-def _numbers(own: Outcomes) -> dict[str, Any]:
+def _numbers(own: Outcomes, probabilities: bool) -> dict[str, Any]:
     accuracy, low, high = _interval(own)
     found = numbers(own)
     return {
@@ -121,7 +124,7 @@ def _numbers(own: Outcomes) -> dict[str, Any]:
         "free_accuracy": found["free_accuracy"],
         "position_consistency": float(own.consistent.mean()),
         "position_bias": float(own.chooses_a.mean()) - 0.5,
-        "ece": found["ece"],
+        "ece": found["ece"] if probabilities else None,
     }
 
 

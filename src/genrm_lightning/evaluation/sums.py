@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from genrm_lightning.evaluation.bootstrap import Draws, Floats, basic, percentiles
-from genrm_lightning.evaluation.calibration import brier, gaps
+from genrm_lightning.evaluation.calibration import brier, gaps, null_eces
 from genrm_lightning.evaluation.outcomes import Outcomes
 
 NAMES = ("accuracy", "free_accuracy", "ece", "brier", "kappa")
@@ -46,12 +46,18 @@ def numbers(own: Outcomes) -> dict[str, float]:
     return {name: float(value) for name, value in read(features(own).sum(0)).items()}
 
 
-def intervals(own: Outcomes, draws: Draws) -> dict[str, tuple[float, float]]:
-    """Of a set: 95 % bootstrap intervals, percentiles but for the ECE.
+def intervals(own: Outcomes, draws: Draws) -> dict[str, tuple[float, float] | None]:
+    """Of a set: 95 % bootstrap intervals, percentiles but for the ECE; None where the draws do not differ.
 
     The ECE of a finite sample is too large in the mean and that of its resamples larger still, so the percentiles may
-    lie above it as a whole; its interval is the basic one.
+    lie above it as a whole; its interval is the basic one. Of a judge that is nearly calibrated that lies too high
+    still. So the low end is 0 unless the ECE is beyond 97.5 % of those that a calibrated judge of the same confidences
+    would have (:func:`~.calibration.null_eces`): the interval holds 0 where the set does not refute calibration.
     """
     drawn = read(draws.sums(features(own)))
     found = {name: percentiles(values) for name, values in drawn.items()}
-    return {**found, "ece": basic(numbers(own)["ece"], drawn["ece"], (0.0, 1.0))}
+    ece = numbers(own)["ece"]
+    ends = basic(ece, drawn["ece"], (0.0, 1.0))
+    if ends is not None and ece <= np.quantile(null_eces(own), 0.975):
+        ends = 0.0, ends[1]
+    return {**found, "ece": ends}

@@ -55,10 +55,10 @@ def write_evaluation(
     scores: dict[str, Any] = {
         "judge": judge.name,
         "kind": judge.kind,
-        "sets": {one.name: _measured(one, found) for one, found in zip(sets, judged, strict=True)},
+        "sets": {one.name: _measured(judge, one, found) for one, found in zip(sets, judged, strict=True)},
         "benchmarks": _benchmarks(sets, judged),
         **({"shift": _shift(train, sets, judged)} if train else {}),
-        **({"against": {folder: _against(folder, sets, judged) for folder in against}} if against else {}),
+        **({"against": {folder: _against(folder, judge, sets, judged) for folder in against}} if against else {}),
         **parts,
     }
     evaluation = {
@@ -67,6 +67,7 @@ def write_evaluation(
         "objective": judge.objective,
         "judge_prompt": judge.judge_prompt,
         "n_samples": judge.n_samples,
+        "probabilities": judge.probabilities,
         "seed": seed,
         "key": digest_of(way(judge.key())),  # of one judge that is asked in one way
         "sets": [
@@ -115,10 +116,15 @@ def _shared(folder: str, sets: Sets) -> list[EvaluationSet]:
     return shared
 
 
-def _measured(one: EvaluationSet, judged: Judged) -> dict[str, Any]:
+def _measured(judge: Judge, one: EvaluationSet, judged: Judged) -> dict[str, Any]:
     try:
         return measure(
-            judged.judgments, one.pairs, dropped=judged.dropped, rewards=judged.rewards, seconds=judged.seconds
+            judged.judgments,
+            one.pairs,
+            dropped=judged.dropped,
+            rewards=judged.rewards,
+            seconds=judged.seconds,
+            probabilities=judge.probabilities,
         )
     except ValueError as error:
         raise UserError(f"{one.source}: {error}") from None
@@ -162,10 +168,15 @@ def _shift(train: Sets, sets: Sets, judged: Sequence[Judged]) -> dict[str, Any]:
     return found
 
 
-def _against(folder: str, sets: Sets, judged: Sequence[Judged]) -> dict[str, Any]:
+def _against(folder: str, judge: Judge, sets: Sets, judged: Sequence[Judged]) -> dict[str, Any]:
+    theirs = read_evaluation(folder)
+    # Evaluations of earlier versions do not say.
+    probabilities = judge.probabilities and theirs.get("probabilities", theirs.get("kind") != "scores")
     names = [one.name for one in _shared(folder, sets)]
     return {
-        one.name: paired(read_set(folder, one.name)[1].judgments, found.judgments, one.pairs)
+        one.name: paired(
+            read_set(folder, one.name)[1].judgments, found.judgments, one.pairs, probabilities=probabilities
+        )
         for one, found in zip(sets, judged, strict=True)
         if one.name in names
     }

@@ -110,6 +110,7 @@ class Judge(ABC):
         objective: that trained it, as far as it is known.
         judge_prompt: that it is shown, None where there is none.
         n_samples: verdicts a presentation, at most.
+        probabilities: whether p(A) is meant as one, so that it can be calibrated.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Judge(ABC):
     objective: str | None = None
     judge_prompt: str | None = None
     n_samples: int = 1
+    probabilities: bool = True
 
     @abstractmethod
     def key(self) -> dict[str, Any]:

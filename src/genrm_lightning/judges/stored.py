@@ -23,7 +23,7 @@ class StoredScores(Judge):
     """Scores of a file with a row a pair: ``pair_id``, ``chosen_reward`` and ``rejected_reward``; or its judgments.
 
     ``id``, ``score_chosen`` and ``score_rejected`` are understood, too. p(A) is σ of the difference of the scores, as
-    for reward models. A JUDGMENT table is taken as it is.
+    for reward models; scores may be of any scale, so it is no probability. A JUDGMENT table is taken as it is.
 
     Args:
         path: Parquet, JSON Lines or CSV.
@@ -38,6 +38,7 @@ class StoredScores(Judge):
         self.path, self.name = Path(path), str(path)
         self._table = _read(self.path)
         self._judgments = set(JUDGMENT) <= set(self._table.columns)
+        self.probabilities = self._judgments
         if self._judgments:
             self._table = check_values(conform(self._table, JUDGMENT), JUDGMENT, self.path)
             self.n_samples = int(self._table["sample_index"].max() or 0) + 1

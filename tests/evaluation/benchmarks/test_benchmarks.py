@@ -13,6 +13,7 @@ from data_tools import sources
 from data_tools.errors import UserError
 from genrm_lightning.evaluation.benchmarks import _report, _rows, benchmarks, protocols
 from genrm_lightning.evaluation.benchmarks._report import Outcomes, Section
+from genrm_lightning.evaluation.intervals import clustered_interval, wilson
 
 FIXTURES = Path(__file__).parents[2] / "data_tools" / "fixtures"
 
@@ -113,6 +114,60 @@ def test_means_over_draws_are_those_of_a_plain_bootstrap():
     assert result["score"] == pytest.approx(0.25 * values[cells == "x"].mean() + 0.75 * values[cells == "y"].mean())
     assert result["high"] - result["low"] == pytest.approx(width, rel=0.1)
     assert result["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=0.15 * width)
+
+
+def sections_of(cells, overall=None):
+    """The protocol of two sections, a third and two thirds of the score; cells: values by cluster."""
+    outcomes = Outcomes()
+    for name, values in cells.items():
+        outcomes.add(name, [f"{name[0]}{k}" for k in range(len(values))], values)
+    first = {name: 1 / sum(other[0] == "x" for other in cells) for name in cells if name[0] == "x"}
+    sections = {"x": Section(first, n=1, weight=1 / 3), "y": Section({"y": 1.0}, n=1, weight=2 / 3)}
+    return _report.report("b", outcomes, sections, {}, n_expected=None)
+
+
+def test_a_section_where_all_are_right_has_wilsons_width(pairs):
+    made = pairs("llmbar")
+    for k in range(5):
+        made.add(f"p{k}", (0.9, 0.9), subset="Natural")
+    result = made.protocol()
+    for one in (result, result["sections"]["Natural"]):
+        assert (one["score"], one["low"], one["high"]) == (1.0, pytest.approx(wilson(1.0, 5)[0]), 1.0)
+    wrong = sections_of({"x": [0.0] * 4, "y": [0.0] * 4})["sections"]["x"]
+    assert (wrong["low"], wrong["high"]) == (0.0, pytest.approx(wilson(0.0, 4)[1]))
+
+
+def test_what_a_bootstrap_cannot_see_widens_the_score():
+    half = [0.0, 1.0] * 20
+    plain, widened = sections_of({"x": half, "y": half}), sections_of({"x": [1.0] * 12, "y": half})
+    (x, y), score = widened["sections"].values(), 1 / 3 + 2 / 3 * 0.5
+    low = clustered_interval([1.0] * 12)[1]
+    assert x["low"] == pytest.approx(low) and x["high"] == 1.0
+    known = plain["sections"]["y"]  # its draws do vary: it is as it was, but for which were drawn
+    assert (y["low"], y["high"]) == pytest.approx((known["low"], known["high"]), abs=0.03)
+    assert widened["low"] == pytest.approx(score - np.hypot(2 / 3 * (0.5 - y["low"]), (1 - low) / 3), abs=0.02)
+    assert widened["high"] == pytest.approx(score + 2 / 3 * (y["high"] - 0.5), abs=0.02)
+
+
+def test_cells_that_share_prompts_count_as_one():
+    """Twelve prompts in two cells, as in a matrix, are twelve; in two cells of their own they would be 24."""
+    both = sections_of({"x 1": [1.0] * 12, "x 2": [1.0] * 12, "y": [0.0, 1.0]})["sections"]["x"]
+    assert both["low"] == pytest.approx(wilson(1.0, 12)[0])
+    uneven = Outcomes()
+    uneven.add("x", ["a", "a", "a", "b"], [1.0] * 4)
+    one = _report.report("b", uneven, {"x": Section({"x": 1.0}, n=4, weight=1.0)}, {}, n_expected=None)
+    assert one["low"] == pytest.approx(clustered_interval([1.0] * 4, ["a", "a", "a", "b"])[1])
+
+
+def test_no_interval_where_nothing_is_seen_of_the_spread():
+    outcomes = Outcomes()
+    outcomes.add("x", ["a", "a"], [1.0, 0.0])  # one cluster
+    section = {"x": Section({"x": 1.0}, n=2, weight=1.0)}
+    result = _report.report("b", outcomes, section, {}, n_expected=None)
+    assert (result["score"], result["low"], result["high"]) == (0.5, None, None)
+    margins = Outcomes()
+    margins.add("x", ["a", "b"], [-0.5, -0.5])  # no shares
+    assert _report.report("b", margins, section, {}, n_expected=None)["low"] is None
 
 
 def test_weights_of_cells_without_rows_go_to_the_others():

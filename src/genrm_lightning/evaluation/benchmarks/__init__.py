@@ -21,7 +21,8 @@ Nothing else has to be touched to add one. A protocol is plain JSON:
     notes        lines about what differs
 
 Intervals are 95 %: the percentile bootstrap over clusters of pairs
-(:func:`~genrm_lightning.evaluation.scores.clusters`). A judge that is always right shows no spread, and has no width.
+(:func:`~genrm_lightning.evaluation.scores.clusters`), widened by what a bootstrap cannot see where all outcomes of a
+cell are alike (:mod:`~._ends`); None where nothing of the spread was seen.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrm_lightning.evaluation.benchmarks._ends import Alike, ends
+
 DRAWS = 2000
 SEED = 0
 _BLOCK = 4_000_000  # counts held at once
@@ -159,26 +161,32 @@ def report(
     cells = sorted(observed)
     means = cell_means(outcomes, cells)
 
-    def sums(rows: Iterable[Mapping[str, float]]) -> Floats:
+    def factors(rows: Iterable[Mapping[str, float]]) -> Floats:
         # A cell that was never seen has no column; its weight goes to the section's others all the same.
         scale = [(row, sum(row.values()) / sum(w for cell, w in row.items() if cell in observed)) for row in rows]
-        return weighted(means, np.array([[row.get(cell, 0.0) * by for cell in cells] for row, by in scale]))
+        return np.array([[row.get(cell, 0.0) * by for cell in cells] for row, by in scale])
 
-    of_sections = sums(one.cells for one in there.values())
+    of_sections = factors(one.cells for one in there.values())
+    drawn = weighted(means, of_sections)
     if overall is None:
-        weights = np.array([[one.weight or 0.0 for one in there.values()]])
-        score = weighted(of_sections, weights / weights.sum())[:, 0]
+        weights = shares({title: one.weight or 0.0 for title, one in there.items()})
+        parts = np.array([list(weights.values())])
+        score, of_score = weighted(drawn, parts)[:, 0], (parts @ of_sections)[0]
     else:
-        score = sums([overall])[:, 0]
-    result |= _interval(score)
+        (of_score,) = factors([overall])
+        score = weighted(means, of_score[None])[:, 0]
+    alike = Alike(outcomes.cluster, [cells.index(cell) for cell in outcomes.cell], outcomes.value)
+    result |= _interval(score, of_score, alike)
     for place, (title, one) in enumerate(there.items()):
-        result["sections"][title] = {**_interval(of_sections[:, place]), "n": one.n, "weight": one.weight}
+        own = _interval(drawn[:, place], of_sections[place], alike)
+        result["sections"][title] = {**own, "n": one.n, "weight": one.weight}
     return result
 
 
-def _interval(draws: Floats) -> dict[str, float]:
-    low, high = np.nanquantile(draws[1:], [0.025, 0.975])
-    return {name: _rounded(value) for name, value in (("score", draws[0]), ("low", low), ("high", high))}
+def _interval(draws: Floats, factors: Floats, alike: Alike) -> dict[str, float | None]:
+    low, high = ends(draws, factors, alike) or (None, None)
+    found = {"score": draws[0], "low": low, "high": high}
+    return {name: None if value is None else _rounded(value) for name, value in found.items()}
 
 
 def _rounded(value: float) -> float:
