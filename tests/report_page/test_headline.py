@@ -83,8 +83,8 @@ def test_a_coin(judged, tmp_path):
 def test_which_are_ahead(judged, tmp_path):
     good, fair, poor = judged("good", range(38)), judged("fair", range(37)), judged("poor", range(4))
     lede = read(tmp_path, good, fair, poor)[0]
-    assert lede == "good and fair are ahead: each is the best or within chance of it, on this set"
-    assert read(tmp_path, good, fair)[0] == "good and fair: each is the best or within chance of it, on this set"
+    assert lede == "good and fair are ahead: each is best or within chance of the best on this set"
+    assert read(tmp_path, good, fair)[0] == "good and fair: each is best or within chance of the best on this set"
 
 
 def test_judges_of_different_sets_are_not_compared(judged, tmp_path):

@@ -127,10 +127,9 @@ def _compared(found: Sequence[Standing], sets: str) -> str:
         return f"<b>{text(in_all[0])}</b> is the best judge or within chance of the best on {sets}"
     if in_all:
         shown = listed(f"<b>{text(label)}</b>" for label in (everywhere + [x for x in in_all if x not in everywhere]))
-        which = "is the best or within chance of it" if len(found) == 1 else "is everywhere best or within chance of it"
         judges = {method.label for one in found for method in (one.best, *(other for other, _ in one.others))}
         ahead = " are ahead" if judges > {*in_all} else ""
-        return f"{shown}{ahead}: each {which}, on {sets}"
+        return f"{shown}{ahead}: each is best or within chance of the best on {sets}"
     parts = [f"<b>{text(one.best.label)}</b> on {set_name(one.name)}" for one in found]
     return f"No judge is best everywhere: {listed(parts)}"
 
