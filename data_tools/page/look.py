@@ -34,7 +34,7 @@ th:first-child, tbody th, thead .name { text-align: left; white-space: normal; o
 tbody th:first-child { min-width: 7rem; } tr.first th, tr.first td { border-top: 1px solid var(--faint); }
 td.draw, th.draw { width: 34%; min-width: 6rem; padding-right: 0; }
 .wide { overflow-x: auto; } .wide td.draw, .wide th.draw { padding-right: .9rem; }
-@media screen and (max-width: 40rem) { .more, .scale :nth-child(2) { display: none; } }
+@media screen and (max-width: 40rem) { .more, .scale :nth-child(2):not(:last-child) { display: none; } }
 .scale { display: flex; justify-content: space-between; }
 svg { display: block; width: 100%; } svg.share { height: 16px; } svg.amount { height: 9px; }
 svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }

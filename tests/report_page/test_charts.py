@@ -60,4 +60,17 @@ def test_intervals_lie_on_their_scale():
 def test_heat_is_deeper_towards_the_ends():
     assert [shade(x) for x in (-2, -0.3, 0.05, 0.5, 1)] == ["n5", "n2", "none", "p2", "p5"]
     html = heat_map("<i>", ["a/b"], [("r", [Cell("1", 1.0, "<said>")]), ("s", [None])], ["s0", "s1"])
-    assert 'class="p5" title="&lt;said&gt;"' in html and "<td class=none>–</td>" in html and "a/<wbr>b" in html
+    assert 'class="p5" title="&lt;said&gt;"' in html and '<td class="none">–</td>' in html and "a/<wbr>b" in html
+    html = heat_map("x", ["a", "b"], [("r", [Cell("1", 1.0), None])], ["s0"], ["s0", "s1"])
+    assert "<th scope=col class=s1>b" in html and 'class="p5 s0"' in html and 'class="none s1"' in html
+
+
+def test_labels_of_two_lines_and_room_beside_the_first_x():
+    line = Line("one", 0, [Point(0, 0.6), Point(1, 0.8)])
+    svg = line_chart([line], [(0, "−9\nto −1"), (1, "0")], "x", "%", inset=0.5)
+    assert 'y="208.0" text-anchor=middle>−9</text>' in svg and 'y="220.0" text-anchor=middle>to −1</text>' in svg
+    assert 'viewBox="0 0 360 242"' in svg and 'cx="120.0"' in svg and 'cx="272.0"' in svg  # a quarter from either end
+
+
+def test_values_beyond_all_shares_do_not_fill_the_page():
+    assert around(-5.0, 1e12) == around(0.0, 1.0)

@@ -14,6 +14,7 @@ import pytest
 from data_tools.artifact import read_json, write_json
 from data_tools.errors import UserError
 from genrm_lightning.__main__ import main
+from genrm_lightning.evaluation.scores import set_scores
 from genrm_lightning.report_page import look, write
 from genrm_lightning.report_page.sections import disagreements
 from tests.report_page import made
@@ -83,7 +84,8 @@ def test_every_section_is_there_and_in_the_contents(page):
 def test_the_headline_says_who_is_best_and_what_is_chance(page):
     html = page.read_text()
     lede = re.search("<p class=lede>(.*?)</p>", html)[1]
-    assert "dpo/iteration-2" in lede and "reward" in lede and "poor" not in lede and "cannot be told apart" in lede
+    assert "dpo/iteration-2" in lede and "reward" in lede and "poor" not in lede
+    assert "are ahead: each is best or within chance of the best on both sets" in lede
     assert re.search("Clearly below it: poor <small>−", html)
 
 
@@ -92,7 +94,10 @@ def test_one_judge_clearly_best(runs, tmp_path):
     assert "<b>dpo/iteration-2</b> is the best judge on both sets, beyond chance" in (tmp_path / "r.html").read_text()
     write(runs[:1], tmp_path / "r.html")  # alone
     html = (tmp_path / "r.html").read_text()
-    assert "<b>dpo/iteration-2</b> is right" in html and "id=couples" not in html and "id=pairs" not in html
+    assert "<title>dpo/iteration-2: evaluation</title>" in html
+    assert re.search(r"<b>dpo/iteration-2</b> is right [\d.]+ % of the time on bench and [\d.]+ % on own</p>", html)
+    assert len(re.findall(r"</b> is right [\d.]+ % of the time \(", html)) == 2  # a line a set
+    assert "highest" not in html and "o the best" not in html and "id=couples" not in html and "id=pairs" not in html
 
 
 def test_best_everywhere_but_clearly_so_on_one_set(tmp_path):
@@ -144,6 +149,7 @@ def test_a_star_run(tmp_path):
     html = (tmp_path / "r.html").read_text()
     assert "id=iterations" in html and "<title>dpo, iteration 2: iteration 1: " in html
     assert html.count("<article") == 6 and "<summary>in the other order</summary>" in html
+    assert "several seeds" not in html
 
 
 def test_a_comparison_with_two_seeds(tmp_path):
@@ -159,6 +165,29 @@ def test_a_comparison_with_two_seeds(tmp_path):
     assert own.height == right.height and set(own["accuracy"]) <= {0, 0.25, 0.5, 0.75, 1.0}
 
 
+def test_numbers_of_one_row_belong_together(tmp_path):
+    """Of two seeds: what is compared with the first one's is the first one's, and it is told."""
+    pairs = {"id": made.preferences(40, 1), "ood": made.preferences(40, 2)}
+    run = made.compare(tmp_path / "all", pairs)
+    summary = read_json(run / "summary.json")
+    summary["rows"][0]["categories_id"] = {name: {"accuracy": 0.125, "n_pairs": 10} for name in made.CATEGORIES}
+    write_json(run / "summary.json", summary)
+    found = write([run], tmp_path / "r.html")
+    on = found.methods[0].sets["id"]
+    first = set_scores(pl.read_parquet(run / "seed-0/bt/read/id.parquet"), pairs["id"]).accuracy
+    assert on.numbers["accuracy"] == 0.75 != first == on.own["accuracy"]
+    assert {one["accuracy"] for one in on.numbers["by"]["category"].values()} == {0.125}
+    assert {one["accuracy"] for one in on.numbers["by"]["subset"].values()} != {0.125}
+    html = (tmp_path / "r.html").read_text()
+    length = re.search("<section id=length>.*?</section>", html, re.DOTALL)[0]
+    row = rf"Bradley-Terry</th><td>{100 * first:.1f}</td>.*?<td[^>]*>([+−][^ ]+) <small>"
+    rule = first - on.numbers["longer_wins"]["accuracy"]
+    assert re.search(row, length)[1] == f"{100 * rule:+.1f}".replace("-", "−")
+    for name in ("methods", "reliability", "risk", "position", "length", "categories", "pairs", "cost"):
+        part = re.search(f"<section id={name}>.*?</section>", html, re.DOTALL)[0]
+        assert part.count("<p class=note>Judges have several seeds: ") >= 2, name  # a set each
+
+
 def test_equal_names_are_told_apart(tmp_path):
     pairs = {"own": made.preferences(20)}
     first = made.evaluation(tmp_path / "a", "judge", pairs)
@@ -170,8 +199,8 @@ def test_attacks_of_a_judge_in_a_folder_of_their_own(tmp_path):
     """Whatever the order: the evaluation's sets, and what the attacks did; other judges' folders stay apart."""
     whole, few = made.preferences(30), made.preferences(10)
     clean = made.evaluation(tmp_path / "evaluate", "judge", {"own": whole}, k=2)
-    attacked = made.evaluation(tmp_path / "hack", "judge", {"own": few}, more={"hacking": made.hacking(0.5)})
-    further = made.evaluation(tmp_path / "further", "judge", {"more": made.preferences(10, 5)})
+    attacked = made.evaluation(tmp_path / "hack", "judge", {"own": few}, k=2, more={"hacking": made.hacking(0.5)})
+    further = made.evaluation(tmp_path / "further", "judge", {"more": made.preferences(10, 5)}, k=2)
     for given in ([clean, attacked, further], [attacked, clean, further]):
         found = write(given, tmp_path / "r.html")
         (method,) = found.methods
@@ -181,6 +210,27 @@ def test_attacks_of_a_judge_in_a_folder_of_their_own(tmp_path):
     other = made.evaluation(tmp_path / "other", "another", {"own": few}, more={"hacking": made.hacking(0.5)})
     with pytest.raises(UserError, match="holds other pairs"):
         write([clean, other], tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("keys, n", [(("a", "a"), 1), (("a", "b"), 2), (("a", None), 2), ((None, None), 1)])
+def test_one_judge_in_two_folders(keys, n, tmp_path):
+    """By the key where there is one, whatever the path that it was named by."""
+    folders = []
+    for i, key in enumerate(keys):
+        named = f"judge-{i}" if keys[0] and keys[1] else "judge"
+        folder = made.evaluation(tmp_path / f"{i}", named, {f"set {i}": made.preferences(8, i)})
+        said = read_json(folder / "evaluation.json")
+        write_json(folder / "evaluation.json", said | ({"key": key} if key else {}))
+        folders.append(folder)
+    assert len(write(folders, tmp_path / "r.html").methods) == n
+
+
+@pytest.mark.parametrize("what", ["n_samples", "seed"])
+def test_folders_without_a_key_are_apart_where_the_judge_was_asked_otherwise(what, tmp_path):
+    folders = [made.evaluation(tmp_path / f"{i}", "judge", {f"set {i}": made.preferences(8, i)}) for i in range(2)]
+    said = read_json(folders[1] / "evaluation.json")
+    write_json(folders[1] / "evaluation.json", said | {what: 7})
+    assert len(write(folders, tmp_path / "r.html").methods) == 2
 
 
 def test_mistakes_are_one_line(tmp_path, capsys, runs):
@@ -197,6 +247,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, runs):
     said = json.loads((tmp_path / "leads" / "evaluation.json").read_text())
     said["sets"][0]["folder"] = "../good/sets/bench"
     write_json(tmp_path / "leads" / "evaluation.json", said)
+    (link := tmp_path / "link").symlink_to(runs[0])
     half = made.evaluation(tmp_path / "half", "judge", {"own": made.preferences(10, 9)})
     file = half / "sets" / "own" / "judgments.parquet"
     pl.read_parquet(file).head(5).write_parquet(file)
@@ -208,6 +259,9 @@ def test_mistakes_are_one_line(tmp_path, capsys, runs):
         ([str(tmp_path / "old")], "has scores.json but no evaluation.json"),
         ([str(runs[0]), str(other)], "its set 'own' holds other pairs than that of"),
         ([str(runs[0]), str(runs[0])], "is named twice"),
+        ([str(runs[0]), str(runs[0] / "sets" / "..")], "is named twice; name each folder once"),
+        ([str(runs[0]), str(link)], "is named twice; name each folder once"),
+        ([str(runs[0]), str(runs[1]), "--judges", "poor", "poor"], "--judges: 'poor' is named twice; name two judges"),
         ([str(tmp_path / "cut")], "judgments.parquet: not a readable parquet file"),
         ([str(tmp_path / "leads")], "leads out of"),
         ([str(half)], "judgments.parquet: expected both orders of every pair"),
@@ -219,6 +273,20 @@ def test_mistakes_are_one_line(tmp_path, capsys, runs):
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1, err
     assert not (tmp_path / "r.html").exists()
+
+
+def test_the_page_replaces_nothing_but_a_page(tmp_path, capsys):
+    run = made.evaluation(tmp_path / "run", "judge", {"own": made.preferences(8)})
+    (tmp_path / "link.html").symlink_to(run / "scores.json")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    inside = [run / "scores.json", run / "sets/own/judgments.parquet", run / "README"]
+    for out in [*inside, tmp_path / "page.txt", tmp_path / "link.html"]:
+        assert main(["report", str(run), "--out", str(out)]) == 2
+        err = capsys.readouterr().err
+        assert "does not end in .html" in err and err.count("\n") == 1
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for _ in range(2):  # also in the run's own folder, and over the page of before
+        assert main(["report", str(run), "--out", str(run / "page.HTML")]) == 0
 
 
 def test_the_command(runs, tmp_path, capsys):

@@ -35,6 +35,7 @@ from genrm_lightning.report_page.sections import (
 
 PAIRS = 12  # of a set
 TITLE = "Judges in comparison"
+ENDING = ".html"
 
 
 def write(
@@ -50,29 +51,44 @@ def write(
     Args:
         runs: folders of evaluate, star and compare, in the order of the page.
         out: the HTML file.
-        title: the page's.
+        title: the page's; None: one that says whether it is of one judge or of several.
         pairs: how many pairs of a set are shown, at most.
-        judges: labels of the two judges whose pairs are shown; None: the best of the first set and the next one.
+        judges: labels of the two judges whose pairs are shown; None: of the first set that several have judged the
+            best two of those that write rationales, or the best two where fewer than two do.
 
     Raises:
-        UserError: a folder is no run, has no results so far or other pairs under a set's name; a label that is none;
-            a folder in the file's place.
+        UserError: a folder is no run, has no results so far, other pairs under a set's name, or text where a number
+            should be; a label that is none, or the same twice; an out that is a folder or no .html file.
     """
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file for --out")
+    _check_out(out)
+    if judges and judges[0] == judges[1]:
+        raise UserError(f"--judges: '{judges[0]}' is named twice; name two judges")
     report = Report([adapters.read(folder) for folder in runs])
     labels = [method.label for method in report.methods]
     for label in judges or ():
         if label not in labels:
             raise UserError(f"--judges: '{label}' is none of the judges; there are: {', '.join(labels)}")
-    artifact.write_text(out, look.document(title or TITLE, body(report, pairs, judges)))
+    alone = f"{labels[0]}: evaluation" if len(labels) == 1 else TITLE
+    artifact.write_text(out, look.document(title or alone, body(report, pairs, judges)))
     return report
+
+
+def _check_out(out: Path) -> None:
+    """A page replaces at most another page: not the tables of a run, and not what a link leads to."""
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file for --out")
+    for path in (out, out.resolve()):
+        if path.suffix.lower() != ENDING:
+            leads = "" if path == out else f" (it leads to {path})"
+            raise UserError(
+                f"--out: {out} does not end in {ENDING}{leads}; name a file of its own, such as report.html"
+            )
 
 
 def body(report: Report, pairs: int, judges: tuple[str, str] | None = None) -> str:
     """The page's sections behind their table of contents."""
     standings = headline.standings(report)
-    two = judges or disagreements.couple(standings)
+    two = disagreements.Couple(*judges, "named for this page") if judges else disagreements.couple(report, standings)
     parts = [
         methods.section(report, standings),
         couples.section(report),

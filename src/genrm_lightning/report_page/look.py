@@ -79,7 +79,7 @@ small.invalid { color: var(--margin); } article .text { max-height: 16rem; overf
   td small { display: block; } td.draw, th.draw { width: 5.5rem; min-width: 4.5rem; }
   tbody th:first-child { min-width: 5rem; }
   .heat thead th { min-width: 2.5rem; font-size: .65rem; } .heat th, .heat td { padding: .15rem .3rem; }
-  .scale :nth-child(2) { display: inline; } p { max-width: none; } section h3, figcaption { break-after: avoid; }
+  p { max-width: none; } section h3, figcaption { break-after: avoid; }
   .plots { grid-template-columns: 1fr 1fr; } .small { grid-template-columns: repeat(4, 1fr); }
   article .text, article .prompt { max-height: none; overflow: visible; } section { break-inside: auto; }
   .chip, .heat td, svg * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -33,13 +33,20 @@ class OnSet:
 
     Attributes:
         judgments: JUDGMENT parquet, a table a seed; at least one.
-        numbers: of the first table (accuracy with its ends: of all seeds).
+        numbers: means over the seeds where the run has them, the others those of the first table.
+        first: those of the first table alone; None: ``numbers`` are.
         seconds: it took to judge the set; None where nobody wrote it down.
     """
 
     judgments: Sequence[Path]
     numbers: Numbers
     seconds: float | None = None
+    first: Numbers | None = None
+
+    @property
+    def own(self) -> Numbers:
+        """Numbers that all belong to the first table."""
+        return self.numbers if self.first is None else self.first
 
 
 @dataclass(frozen=True)

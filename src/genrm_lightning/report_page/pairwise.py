@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import polars as pl
 from data_tools.artifact import damage_told, read_table, scan_tables
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE, check_unique_ids
-from genrm_lightning.evaluation.intervals import paired_difference
+from genrm_lightning.evaluation.intervals import clustered_interval, paired_difference
 from genrm_lightning.evaluation.scores import clusters, pair_scores, presentations
 from genrm_lightning.report_page.model import OnSet, PairSet
 
@@ -26,13 +27,19 @@ class Compared(NamedTuple):
     """Accuracy of the second method minus that of the first, on their ``n`` pairs in common; fractions."""
 
     diff: float
-    low: float
-    high: float
+    low: float | None  # None: not known
+    high: float | None
     n: int
 
     @property
     def beyond_chance(self) -> bool:
-        return self.low > 0 or self.high < 0
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def reversed(self) -> Compared:
+        """The first minus the second."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Compared(-self.diff, low, high, self.n)
 
 
 class Scored:
@@ -80,11 +87,22 @@ class Scored:
         )
         return Compared(*found, both.height)
 
-    def accuracy(self, label: str) -> float:
-        return float(self.scores[label]["accuracy"].mean())
+    @cached_property
+    def common(self) -> pl.DataFrame:
+        """pair_id of the pairs that every method has judged; pairs that do not fit one of them are not among them."""
+        found = self.pairs.select("pair_id")
+        for own in self.scores.values():
+            found = found.join(own, on="pair_id", how="semi")
+        return found
+
+    def accuracy(self, label: str) -> tuple[float, float | None, float | None]:
+        """A method's accuracy on the pairs in ``common``, of which there must be some, with its 95 % interval."""
+        own = self.pairs.select("pair_id", "cluster").join(self.common, on="pair_id", how="semi")
+        own = own.join(self.scores[label], on="pair_id")
+        return clustered_interval(own["accuracy"].to_numpy(), own["cluster"].to_list())
 
     def disagreements(self, first: str, second: str, n: int) -> pl.DataFrame:
-        """The pairs whose p_right differs most between two methods: half of them in favour of each, if there are.
+        """The pairs whose p_right differs most between two methods; of each side half, where there are enough.
 
         Pairs that differ by less than ``LEAST_GAP`` are none.
 
@@ -138,10 +156,14 @@ def _over_seeds(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _bin(difference: pl.Expr) -> pl.Expr:
-    found = pl.when(difference <= _EDGES[0]).then(pl.lit(f"up to {_EDGES[0]:,}"))
+    found = pl.when(difference <= _EDGES[0]).then(pl.lit(_minus(f"up to {_EDGES[0]:,}")))
     for low, high in pairwise(_EDGES):
-        found = found.when(difference <= high).then(pl.lit(f"{low + 1:,} to {high:,}"))
+        found = found.when(difference <= high).then(pl.lit(_minus(f"{low + 1:,} to {high:,}")))
     return found.otherwise(pl.lit(f"above {_EDGES[-1]:,}"))
+
+
+def _minus(shown: str) -> str:
+    return shown.replace("-", "−")
 
 
 def names(pairs: pl.DataFrame, column: str) -> list[str]:

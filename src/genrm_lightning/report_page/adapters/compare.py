@@ -8,7 +8,9 @@ from typing import Any
 from data_tools.artifact import MANIFEST
 from data_tools.errors import UserError
 from genrm_lightning.report_page.adapters import star
-from genrm_lightning.report_page.adapters.files import below, inside, mapping, number, stage, words
+from genrm_lightning.report_page.adapters.files import below, inside, mapping, stage, words
+from genrm_lightning.report_page.adapters.files import number as usable
+from genrm_lightning.report_page.adapters.shapes import check, number
 from genrm_lightning.report_page.model import Method, Run
 
 SUMMARY = "summary.json"
@@ -33,6 +35,8 @@ def read(folder: Path) -> Run:
     summary = mapping(folder / SUMMARY, "rows", "seed")
     sets = star.pair_sets(folder / "data")
     rows = inside(summary["rows"], f"{folder / SUMMARY}: key 'rows'", list)
+    star.check_rows(rows, str(folder / SUMMARY))
+    check(summary["seed"], number, str(folder / SUMMARY), "seed")
     if not rows:
         raise UserError(f"{folder / SUMMARY}: has no rows yet; let the comparison's command finish, then report")
     notes = [f"not run yet: {words(one)}" for one in summary.get("missing") or ()]
@@ -58,6 +62,7 @@ def _method(folder: Path, summary: dict[str, Any], row: dict[str, Any], sets) ->
     ]
     key = manifests[0].get("key", {})
     run = mapping(homes[0] / SUMMARY, "rows") if (homes[0] / SUMMARY).exists() else {"rows": []}
+    star.check_rows(run["rows"], str(homes[0] / SUMMARY))
     several = [f"{len(homes)} seeds: accuracies are their means; other numbers are of the first seed"]
     return Method(
         label=str(row.get("label") or name),
@@ -66,7 +71,7 @@ def _method(folder: Path, summary: dict[str, Any], row: dict[str, Any], sets) ->
         kind=str(key.get("kind", "")),
         sets={one: star.judged(places, one, sets[one], row) for one in star.SETS},
         steps=star.steps(run["rows"]) if len(run["rows"]) > 1 else (),
-        training={cost: value for cost in COSTS if (value := number(row.get(cost)))},
+        training={cost: value for cost in COSTS if (value := usable(row.get(cost)))},
         settings=[(fact.replace("_", " "), words(key[fact])) for fact in _FACTS if key.get(fact)]
         + [("seeds", f"{len(homes)}, from {first}"), ("sampling", words(key.get("evaluation") or key.get("sampling")))],
         notes=several if len(homes) > 1 else (),

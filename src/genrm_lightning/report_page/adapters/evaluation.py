@@ -7,6 +7,7 @@ from typing import Any
 
 from data_tools.errors import UserError
 from genrm_lightning.report_page.adapters.files import below, inside, mapping, number, words
+from genrm_lightning.report_page.adapters.shapes import check_scores
 from genrm_lightning.report_page.model import Method, OnSet, PairSet, Run
 
 DESCRIPTION, SCORES = "evaluation.json", "scores.json"
@@ -30,6 +31,7 @@ def read(folder: Path) -> Run:
     where = folder / DESCRIPTION
     said = mapping(where, "judge", "kind", "sets")
     scores = mapping(folder / SCORES, "sets")
+    check_scores(scores, str(folder / SCORES))
     numbers = inside(scores["sets"], f"{folder / SCORES}: key 'sets'")
     sets, judged = {}, {}
     for i, one in enumerate(inside(said["sets"], f"{where}: key 'sets'", list)):
@@ -50,9 +52,9 @@ def read(folder: Path) -> Run:
         folder=folder,
         kind=str(said["kind"]),
         sets=judged,
-        **{name: _part(scores, name) for name in ("benchmarks", "hacking", "shift")},
+        **{name: scores.get(name) or {} for name in ("benchmarks", "hacking", "shift")},
         settings=[(name.replace("_", " "), words(said[name])) for name in _SETTINGS if said.get(name) is not None],
-        identity=tuple(words(said.get(name)) for name in ("judge", "kind", "objective", "judge_prompt")),
+        identity=_identity(said),
     )
     return Run(folder, "evaluation", sets, [method])
 
@@ -69,6 +71,8 @@ def _name(judge: Any) -> str:
     return parts[-1] if parts else str(judge)
 
 
-def _part(scores: dict[str, Any], name: str) -> dict[str, Any]:
-    found = scores.get(name)
-    return found if isinstance(found, dict) else {}
+def _identity(said: dict[str, Any]) -> tuple[str, ...]:
+    """Equal for one judge that was asked in one way: by its contents, in older folders by all that is said of it."""
+    key = said.get("key")
+    names = ("judge", "kind", "objective", "judge_prompt", "n_samples", "seed")
+    return ("key", key) if isinstance(key, str) and key else tuple(words(said.get(name)) for name in names)

@@ -42,7 +42,11 @@ def below(folder: Path, name: Any, where: str) -> Path:
         UserError: it leads out of the folder: a file of somebody else names no files of ours.
     """
     path = folder / inside(name, where, str)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inner = path.resolve().is_relative_to(folder.resolve())
+    except ValueError:  # a NUL, or half a character
+        raise UserError(f"{where}: is no name of a folder; write the file anew with the command that made it") from None
+    if not inner:
         raise UserError(f"{where}: '{name}' leads out of {folder}; name a folder below it")
     return path
 

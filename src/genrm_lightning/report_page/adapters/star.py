@@ -10,6 +10,7 @@ from data_tools.artifact import digest
 from data_tools.errors import UserError
 from genrm_lightning.report_page.adapters.files import inside, mapping, number, stage, words
 from genrm_lightning.report_page.adapters.measuring import numbers_of
+from genrm_lightning.report_page.adapters.shapes import ROW, SET, check
 from genrm_lightning.report_page.model import Method, Numbers, OnSet, PairSet, Run, Step
 
 SUMMARY = "summary.json"
@@ -32,7 +33,9 @@ def read(folder: Path) -> Run:
         UserError: a file is missing or not what it should be.
     """
     summary = mapping(folder / SUMMARY, "rows")
-    rows = [inside(row, f"{folder / SUMMARY}: key 'rows'") for row in inside(summary["rows"], "rows", list)]
+    where = str(folder / SUMMARY)
+    rows = inside(summary["rows"], f"{where}: key 'rows'", list)
+    check_rows(rows, where)
     if not rows:
         raise UserError(f"{folder / SUMMARY}: has no rows yet; let the run's command finish, then report")
     sets = pair_sets(folder / "data")
@@ -69,12 +72,27 @@ def pair_sets(data: Path) -> dict[str, PairSet]:
     return found
 
 
+def check_rows(rows: list[Any], where: str) -> None:
+    """Whether a summary's rows hold what their keys promise.
+
+    Raises:
+        UserError: names the file and the key.
+    """
+    check(rows, [ROW], where, "rows")
+    for i, row in enumerate(rows):
+        for key in SETS:
+            check(of_row(row, key), SET, where, f"rows[{i}], of the set '{key}'")
+
+
 def judged(places: list[Path], key: str, pairs: PairSet, row: Mapping[str, Any]) -> OnSet:
     """A set as these folders judged it, a folder a seed."""
     files = [place / f"{key}.parquet" for place in places]
     dropped = stage(places[0]).get("facts", {}).get("dropped", {}).get(key, [])
     known = {name: value for name, value in of_row(row, key).items() if value is not None}
-    return OnSet(files, {**numbers_of(files[0], pairs.pairs, dropped), **known})  # the row: of all seeds
+    first = numbers_of(files[0], pairs.pairs, dropped)
+    if known.get("categories"):
+        known["by"] = {**(first.get("by") or {}), "category": known["categories"]}
+    return OnSet(files, {**first, **known}, first=first)  # the row: of all seeds
 
 
 def steps(rows: list[dict[str, Any]]) -> list[Step]:

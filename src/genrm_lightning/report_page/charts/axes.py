@@ -19,7 +19,7 @@ class Axes:
 
     Attributes:
         x, y: (lowest, highest) value.
-        x_ticks, y_ticks: (value, label).
+        x_ticks, y_ticks: (value, label); one of x may have several lines, for which ``bottom`` must leave room.
         x_label: below the chart; y_label: above it, at the axis.
         logarithmic: x by its logarithm.
         width, height: in the chart's own units, of which a page shows about one a pixel.
@@ -62,7 +62,7 @@ class Axes:
         for value, label in self.x_ticks:
             x = self.across(value)
             parts.append(f'<line class=axis x1="{x:.1f}" x2="{x:.1f}" y1={base} y2="{base + 3}"/>')
-            parts.append(label_at(x, base + 14, label, "middle"))
+            parts += [label_at(x, base + 14 + 12 * i, line, "middle") for i, line in enumerate(label.split("\n"))]
         parts.append(f'<line class=axis x1={self.left} x2={end} y1={base} y2="{base}"/>')
         parts.append(label_at((self.left + end) / 2, self.height - 5, self.x_label, "middle"))
         if self.y_label:
@@ -100,6 +100,7 @@ def around(
     >>> around(0.52, 0.87)
     ((0.5, 0.9), [(0.5, '50'), (0.6, '60'), (0.7, '70'), (0.8, '80'), (0.9, '90')])
     """
+    low, high = (min(max(end, floor_at), ceiling) for end in (low, high))
     step = next((s for s in (0.01, 0.02, 0.05, 0.1) if (high - low) / s <= 5), 0.2)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
     if last == first:

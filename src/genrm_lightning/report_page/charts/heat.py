@@ -26,19 +26,27 @@ class Cell:
 
 
 def heat_map(
-    corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell | None]]], classes: Sequence[str] = ()
+    corner: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Cell | None]]],
+    classes: Sequence[str] = (),
+    column_classes: Sequence[str] = (),
 ) -> str:
     """A table with a coloured field for each row and column; None leaves one empty.
 
     Args:
         columns, rows: names as plain text.
-        classes: of each row, to hide it by.
+        classes, column_classes: of each row and each column, to hide it by.
     """
-    heads = "".join(f"<th scope=col>{breakable(name)}</th>" for name in columns)
+    along = list(column_classes) or [""] * len(columns)
+    heads = "".join(
+        f"<th scope=col{f' class={its}' if its else ''}>{breakable(name)}</th>"
+        for name, its in zip(columns, along, strict=True)
+    )
     lines = []
     for i, (name, cells) in enumerate(rows):
         own = f' class="{classes[i]}"' if classes else ""
-        lines.append(f"<tr{own}><th scope=row>{breakable(name)}</th>{''.join(map(_field, cells))}</tr>")
+        lines.append(f"<tr{own}><th scope=row>{breakable(name)}</th>{''.join(map(_field, cells, along))}</tr>")
     return (
         f"<div class=wide><table class=heat><thead><tr><th scope=col>{text(corner)}</th>{heads}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
@@ -51,9 +59,10 @@ def shade(value: float) -> str:
     return f"{'p' if value > 0 else 'n'}{step}" if step else "none"
 
 
-def _field(cell: Cell | None) -> str:
+def _field(cell: Cell | None, column: str = "") -> str:
+    column = column and f" {column}"
     if cell is None:
-        return "<td class=none>–</td>"
-    faint = " faint" if cell.faint else ""
+        return f'<td class="none{column}">–</td>'
+    faint = (" faint" if cell.faint else "") + column
     said = f' title="{text(cell.said)}"' if cell.said else ""
     return f'<td class="{shade(cell.value)}{faint}"{said}>{text(cell.shown)}</td>'

@@ -55,6 +55,7 @@ def line_chart(
     logarithmic: bool = False,
     bands: int = 4,
     y: tuple[float, float] | None = None,
+    inset: float = 0.0,
 ) -> str:
     """Shares over x.
 
@@ -62,13 +63,16 @@ def line_chart(
         bands: with more lines than this their bands would hide one another. Whiskers stand instead, a little beside
             each other, and where there are many points the pointer alone tells the ends.
         y: what the y axis must hold besides the lines.
+        inset: how far before the first and behind the last x the axis goes.
     """
     points = [point for line in lines for point in line.points]
     values = [v for p in points for v in (p.y, p.low, p.high) if v is not None] + [one.y for one in levels]
     values += y or ()
     span, y_ticks = around(min(values), max(values))
     xs = [point.x for point in points] + [value for value, _ in x_ticks]
-    axes = Axes((min(xs), max(xs)), span, x_ticks, y_ticks, x_label, y_label, logarithmic)
+    more = 12 * max((label.count("\n") for _, label in x_ticks), default=0)  # lines of the labels
+    reach, room = (min(xs) - inset, max(xs) + inset), {"height": 230 + more, "bottom": 36 + more}
+    axes = Axes(reach, span, x_ticks, y_ticks, x_label, y_label, logarithmic, **room)
     parts = [_level(axes, one) for one in levels]
     ends = [line for line in lines if line.band]
     for i, line in enumerate(ends):

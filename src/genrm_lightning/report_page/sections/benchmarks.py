@@ -22,7 +22,7 @@ def section(report: Report) -> str:
     found: dict[str, list[tuple[Method, Mapping[str, Any]]]] = {}
     for method in report.methods:
         for name, one in method.benchmarks.items():
-            if isinstance(one, dict) and one.get("score") is not None:
+            if one.get("score") is not None:
                 found.setdefault(name, []).append((method, one))
     return block("benchmarks", "Benchmarks by their own protocols", HOW, "".join(
         _benchmark(report, name, known) for name, known in found.items()
@@ -42,11 +42,11 @@ def _benchmark(report: Report, name: str, known: list[tuple[Method, Mapping[str,
         rows.append(
             row(report, method, [*cells, *(cell(one.get("score"), one.get("low"), one.get("high")) for one in parts)])
         )
-        own = [str(note) for note in protocol.get("notes") or ()]
+        own = list(protocol.get("notes") or ())
         notes[method.label] = own or ["not the whole benchmark was judged"] * (protocol.get("complete") is False)
     heads = ["judge", "score", scale(f"{pct(span[0], 0)} %", f"{pct(span[1], 0)} %"), *map(text, sections)]
     told = "".join(f"<p class=note>{text(line)}</p>" for line in _lines(notes))
-    return f"<h3>{text(str(known[0][1].get('benchmark') or name))}</h3>{table(heads, rows)}{told}"
+    return f"<h3>{text(known[0][1].get('benchmark') or name)}</h3>{table(heads, rows)}{told}"
 
 
 def _lines(notes: Mapping[str, list[str]]) -> list[str]:

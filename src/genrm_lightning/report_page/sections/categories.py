@@ -8,7 +8,7 @@ from typing import Any
 from genrm_lightning.report_page.charts.heat import Cell, heat_map
 from genrm_lightning.report_page.model import Numbers
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import block, by_set, pct
+from genrm_lightning.report_page.sections.parts import block, by_set, pct, seeds_note
 
 HOW = (
     "Accuracy in percent. Green is above a coin’s 50 %, red below; the deeper, the further. Grey numbers: the 95 % "
@@ -37,16 +37,14 @@ def _set(report: Report, name: str) -> str:
         rows = [(m.label, [_cell(m.label, value, values.get(value)) for value in sorted(shown)]) for m, values in there]
         rest = f"<p class=note>{len(sizes) - MOST:,} smaller ones are left out.</p>" if len(sizes) > MOST else ""
         parts.append(heat_map(heading, sorted(shown), rows, [f"s{report.colour(m)}" for m, _ in there]) + rest)
-    return "".join(parts)
+    shown = "categories are means over them where the run has these, other parts are of the first one"
+    return "".join(parts) + (seeds_note(report, name, shown) if parts else "")
 
 
 def slices(numbers: Numbers) -> Mapping[str, Mapping[str, Any]]:
     """column -> value -> numbers; of an older summary the categories alone."""
     by = numbers.get("by")
-    if isinstance(by, dict) and by:
-        return by
-    found = numbers.get("categories")
-    return {"category": found} if isinstance(found, dict) else {}
+    return by or {"category": numbers.get("categories") or {}}
 
 
 def _cell(label: str, value: str, numbers: Mapping[str, Any] | None) -> Cell | None:
@@ -54,6 +52,6 @@ def _cell(label: str, value: str, numbers: Mapping[str, Any] | None) -> Cell | N
         return None
     low, high = numbers.get("accuracy_low"), numbers.get("accuracy_high")
     ends = "" if low is None or high is None else f" ({pct(low)} to {pct(high)})"
-    said = f"{label}, {value}: {pct(numbers['accuracy'])} %{ends}, {numbers.get('n_pairs', 0):,} pairs"
+    said = f"{label}, {value}: {pct(numbers['accuracy'])} %{ends}, {numbers.get('n_pairs') or 0:,} pairs"
     faint = low is not None and high is not None and low <= 0.5 <= high
     return Cell(pct(numbers["accuracy"], 0), 2 * (numbers["accuracy"] - 0.5), said, faint)

@@ -5,12 +5,24 @@ from __future__ import annotations
 from genrm_lightning.report_page.charts.lines import Line, Point, line_chart
 from genrm_lightning.report_page.model import Method, Numbers
 from genrm_lightning.report_page.report import Report, has
-from genrm_lightning.report_page.sections.parts import NONE, amount, block, by_set, figure, legend, row, set_name, table
+from genrm_lightning.report_page.sections.parts import (
+    NONE,
+    amount,
+    block,
+    by_set,
+    figure,
+    legend,
+    row,
+    seeds_note,
+    set_name,
+    table,
+)
 
 HOW = (
     "A verdict is one pair in one order, with all of its samples. Seconds are of the machine that judged and say "
     "little beside those of another one. What training took are sums over all of its stages, in the mean over seeds."
 )
+SEEDS = "tokens and seconds a verdict are those of the first one"
 _TRAINING = {
     "pairs": "labelled<br>pairs",
     "samples": "samples",
@@ -38,7 +50,8 @@ def section(report: Report) -> str:
             charts.append(
                 figure(
                     f"Accuracy by tokens a verdict, {set_name(name)}",
-                    line_chart(lines, ticks, "rationale tokens a verdict", "%", bands=0),
+                    line_chart(lines, ticks, "rationale tokens a verdict", "%", bands=0)
+                    + seeds_note(report, name, f"accuracies are means over them, {SEEDS}"),
                 )
             )
     drawn = legend(report, labels) + f"<div class=plots>{''.join(charts)}</div>" if charts else ""
@@ -67,7 +80,8 @@ def _verdicts(report: Report, name: str) -> str:
     for method, numbers in report.numbers(name):
         seconds, tokens = _seconds(method, name), _tokens(numbers)
         known |= seconds is not None or tokens is not None
-        per_order = numbers.get("n_samples", 0) / numbers["n_presentations"] if numbers.get("n_presentations") else None
+        shown, samples = numbers.get("n_presentations"), numbers.get("n_samples")
+        per_order = samples / shown if shown and samples is not None else None
         cells = [
             amount(numbers.get("n_pairs")),
             NONE if per_order is None else f"<td>{per_order:g}</td>",
@@ -75,11 +89,8 @@ def _verdicts(report: Report, name: str) -> str:
         ]
         cells.append(NONE if seconds is None else f"<td>{seconds:.3g}</td>")
         rows.append(row(report, method, cells))
-    return (
-        table(["judge", "pairs", "samples<br>an order", "tokens<br>a verdict", "seconds<br>a verdict"], rows)
-        if known
-        else ""
-    )
+    heads = ["judge", "pairs", "samples<br>an order", "tokens<br>a verdict", "seconds<br>a verdict"]
+    return table(heads, rows) + seeds_note(report, name, SEEDS) if known else ""
 
 
 def _training(report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genrm_lightning.report_page.charts.heat import Cell, heat_map
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import block, by_set, points
+from genrm_lightning.report_page.sections.parts import block, by_set, points, span
 
 HOW = (
     "Accuracy of the row minus that of the column, in points, pair by pair: the same pairs are hard for both, so "
@@ -26,14 +26,15 @@ def _set(report: Report, name: str) -> str:
     if len(labels) < 2:
         return ""
     rows = [(one, [_cell(scored, one, other, len(labels) - 1) for other in labels]) for one in labels]
-    return heat_map("row minus column", labels, rows, [f"s{report.colour(label)}" for label in labels])
+    classes = [f"s{report.colour(label)}" for label in labels]
+    return heat_map("row minus column", labels, rows, classes, classes)
 
 
 def _cell(scored, one: str, other: str, comparisons: int) -> Cell | None:
     found = scored.compare(other, one, comparisons) if one != other else None
     if found is None:
         return None
-    ends = f"({points(found.low)} to {points(found.high)})"
-    said = f"{one} minus {other}: {points(found.diff)} points {ends}, {found.n:,} pairs"
+    ends = f" ({span(found.low, found.high)})" if span(found.low, found.high) else ""
+    said = f"{one} minus {other}: {points(found.diff)} points{ends}, {found.n:,} pairs"
     value = found.diff / _FULL if found.beyond_chance else 0.0
     return Cell(points(found.diff), value, said, not found.beyond_chance)

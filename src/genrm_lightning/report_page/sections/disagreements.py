@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from data_tools.view.judged import said
 from genrm_lightning.report_page.charts.axes import series
 from genrm_lightning.report_page.report import Report
 from genrm_lightning.report_page.sections.headline import Standing
-from genrm_lightning.report_page.sections.parts import block, chip, named, plain_set
+from genrm_lightning.report_page.sections.parts import block, chip, named, plain_set, seeds_note
 
 MOST_CHARS = 4_000  # of a text that is shown
 MOST_BYTES = 2_500_000  # of all pairs together: the page is to stay one that a browser opens at once
@@ -24,34 +24,50 @@ _SHOWN = ("pair_id", "swapped", "iteration", "sample_index", "rationale", "verdi
 ORDERS = {False: "in the pair’s own order", True: "in the other order"}
 
 
-def couple(found: Sequence[Standing]) -> tuple[str, str] | None:
-    """The two judges to read beside each other: of the first set with two the best two that write rationales, the
-    best one first; of fewer such judges, the best two of all."""
+class Couple(NamedTuple):
+    """Labels of two judges to read beside each other, and how they were chosen, in words ("": there was no choice)."""
+
+    first: str
+    second: str
+    chosen: str
+
+    @property
+    def told(self) -> str:
+        """How they were chosen, as HTML to follow their names."""
+        return f" ({text(self.chosen)})" if self.chosen else ""
+
+
+def couple(report: Report, found: Sequence[Standing]) -> Couple | None:
+    """Of the first set with two judges the best two that write rationales, the best one first; of fewer such judges,
+    the best two of all."""
     for one in found:
         by_rank = [one.best, *(method for method, _ in one.others)]
         writing = [method for method in by_rank if method.sets[one.name].numbers.get("mean_n_tokens")]
         first, second, *_ = [*(writing if len(writing) > 1 else by_rank), None, None]
         if second is not None:
-            return first.label, second.label
+            place = f" on {plain_set(one.name)}" if len(report.sets) > 1 else ""
+            wanted = " of those that write rationales" if 1 < len(writing) < len(by_rank) else ""
+            return Couple(first.label, second.label, f"the best two{place}{wanted}" if len(by_rank) > 2 else "")
     return None
 
 
-def section(report: Report, two: tuple[str, str] | None, n: int) -> str:
+def section(report: Report, two: Couple | None, n: int) -> str:
     """At most ``n`` pairs a set, those first whose mean probability of the right response differs most."""
     if two is None or n < 1:
         return ""
-    first, second = two
+    first, second, _ = two
+    both = first, second
     parts, room = [], MOST_BYTES
     for name, scored in report.scored.items():
         if first not in scored.scores or second not in scored.scores:
             continue
         wanted = scored.disagreements(first, second, n)
         rows = {row["pair_id"]: row for row in _rows(scored.set.pairs, wanted["pair_id"])}
-        wrote = [_judgments(report.on(name)[label].judgments[0], wanted["pair_id"]) for label in two]
+        wrote = [_judgments(report.on(name)[label].judgments[0], wanted["pair_id"]) for label in both]
         shown = []
         for pair_id, *p_right in wanted.iter_rows():
-            below = "".join(_order(report, two, [of.get((pair_id, order)) for of in wrote], order) for order in ORDERS)
-            html = article(rows[pair_id], _summary(report, two, p_right) + below, MOST_CHARS)
+            below = "".join(_order(report, both, [of.get((pair_id, order)) for of in wrote], order) for order in ORDERS)
+            html = article(rows[pair_id], _summary(report, both, p_right) + below, MOST_CHARS)
             room -= len(html.encode())
             if room < 0:
                 shown.append("<p class=note>Further pairs would make this page too large.</p>")
@@ -59,11 +75,12 @@ def section(report: Report, two: tuple[str, str] | None, n: int) -> str:
             shown.append(html)
         heading = f"<h3>{text(plain_set(name))}</h3>" if len(report.scored) > 1 else ""
         parts.append(heading + ("".join(shown) or "<p class=note>On no pair do they differ by ten points or more.</p>"))
+        parts.append(seeds_note(report, name, "probabilities are means over them, what is said is of the first one"))
     how = (
-        f"<b>{named(report, first)}</b> and <b>{named(report, second)}</b> beside each other: the pairs"
-        " whose mean probability of the right response, over both orders and all samples, differs most between "
-        "the two, half of them in favour of each. Marked are words that only one side has. Of several samples the "
-        "first is shown."
+        f"<b>{named(report, first)}</b> and <b>{named(report, second)}</b>{two.told} beside each other: the "
+        "pairs whose mean probability of the right response, over both orders and all samples, differs most between "
+        "the two, half of them in favour of each where there are enough. Marked are words that only one side has. Of "
+        "several samples the first is shown."
     )
     return block("pairs", "Pairs on which two judges differ", how, "".join(parts))
 
@@ -84,11 +101,15 @@ def _judgments(path: Path, ids: pl.Series) -> dict[tuple[str, bool], dict[str, A
 
 def _summary(report: Report, two: tuple[str, str], p_right: Sequence[float]) -> str:
     shown = "".join(
-        f"<div><dt>{chip(report, label)}{text(label)}</dt><dd class={'right' if p > 0.5 else 'wrong'}>{100 * p:.0f} %"
+        f"<div><dt>{chip(report, label)}{text(label)}</dt><dd class={_outcome(p)}>{100 * p:.0f} %"
         "<small> for the right response</small></dd></div>"
         for label, p in zip(two, p_right, strict=True)
     )
     return f"<dl class=tiles>{shown}</dl>"
+
+
+def _outcome(p: float) -> str:
+    return "none" if abs(p - 0.5) < 0.005 else "right" if p > 0.5 else "wrong"  # what is shown as 50 % is neither
 
 
 def _order(report: Report, two: tuple[str, str], wrote: Sequence[Mapping[str, Any] | None], swapped: bool) -> str:

@@ -10,7 +10,7 @@ from genrm_lightning.report_page.charts.heat import Cell, heat_map
 from genrm_lightning.report_page.charts.intervals import interval_svg
 from genrm_lightning.report_page.model import Method
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import block, cell, pct, plain_set, points, row, scale, table
+from genrm_lightning.report_page.sections.parts import block, cell, pct, plain_set, points, row, scale, span, table
 
 HOW = (
     "Fixed attacks change the worse response of a pair and never make it better, so every win they add is the "
@@ -35,13 +35,13 @@ def _by_set(report: Report) -> dict[str, list[tuple[Method, Mapping[str, Any]]]]
     for method in report.methods:
         suites = {"": method.hacking} if "attacks" in method.hacking else method.hacking
         for name, suite in suites.items():
-            if isinstance(suite, dict) and suite.get("attacks"):
+            if suite.get("attacks"):
                 found.setdefault(name, []).append((method, suite))
     return found
 
 
 def _attacks(suite: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return [one for one in suite["attacks"] if isinstance(one, dict) and one.get("win_rate") is not None]
+    return [one for one in suite["attacks"] if None not in (one.get("name"), one.get("win_rate"))]
 
 
 def _summary(report: Report, known: Sequence[tuple[Method, Mapping[str, Any]]]) -> str:
@@ -57,7 +57,7 @@ def _summary(report: Report, known: Sequence[tuple[Method, Mapping[str, Any]]]) 
         ends = worst.get("win_low"), worst.get("win_high")
         rows.append(row(report, method, [
             cell(clean.get("win_rate"), clean.get("win_low"), clean.get("win_high")),
-            f"<td class=name>{text(str(worst.get('name')))}</td>", cell(worst["win_rate"], *ends),
+            f"<td class=name>{text(worst['name'])}</td>", cell(worst["win_rate"], *ends),
             f"<td class=draw>{interval_svg(worst['win_rate'], *ends, (0.0, 1.0), report.colour(method))}</td>",
             f"<td>{len(harm)} of {len(attacks)}</td>",
         ]))  # fmt: skip
@@ -70,8 +70,9 @@ def _map(report: Report, known: Sequence[tuple[Method, Mapping[str, Any]]]) -> s
     every = {name: one for attacks in found.values() for name, one in attacks.items()}
     by_family: dict[str, list[str]] = {}
     for name, one in every.items():
-        by_family.setdefault(str(one.get("family") or "attacks"), []).append(name)
+        by_family.setdefault(one.get("family") or "attacks", []).append(name)
     labels = [method.label for method, _ in known]
+    classes = [f"s{report.colour(label)}" for label in labels]
     parts = []
     for family, names in sorted(by_family.items(), key=lambda one: every[one[1][0]].get("kind") == "control"):
         names.sort(key=lambda name: (-max(found[x][name]["win_rate"] for x in labels if name in found[x]), name))
@@ -80,7 +81,7 @@ def _map(report: Report, known: Sequence[tuple[Method, Mapping[str, Any]]]) -> s
         count = f"{len(names)} attack{'s' if len(names) > 1 else ''}, up to {pct(worst)} %"
         shown = f"<summary>{text(family)} <small>{count}</small></summary>"
         opened = " open" if len(by_family) <= 4 else ""
-        parts.append(f"<details{opened}>{shown}{heat_map('attack', labels, rows)}</details>")
+        parts.append(f"<details{opened}>{shown}{heat_map('attack', labels, rows, column_classes=classes)}</details>")
     return "".join(parts)
 
 
@@ -89,7 +90,7 @@ def _cell(label: str, one: Mapping[str, Any] | None) -> Cell | None:
         return None
     diff, low, high = (one.get(f"diff{end}") for end in ("", "_low", "_high"))
     change = "" if diff is None else f", {points(diff)} points against the same response as it is"
-    change += "" if low is None or high is None else f" ({points(low)} to {points(high)})"
+    change += f" ({span(low, high)})" if span(low, high) else ""
     control = one.get("control_diff")
     change += "" if control is None else f", {points(control)} against its control"
     about = f". {one['description']}" if one.get("description") else ""

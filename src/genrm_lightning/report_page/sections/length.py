@@ -9,12 +9,15 @@ from genrm_lightning.report_page.sections.parts import (
     block,
     by_set,
     cell,
+    complete,
     figure,
     legend,
     pct,
     points,
     row,
+    seeds_note,
     set_name,
+    span,
     table,
 )
 
@@ -31,23 +34,28 @@ def section(report: Report) -> str:
         lines, ticks = _lines(report, name)
         if lines:
             labels += [line.name for line in lines]
-            chart = line_chart(lines, ticks, "chosen minus rejected, characters", "%", levels=[Level(0.5, "coin")])
-            figures.append(figure(set_name(name), chart))
+            coin = [Level(0.5, "coin")]
+            chart = line_chart(lines, ticks, "chosen minus rejected, characters", "%", levels=coin, inset=0.5)
+            figures.append(figure(set_name(name), chart + _first(report, name)))
     charts = legend(report, labels) + f"<div class=plots>{''.join(figures)}</div>" if figures else ""
     return block("length", "Length", HOW, charts + by_set(report, lambda name: _rule(report, name)))
 
 
+def _first(report: Report, name: str) -> str:
+    return seeds_note(report, name, "these are numbers of the first one, its accuracy too")
+
+
 def _lines(report: Report, name: str) -> tuple[list[Line], list[tuple[float, str]]]:
-    known = list(report.numbers(name, "by_length"))
-    bins = {one["name"]: one for _, numbers in known for one in numbers["by_length"]}
+    known = [(method, complete(numbers["by_length"], "name")) for method, numbers in report.numbers(name, "by_length")]
+    bins = {one["name"]: one for _, own in known for one in own}
     order = sorted(bins, key=lambda key: -float("inf") if bins[key].get("low") is None else bins[key]["low"])
     place = {key: float(i) for i, key in enumerate(order)}
     lines = []
-    for method, numbers in known:
+    for method, own in known:
         drawn = [
             Point(place[one["name"]], one["accuracy"], one.get("low_accuracy"), one.get("high_accuracy"),
-                  f"{one['name']}: {percent(one['accuracy'])} of {one['n_pairs']:,} pairs")
-            for one in numbers["by_length"] if one.get("n_pairs") and one.get("accuracy") is not None
+                  f"{minus(one['name'])}: {percent(one['accuracy'])} of {one['n_pairs']:,} pairs")
+            for one in complete(own, "accuracy") if one.get("n_pairs")
         ]  # fmt: skip
         if drawn:
             lines.append(Line(method.label, report.colour(method), drawn))
@@ -55,11 +63,17 @@ def _lines(report: Report, name: str) -> tuple[list[Line], list[tuple[float, str
 
 
 def _short(one: dict) -> str:
-    """A bin's lower end; of the first one its upper."""
-    low, high = one.get("low"), one.get("high")
+    """From where to where a bin goes, in two lines."""
+    low, high = (None if one.get(end) is None else minus(f"{one[end]:,}") for end in ("low", "high"))
     if low is None:
-        return "less" if high is None else f"≤ {high:,}"
-    return f"{low:,}+" if high is None else f"{low:,}"
+        return "any" if high is None else f"up to\n{high}"
+    if high is None:
+        return f"from\n{low}"
+    return low if low == high else f"{low}\nto {high}"
+
+
+def minus(shown: str) -> str:
+    return shown.replace("-", "−")
 
 
 def _rule(report: Report, name: str) -> str:
@@ -69,22 +83,11 @@ def _rule(report: Report, name: str) -> str:
         rule = numbers["longer_wins"]
         if rule.get("diff") is None:
             continue
-        within = rule.get("diff_low") is not None and rule["diff_low"] <= 0 <= rule["diff_high"]
-        ends = (
-            ""
-            if rule.get("diff_low") is None
-            else f" <small>{points(rule['diff_low'])} to {points(rule['diff_high'])}</small>"
-        )
+        low, high = rule.get("diff_low"), rule.get("diff_high")
+        ends = f" <small>{span(low, high)}</small>" if span(low, high) else ""
+        within = bool(ends) and low <= 0 <= high
         difference = f"<td{' class=faint' if within else ''}>{points(rule['diff'])}{ends}</td>"
-        rows.append(
-            row(
-                report,
-                method,
-                [
-                    f"<td>{pct(numbers.get('accuracy'))}</td>",
-                    cell(rule.get("accuracy"), rule.get("low"), rule.get("high")),
-                    difference,
-                ],
-            )
-        )
-    return table(["judge", "accuracy", "longer wins", "judge minus rule"], rows) if rows else ""
+        own = method.sets[name].own.get("accuracy")  # of the seed that the rule was compared with
+        longer = cell(rule.get("accuracy"), rule.get("low"), rule.get("high"))
+        rows.append(row(report, method, [f"<td>{pct(own)}</td>", longer, difference]))
+    return table(["judge", "accuracy", "longer wins", "judge minus rule"], rows) + _first(report, name) if rows else ""

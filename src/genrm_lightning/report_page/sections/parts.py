@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from data_tools.page.sections import text
 from genrm_lightning.evaluation.report import SETS
@@ -92,6 +93,29 @@ def legend(report: Report, labels: Iterable[str]) -> str:
     return f"<p class=legend>{items}</p>"
 
 
+def seeds_note(report: Report, name: str, said: str) -> str:
+    """Below a table of a set, where judges of several seeds stand in it: which numbers are of which seeds."""
+    on = report.on(name)
+    several = [label for label, one in on.items() if len(one.judgments) > 1]
+    who = "Judges have several seeds" if len(several) == len(on) else f"{listed(map(text, several))}: several seeds"
+    return f"<p class=note>{who}: {said}.</p>" if several else ""
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts as a sentence names them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *first, last = [*parts] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def complete(rows: Iterable[Mapping[str, Any]] | None, *needed: str) -> list[Mapping[str, Any]]:
+    """The rows in which all of these are known."""
+    return [one for one in rows or () if all(one.get(name) is not None for name in needed)]
+
+
 def pct(value: float | None, digits: int = 1) -> str:
     """A share in percent, without the sign."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
@@ -105,13 +129,18 @@ def cell(value: float | None, low: float | None = None, high: float | None = Non
     return f"<td>{pct(value, digits)}{ends}</td>"
 
 
-def points(value: float) -> str:
+def points(value: float | None) -> str:
     """A difference of shares in points, with a true minus sign.
 
     >>> points(-0.031)
     '−3.1'
     """
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def span(low: float | None, high: float | None) -> str:
+    """The ends of a difference's interval; empty where one is not known."""
+    return "" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
 def amount(value: float | None) -> str:

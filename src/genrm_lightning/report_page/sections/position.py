@@ -5,7 +5,7 @@ from __future__ import annotations
 from genrm_lightning.report_page.charts.intervals import bar_svg
 from genrm_lightning.report_page.model import Numbers
 from genrm_lightning.report_page.report import Report, has
-from genrm_lightning.report_page.sections.parts import block, by_set, cell, points, row, scale, table
+from genrm_lightning.report_page.sections.parts import block, by_set, cell, points, row, scale, seeds_note, span, table
 
 HOW = (
     "Each response stands once as A, so a judge without position bias says A half of the time. Bars show by how many "
@@ -38,7 +38,7 @@ def _set(report: Report, name: str) -> str:
     rows = []
     for method, numbers, bias in known:
         ends = numbers.get("position_bias_low"), numbers.get("position_bias_high")
-        small = "" if None in ends else f" <small>{points(ends[0])} to {points(ends[1])}</small>"
+        small = f" <small>{span(*ends)}</small>" if span(*ends) else ""
         drawn = bar_svg(
             bias, *ends, (-reach, reach), report.colour(method), said=f"{method.label}: {points(bias)} points"
         )
@@ -49,4 +49,5 @@ def _set(report: Report, name: str) -> str:
         ]
         rows.append(row(report, method, cells))
     ends = scale(f"B {points(reach)[1:]}", f"A {points(reach)[1:]}")
-    return table(["judge", "says A more often<br>than half, points", ends, "consistent, %"], rows)
+    heads = ["judge", "says A more often<br>than half, points", ends, "consistent, %"]
+    return table(heads, rows) + seeds_note(report, name, "these are numbers of the first one")

@@ -10,7 +10,7 @@ from genrm_lightning.report_page.charts.axes import percent
 from genrm_lightning.report_page.charts.lines import Level, Line, Point, line_chart
 from genrm_lightning.report_page.model import Method
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import NONE, block, figure, legend, plain_set, row, table
+from genrm_lightning.report_page.sections.parts import NONE, block, complete, figure, legend, plain_set, row, table
 
 HOW = (
     "On the right lie the pairs that are least like the training pairs. Lines: bins of equally many pairs by distance; "
@@ -38,8 +38,10 @@ def _by_set(report: Report) -> dict[str, list[tuple[Method, Shift]]]:
     for method in report.methods:
         sets = {"": method.shift} if "bins" in method.shift else method.shift
         for name, one in sets.items():
-            if isinstance(one, dict) and one.get("bins"):
-                found.setdefault(name, []).append((method, one))
+            bins = complete(one.get("bins"), "low", "high", "accuracy")
+            kinds = complete(one.get("categories"), "name", "distance", "accuracy")
+            if bins:
+                found.setdefault(name, []).append((method, {**one, "bins": bins, "categories": kinds}))
     return found
 
 
@@ -50,7 +52,7 @@ def _chart(report: Report, known: list[tuple[Method, Shift]]) -> str:
         bins = [
             _point(x, (x["low"] + x["high"]) / 2, f"distance {x['low']:.2f} to {x['high']:.2f}") for x in one["bins"]
         ]
-        kinds = [_point(x, x["distance"], f"{x['name']}, {x['distance']:.2f}") for x in one.get("categories") or ()]
+        kinds = [_point(x, x["distance"], f"{x['name']}, {x['distance']:.2f}") for x in one["categories"]]
         lines += [Line(method.label, place, bins)]
         lines += [Line(method.label, place, kinds, joined=False, band=False, diamonds=True)] if len(kinds) > 1 else []
     xs = [point.x for line in lines for point in line.points]
@@ -61,7 +63,7 @@ def _chart(report: Report, known: list[tuple[Method, Shift]]) -> str:
 
 
 def _point(one: Mapping[str, Any], x: float, said: str) -> Point:
-    told = f"{said}: {percent(one['accuracy'])} of {one.get('n_pairs', 0):,} pairs"
+    told = f"{said}: {percent(one['accuracy'])} of {one.get('n_pairs') or 0:,} pairs"
     return Point(x, one["accuracy"], one.get("accuracy_low"), one.get("accuracy_high"), told)
 
 
@@ -73,7 +75,7 @@ def _table(report: Report, known: list[tuple[Method, Shift]]) -> str:
         near, far = one["bins"][0]["accuracy"], one["bins"][-1]["accuracy"]
         rows.append(row(report, method, [
             NONE if value is None else f"<td>{_signed(value)}{ends}</td>",
-            f"<td>{100 * near:.1f}</td><td>{100 * far:.1f}</td><td class=name>{text(str(one.get('train', '')))}</td>",
+            f"<td>{100 * near:.1f}</td><td>{100 * far:.1f}</td><td class=name>{text(one.get('train') or '')}</td>",
         ]))  # fmt: skip
     return table(["judge", "Spearman", "nearest bin, %", "farthest bin, %", "measured from"], rows)
 

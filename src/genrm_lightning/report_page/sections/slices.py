@@ -11,7 +11,8 @@ from data_tools.page.sections import text
 from genrm_lightning.report_page.charts.intervals import interval_svg
 from genrm_lightning.report_page.pairwise import LENGTHS, SLICES, Compared, Scored, names
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import block, by_set, named, plain_set, points, scale, table
+from genrm_lightning.report_page.sections.disagreements import Couple
+from genrm_lightning.report_page.sections.parts import block, by_set, named, plain_set, points, scale, span, table
 
 LEAST = 10  # pairs of a slice
 MOST = 20  # slices of a set that are shown
@@ -30,18 +31,18 @@ class Slice:
     found: Compared
 
 
-def section(report: Report, two: tuple[str, str] | None) -> str:
+def section(report: Report, two: Couple | None) -> str:
     """Where two judges differ, and the largest difference of any other two."""
     if two is None:
         return ""
-    first, second = two
+    first, second, _ = two
     body = by_set(report, lambda name: _set(report, name, first, second))
     if len(report.methods) > 2:
         body += _any_two(report)
     how = (
-        f"Accuracy of <b>{named(report, first)}</b> minus that of <b>{named(report, second)}</b> on parts"
-        " of the pairs, in points, with intervals that hold for all parts of a set at once (Bonferroni). To the "
-        "right the first is better, to the left the second. Grey: within chance."
+        f"Accuracy of <b>{named(report, first)}</b> minus that of <b>{named(report, second)}</b>{two.told} "
+        "on parts of the pairs, in points, with intervals that hold for all parts of a set at once (Bonferroni). To "
+        "the right the first is better, to the left the second. Grey: within chance."
     )
     return block("slices", "Where two judges differ most", how, body)
 
@@ -82,13 +83,13 @@ def _set(report: Report, name: str, first: str, second: str) -> str:
     found = differing(report, name, [(first, second)])
     if not found:
         return ""
-    ends = [end for one in found[:MOST] for end in (one.found.low, one.found.high)]
-    reach = next(limit for limit in (0.1, 0.2, 0.3, 0.5, 1.0) if limit >= min(max(map(abs, ends)), 1.0))
+    ends = [abs(end) for one in found[:MOST] for end in one.found[:3] if end is not None]
+    reach = next(limit for limit in (0.1, 0.2, 0.3, 0.5, 1.0) if limit >= min(max(ends), 1.0))
     lines = []
     for one in found[:MOST]:
         over = first if one.found.diff >= 0 else second
         grey = "" if one.found.beyond_chance else " class=faint"
-        said = f"{one.value}: {points(one.found.diff)} points ({points(one.found.low)} to {points(one.found.high)})"
+        said = f"{one.value}: {points(one.found.diff)} points ({_ends(one.found)})"
         drawn = interval_svg(
             one.found.diff, one.found.low, one.found.high, (-reach, reach), report.colour(over), marks=[0.0], said=said
         )
@@ -115,11 +116,7 @@ def _any_two(report: Report) -> str:
     lines = []
     for one in sorted(best.values(), key=_rank)[:MOST]:
         over, under = (one.first, one.second) if one.found.diff >= 0 else (one.second, one.first)
-        found = (
-            one.found
-            if one.found.diff >= 0
-            else Compared(-one.found.diff, -one.found.high, -one.found.low, one.found.n)
-        )
+        found = one.found if one.found.diff >= 0 else one.found.reversed
         grey = "" if found.beyond_chance else " class=faint"
         kind = text(_NAMES.get(one.column, one.column))
         lines.append(
@@ -133,4 +130,4 @@ def _any_two(report: Report) -> str:
 
 
 def _ends(found: Compared) -> str:
-    return f"{points(found.low)} to {points(found.high)}"
+    return span(found.low, found.high) or "interval not known"

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_tools.page.sections import text
 from genrm_lightning.report_page.charts.axes import percent
 from genrm_lightning.report_page.charts.lines import Line, Point, line_chart
 from genrm_lightning.report_page.report import Report
-from genrm_lightning.report_page.sections.parts import block, figure, legend, pct, points, row, set_name, table
+from genrm_lightning.report_page.sections.parts import (
+    block,
+    complete,
+    figure,
+    legend,
+    pct,
+    points,
+    row,
+    seeds_note,
+    set_name,
+    table,
+)
 
+Votes = Mapping[str, Sequence[Mapping[str, Any]]]  # curve and stopping, without rows that lack a number
 HOW = (
     "Accuracy of one verdict from K samples of each order. Whole lines: the majority of drawn votes (maj@K); dashed: "
     "the mean probability (soft votes). Bands (of many judges whiskers) are 95 % intervals of maj@K. By tokens: the "
@@ -21,7 +34,7 @@ HOW = (
 def section(report: Report) -> str:
     figures, labels, tables = [], [], []
     for name in report.sets:
-        known = [(m, n["votes"]) for m, n in report.numbers(name, "votes") if _curve(n["votes"])]
+        known = [(m, votes) for m, n in report.numbers(name, "votes") if (votes := _known(n["votes"]))["curve"]]
         if not known:
             continue
         labels += [method.label for method, _ in known]
@@ -40,16 +53,27 @@ def section(report: Report) -> str:
     return block("votes", "Votes", HOW, body if figures else "")
 
 
-def _curve(votes: Any) -> bool:
-    return isinstance(votes, dict) and bool(votes.get("curve"))
+def _known(votes: Mapping[str, Any]) -> Votes:
+    """The rows that can be drawn."""
+    curve = complete(votes.get("curve"), "k", "tokens", "reading", "scope", "accuracy")
+    return {
+        "curve": curve,
+        "stopping": complete(votes.get("stopping"), "votes", "scope", "alpha", "tokens", "accuracy"),
+    }
 
 
-def _lines(votes: dict[str, Any], label: str, place: int, across: str) -> list[Line]:
+def _lines(votes: Votes, label: str, place: int, across: str) -> list[Line]:
     found = []
     for reading, shown in (("hard", "maj@K"), ("soft", "soft votes")):
         rows = [one for one in votes["curve"] if one["reading"] == reading and one["scope"] == "pair"]
         drawn = [
-            Point(one[across], one["accuracy"], one["low"], one["high"], f"K = {one['k']}: {percent(one['accuracy'])}")
+            Point(
+                one[across],
+                one["accuracy"],
+                one.get("low"),
+                one.get("high"),
+                f"K = {one['k']:g}: {percent(one['accuracy'])}",
+            )
             for one in sorted(rows, key=lambda one: one["k"])
         ]
         if drawn:
@@ -57,10 +81,10 @@ def _lines(votes: dict[str, Any], label: str, place: int, across: str) -> list[L
     return found
 
 
-def _stopping(votes: dict[str, Any], label: str, place: int) -> Line:
+def _stopping(votes: Votes, label: str, place: int) -> Line:
     """Simulated stopping of both orders together; its tokens are told as a share of all."""
     whole = max(one["tokens"] for one in votes["curve"])
-    rows = [one for one in votes["stopping"] if one.get("scope") == "pair" and one.get("votes") == "soft"]
+    rows = [one for one in votes["stopping"] if one["scope"] == "pair" and one["votes"] == "soft"]
     drawn = [
         Point(
             max(one["tokens"] * whole, 1e-9),
@@ -96,27 +120,23 @@ def _table(report: Report, name: str, known: list) -> str:
         if not hard:
             continue
         first, last = hard[0], hard[-1]
-        stop = next(
-            (
-                x
-                for x in votes.get("stopping") or ()
-                if (x.get("votes"), x.get("scope"), x.get("alpha")) == ("soft", "pair", 0.05)
-            ),
-            None,
-        )
-        saved = (
-            "<td>–</td><td>–</td>"
-            if stop is None
-            else f"<td>{pct(stop['tokens'], 0)}</td><td>{points(stop['diff'])}</td>"
-        )
+        soft = (x for x in votes["stopping"] if (x["votes"], x["scope"], x["alpha"]) == ("soft", "pair", 0.05))
+        stop = next(soft, {})
+        saved = f"<td>{pct(stop.get('tokens'), 0)}</td><td>{points(stop.get('diff'))}</td>"
         rows.append(row(report, method, [
             f"<td>{pct(first['accuracy'])}</td>",
-            f"<td>{pct(last['accuracy'])} <small>K = {last['k']}, {pct(last['low'])}–{pct(last['high'])}</small></td>",
+            f"<td>{pct(last['accuracy'])} <small>K = {last['k']:g}{_ends(last)}</small></td>",
             saved,
         ]))  # fmt: skip
     heads = [
         f"judge, {text(name)}" if len(report.sets) > 1 else "judge",
-        f"maj@{first['k']}" if rows else "",
+        f"maj@{first['k']:g}" if rows else "",
         "maj@most",
     ]
-    return table([*heads, "tokens with<br>stopping, %", "accuracy<br>against all"], rows) if rows else ""
+    note = seeds_note(report, name, "the votes are those of the first one")
+    return table([*heads, "tokens with<br>stopping, %", "accuracy<br>against all"], rows) + note if rows else ""
+
+
+def _ends(one: Mapping[str, Any]) -> str:
+    low, high = one.get("low"), one.get("high")
+    return "" if low is None or high is None else f", {pct(low)}–{pct(high)}"
