@@ -115,3 +115,52 @@ def test_mistakes(tmp_path, capsys, place, flags, said):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_a_second_call_leaves_nothing_of_the_first(tmp_path, capsys, place):
+    out = tmp_path / "labels.parquet"
+    assert label(place, out, "--export", "trl") == 0
+    first = len(read_table(out, LABELS))
+    assert label(place, out, "--confidence", "0.9") == 0
+    report = read_json(tmp_path / "labels.report.json")
+    assert len(read_table(out, LABELS)) == report["counts"]["labels"] < first
+    assert not (tmp_path / "labels.trl.jsonl").exists()
+    (tmp_path / "labels.trl.jsonl").mkdir()  # an export that fails leaves no labels beside another's report
+    assert label(place, out, "--export", "trl") == 2 and not out.exists()
+
+
+def test_the_promise_is_of_labels_without_ties(tmp_path, place):
+    """On the very pairs that promise: what is promised is what comes out."""
+    rows = read_table(place / "test.parquet", PREFERENCE).to_dicts()
+    lines = (
+        json.dumps({"id": r["pair_id"], "prompt": r["prompt"], "responses": [r["rejected"], r["chosen"]]}) for r in rows
+    )
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    argv = [
+        "--judge",
+        place / "judge",
+        "--data",
+        tmp_path / "x.jsonl",
+        "--out",
+        tmp_path / "x.parquet",
+        "--ties",
+        "0.02",
+    ]
+    assert main(["label", *map(str, argv), "--heldout", str(place / "held"), *FLAGS]) == 0
+    promise, labels = read_json(tmp_path / "x.report.json")["promise"], read_table(tmp_path / "x.parquet", LABELS)
+    right = {row["pair_id"]: row["chosen"] for row in rows}
+    agreed = sum(row["chosen"] == right[row["pair_id"]] for row in labels.to_dicts())
+    assert promise["n_pairs"] == len(labels) < len(rows) and promise["agreement"] == pytest.approx(agreed / len(labels))
+
+
+def test_the_same_judge_by_another_path(tmp_path, capsys, place):
+    assert label(place, tmp_path / "l.parquet") == 0
+    capsys.readouterr()
+    argv = ["--judge", f"{place}/./judge", "--data", place / "new.jsonl", "--out", tmp_path / "l.parquet", *FLAGS]
+    assert main(["label", *map(str, argv)]) == 0 and "verdicts" not in capsys.readouterr().err
+
+
+def test_raw_pairs_are_not_written_over(tmp_path, capsys, place):
+    shutil.copy(place / "new.jsonl", tmp_path / "x.broken.jsonl")
+    argv = ["--judge", place / "judge", "--data", tmp_path / "x.broken.jsonl", "--out", tmp_path / "x.parquet"]
+    assert main(["label", *map(str, argv)]) == 2 and "would write over" in capsys.readouterr().err

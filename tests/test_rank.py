@@ -96,3 +96,46 @@ def test_too_many_candidates(tmp_path, capsys, place):
     argv = ["--judge", place / "GenRM", "--data", tmp_path / "x.jsonl", "--out", tmp_path / "x.parquet"]
     assert main(["rank", *map(str, argv)]) == 2
     assert "group 'big' has 65 candidates" in capsys.readouterr().err
+
+
+def test_a_candidate_that_does_not_fit_costs_no_other(tmp_path, place):
+    """It comes last and unknown; its neighbours are what they are without it."""
+    long = "word " * 3000
+    rows = [{"id": "x", "prompt": "Q?", "responses": ["Blue.", long, "Red, I think.", "No."]},
+            {"id": "y", "prompt": "Q?", "responses": [long, "Blue."]}]  # fmt: skip
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    alone = {**rows[0], "responses": [text for text in rows[0]["responses"] if text != long]}
+    (tmp_path / "alone.jsonl").write_text(json.dumps(alone))
+    for judge in ("BradleyTerry", "GenRM"):
+        for name in ("x", "alone"):
+            argv = [
+                "--judge",
+                place / judge,
+                "--data",
+                tmp_path / f"{name}.jsonl",
+                "--out",
+                tmp_path / f"{name}{judge}.parquet",
+            ]
+            assert main(["rank", *map(str, argv), *FLAGS]) == 0
+        with_it, without = (pl.read_parquet(tmp_path / f"{name}{judge}.parquet") for name in ("x", "alone"))
+        group = with_it.filter(group_id="x")
+        assert group["response"].to_list() == [*without["response"], long]
+        last = group.row(-1, named=True)
+        assert last["p_best"] is None and last["strength"] is None and last["reward"] is None
+        best = [json.loads(line) for line in (tmp_path / f"x{judge}.best.jsonl").read_text().splitlines()]
+        assert [row["group_id"] for row in best] == (["x", "y"] if judge == "BradleyTerry" else ["x"])
+
+
+def test_more_comparisons_go_on_from_fewer(tmp_path, capsys, place):
+    out = tmp_path / "r.parquet"
+    assert rank(place, "GenRM", out, "--ranking.goal", "order", "--ranking.comparisons", "8") == 0
+    capsys.readouterr()
+    assert rank(place, "GenRM", out, "--ranking.goal", "order", "--ranking.comparisons", "12") == 0
+    assert "round 1:" not in capsys.readouterr().err and pl.read_parquet(out)["comparisons"].sum() > 0
+
+
+def test_an_input_is_not_written_over(tmp_path, capsys, place):
+    (tmp_path / "r.best.jsonl").write_text((place / "x.jsonl").read_text())
+    argv = ["--judge", place / "GenRM", "--data", tmp_path / "r.best.jsonl", "--out", tmp_path / "r.parquet"]
+    assert main(["rank", *map(str, argv)]) == 2
+    assert "would write over" in capsys.readouterr().err

@@ -54,3 +54,13 @@ def test_mistakes(capfd, judges, tmp_path):
         assert main(["try", "--judge", str(judges / "BradleyTerry"), *FLAGS, *argv]) == 2
         said = capfd.readouterr().err
         assert message in said and said.strip().count("\n") == 0, said
+
+
+def test_half_characters_are_data(capfd, judges):
+    said = tried(capfd, judges, "BradleyTerry", *PAIR[:4], "--second", "Seven\udcff.")
+    assert "is better" in said
+
+
+def test_a_long_prompt_is_shortened(capfd, judges):
+    argv = ["--prompt", "word " * 3000, *PAIR[2:]]
+    assert "is better" in tried(capfd, judges, "STaRSFT", *argv) or "no preference" in capfd.readouterr().out

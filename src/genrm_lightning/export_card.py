@@ -72,7 +72,7 @@ def _evaluation(judge: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any
     said = read_evaluation(folder)
     for one in said["sets"]:
         of = read_json(folder / one["folder"] / MANIFEST)["key"].get("judge")
-        if of is None or contents(of) != contents(identity(judge)):
+        if of != contents(identity(judge)):
             raise UserError(f"--evaluation: {folder}: is of another judge ('{said['judge']}'); name one of '{judge}'")
     return read_json(folder / SCORES), said
 

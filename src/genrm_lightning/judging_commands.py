@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from data_tools.artifact import digest, read_json, read_table, write_json, write_table
+from data_tools.artifact import digest, read_json, read_table, write_json, write_table, write_text
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT, PREFERENCE, check_unique_ids
 from data_tools.told import Told
@@ -26,6 +28,8 @@ from genrm_lightning.samplers.choice import SamplerSettings
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from data_tools.sources._broken import Broken
 
 
 class _Parser(OneLineErrors, ArgumentParser):  # jsonargparse makes more of the class for nested settings
@@ -258,9 +262,37 @@ def drawn(pairs: pl.DataFrame, rows: int | None, where: str) -> pl.DataFrame:
     return pairs if rows is None else sample(pairs, rows)
 
 
-def judged_here(arguments: Namespace, judge: Judge, pairs: pl.DataFrame, folder: Path, where: str) -> Judged | None:
-    """The judgments; None, and a line that says so, where shards are missing that other processes are to draw."""
-    inputs = [where] if Path(where).is_file() else []
+def refuse_inputs(data: Sequence[str], outputs: Sequence[Path]) -> None:
+    """Raises UserError where an output would be written over what was given."""
+    taken = {path.resolve() for path in outputs}
+    for name in data:
+        if Path(name).resolve() in taken:
+            raise UserError(f"--out: would write over {name}, which is read; name another file")
+
+
+def put_away(out: Path, broken: Sequence[tuple[Path, Broken]]) -> None:
+    """Write rows that cannot be used beside ``out``, with file, line and reason; none: no file."""
+    path = out.with_name(f"{out.stem}.broken.jsonl")
+    path.unlink(missing_ok=True)
+    if broken:
+        rows = ({"file": str(f), "row": row.row, "reason": row.reason, "detail": row.detail} for f, row in broken)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def judged_here(
+    arguments: Namespace,
+    judge: Judge,
+    pairs: pl.DataFrame,
+    folder: Path,
+    where: str,
+    inputs: Sequence[str] | None = None,
+) -> Judged | None:
+    """The judgments; None, and a line that says so, where shards are missing that other processes are to draw.
+
+    Args:
+        inputs: what the pairs were read from; None: ``where``, if that is a file.
+    """
+    inputs = [name for name in ([where] if inputs is None else inputs) if Path(name).is_file()]
     try:
         return judge_pairs(judge, pairs, folder, where, inputs, share=arguments.share, part=arguments.part)
     except Missing as missing:

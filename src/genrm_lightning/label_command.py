@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from data_tools import exports, lineage
-from data_tools.artifact import MANIFEST, read_json, write_json, write_table, write_text
+from data_tools.artifact import MANIFEST, read_json, write_json, write_table
 from data_tools.errors import UserError
 from data_tools.schema import PREFERENCE
 from data_tools.unlabelled import Unlabelled, load_unlabelled
 from genrm_lightning.evaluation.folder import SETS, read_evaluation, read_set
-from genrm_lightning.judges.base import Judge, way
+from genrm_lightning.judges.base import Judge, by_contents, way
 from genrm_lightning.judging_commands import (
     at_work,
     command_parser,
@@ -28,6 +28,8 @@ from genrm_lightning.judging_commands import (
     judge_flags,
     judge_from,
     judged_here,
+    put_away,
+    refuse_inputs,
     settings_of,
     stopping_flags,
 )
@@ -65,21 +67,22 @@ def label(argv: list[str]) -> None:
     _check(arguments, out)
     judge = judge_from(arguments, sampling, sampler)
     held_out = _held_out(arguments.heldout, judge)
-    confidence = arguments.confidence
+    confidence, chosen = arguments.confidence, None
     if arguments.agreement is not None:
-        confidence = least_confidence(*held_out, arguments.agreement).confidence
+        chosen = least_confidence(*held_out, arguments.agreement, arguments.ties)
+        confidence = chosen.confidence
     given = load_unlabelled(arguments.data)
     pairs = drawn(given.pairs, arguments.rows, ", ".join(arguments.data))
     folder = out.with_name(f"{out.stem}.judging")
     with at_work(arguments, folder):
         try:
-            judged = judged_here(arguments, judge, pairs, folder, ", ".join(arguments.data))
+            judged = judged_here(arguments, judge, pairs, folder, "the pairs", arguments.data)
         finally:
             judge.close()
         if judged is None:
             return
         found = labels_of(pairs, judged.judgments, confidence=confidence, tie=arguments.ties, judge=judge.name)
-        promise = promises(*held_out, (confidence,))[0] if held_out else None
+        promise = promises(*held_out, (confidence,), arguments.ties)[0] if held_out else None
         _write(arguments, out, judge.name, found, given, judged.dropped, confidence, promise)
 
 
@@ -90,25 +93,33 @@ def study(argv: list[str]) -> None:
     parser.add_argument("--out", type=str | None, default=None, help="JSON file of the numbers")
     arguments = parser.parse_args(argv)
     numbers: dict[str, Any] = {}
+    failed: list[UserError] = []
     for folder in arguments.evaluations:
         for name, judgments, people in _sets(folder):
             rows = _of(folder, name, promises, judgments, people)
             numbers[f"{folder}/{name}"] = {"promises": [row.as_dict() for row in rows]}
             _show_promises(f"{folder}, {name}", rows)
             if arguments.agreement is not None:
-                held = least_confidence(judgments, people, arguments.agreement)
+                try:
+                    held = least_confidence(judgments, people, arguments.agreement)
+                except UserError as error:  # of this set; the others are shown
+                    failed.append(UserError(f"{folder}, {name}: {error}"))
+                    continue
                 numbers[f"{folder}/{name}"]["chosen"] = held.as_dict()
                 print(
-                    f"{arguments.agreement:.1%} agreement: --confidence {held.confidence:.4f}, "
+                    f"{arguments.agreement:.1%} agreement: --confidence {held.confidence!r}, "
                     f"{held.coverage:.1%} of pairs"
                 )
     if arguments.out is not None:
         write_json(arguments.out, numbers)
+    if failed:
+        raise failed[0]
 
 
 def _check(arguments: Namespace, out: Path) -> None:
     if out.suffix != ".parquet" or out.is_dir():
         raise UserError(f"--out: {out}: is no file that ends in .parquet; name one")
+    refuse_inputs(arguments.data, _outputs(out))
     if arguments.agreement is not None and arguments.confidence != 0.5:
         raise UserError("--agreement: finds the confidence; leave --confidence out, or it")
     if arguments.agreement is not None and not arguments.heldout:
@@ -125,7 +136,7 @@ def _held_out(folders: Sequence[str], judge: Judge) -> tuple[pl.DataFrame, pl.Da
     Raises:
         UserError: one is of another judge, or the same one asked in another way; or a pair is in two of them.
     """
-    own = way(json.loads(json.dumps(judge.key())))
+    own = way(json.loads(json.dumps(by_contents(judge.key()))))
     tables = []
     for folder in folders:
         for name, judgments, people in _sets(folder):
@@ -170,19 +181,16 @@ def _write(
     promise: Promise | None,
 ) -> None:
     """Every table, the formats, the report; the labels themselves last, so that their being there means all is."""
+    for path in _outputs(out):  # of a call before: what is there now must belong together
+        path.unlink(missing_ok=True)
     counts = {"labels": len(found.labels), "ties": len(found.ties), "abstained": len(found.abstained)}
     counts |= {"did not fit": len(dropped), "broken": len(given.broken), "repeats": given.repeats}
     for name in ("ties", "abstained"):
         table = getattr(found, name)
         beside = out.with_name(f"{out.stem}.{name}.parquet")
-        beside.unlink(missing_ok=True)
         if len(table):
             write_table(table, beside, LABELS)
-    broken = out.with_name(f"{out.stem}.broken.jsonl")
-    broken.unlink(missing_ok=True)
-    if given.broken:
-        rows = ({"file": str(f), "row": row.row, "reason": row.reason, "detail": row.detail} for f, row in given.broken)
-        write_text(broken, "".join(json.dumps(row) + "\n" for row in rows))
+    put_away(out, given.broken)
     tokens = sum(int(getattr(found, name)["n_tokens"].sum()) for name in ("labels", "ties", "abstained"))
     report = {
         "judge": judge,
@@ -200,17 +208,24 @@ def _write(
     write_table(found.labels, out, LABELS)
     settings = {"judge": judge, "confidence": confidence, "ties": arguments.ties}
     lineage.write(out, "label", [file for file in arguments.data if Path(file).exists()], settings, counts)
-    _show(out, report, len(given.pairs) if arguments.rows is None else sum(counts.values()))
+    _show(out, report)
 
 
-def _show(out: Path, report: dict[str, Any], asked: int) -> None:
+def _outputs(out: Path) -> list[Path]:
+    """Every file that a call may write; the labels first, which say that all is there."""
+    endings = [".ties.parquet", ".abstained.parquet", ".broken.jsonl", ".report.json"]
+    endings += [f".{name}{module.ENDINGS[0]}" for name, module in exports.formats().items() if module.ENDINGS]
+    return [out, lineage.manifest_of(out), *(out.with_name(out.stem + ending) for ending in endings)]
+
+
+def _show(out: Path, report: dict[str, Any]) -> None:
     table = Table(title=Text(str(out)))
     counts = {name: n for name, n in report["counts"].items() if n or name == "labels"}
     for name in (*counts, "tokens a pair"):
         table.add_column(name, justify="right")
-    table.add_row(*(f"{n:,}" for n in counts.values()), f"{report['tokens'] / max(asked, 1):,.0f}")
-    Console().print(table)
     judged = sum(report["counts"][name] for name in ("labels", "ties", "abstained"))
+    table.add_row(*(f"{n:,}" for n in counts.values()), f"{report['tokens'] / max(judged, 1):,.0f}")
+    Console().print(table)
     if promise := report["promise"]:
         coverage = report["counts"]["labels"] / max(judged, 1)
         agreement = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from data_tools import lineage
-from data_tools.artifact import write_json, write_table, write_text
+from data_tools.artifact import digest_of, write_json, write_table, write_text
 from data_tools.candidates import Candidates, load_candidates, pair_id
 from data_tools.errors import UserError
 from data_tools.order import hash64
+from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge
 from genrm_lightning.judges.memory import p_first, pairs_of
 from genrm_lightning.judges.stage import judge_pairs
@@ -26,6 +28,8 @@ from genrm_lightning.judging_commands import (
     common_flags,
     judge_flags,
     judge_from,
+    put_away,
+    refuse_inputs,
     settings_of,
     stopping_flags,
 )
@@ -50,6 +54,8 @@ def rank_(argv: list[str]) -> None:
     out = Path(arguments.out)
     if out.suffix != ".parquet" or out.is_dir():
         raise UserError(f"--out: {out}: is no file that ends in .parquet; name one")
+    sidecars = (".best.jsonl", ".groups.parquet", ".report.json", ".broken.jsonl")
+    refuse_inputs(arguments.data, [out, *(out.with_name(out.stem + end) for end in sidecars)])
     if arguments.share or arguments.part is not None:
         raise UserError("--share, --shard: a round of comparisons waits for the one before; leave them out")
     judge = judge_from(arguments, sampling, sampler)
@@ -109,31 +115,29 @@ def _tournament(judge: Judge, rows: pl.DataFrame, folder: Path, settings: Rankin
         ]
         p: dict[str, float] = {}
         if shown:
-            p = p_first(judge_pairs(judge, pairs_of(shown), folder / f"round-{number:03d}", f"round {number + 1}"))
+            # By its pairs: with more comparisons a run goes on from the rounds that are the same.
+            place = folder / f"round-{number:03d}-{digest_of(shown)[:8]}"
+            with suppress(NoneFits):  # none of the round's: they count for nothing, the others go on
+                p = p_first(judge_pairs(judge, pairs_of(shown), place, f"round {number + 1}"))
         return [0.5 if one in same else p.get(pair_id(*one)) for one in asked]
 
     return rank({group: len(responses) for group, (_, responses) in texts.items()}, compare, settings)
 
 
 def _rewards(judge: Judge, rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """group_id, candidate, reward of each candidate of a reward model: every one is read once, or with its neighbour.
+    """group_id, candidate, reward of each candidate of a reward model, null of one that does not fit.
 
-    A candidate that stands alone is read beside itself.
+    Each is read beside itself: what fits, and what is cut to fit, then hangs on no neighbour.
     """
-    shown, places = [], []
-    for group, (prompt, responses) in _texts(rows).items():
-        for i in range(0, len(responses), 2):
-            j = min(i + 1, len(responses) - 1)
-            shown.append((pair_id(group, i, j), prompt, responses[i], responses[j]))
-            places.append((shown[-1][0], group, i, j))
-    judged = judge_pairs(judge, pairs_of(shown), folder, "candidates")
-    found = {row[0]: row[1:] for row in judged.rewards.iter_rows()}
-    rewards = [
-        (group, at, found.get(name, (None, None))[side])
-        for name, group, i, j in places
-        for side, at in enumerate((i, j))
-        if side == 0 or j != i
+    places = [
+        (pair_id(group, i, i), group, i, prompt, response)
+        for group, (prompt, responses) in _texts(rows).items()
+        for i, response in enumerate(responses)
     ]
+    shown = pairs_of([(name, prompt, response, response) for name, _, _, prompt, response in places])
+    judged = judge_pairs(judge, shown, folder, "candidates")
+    found = {row["pair_id"]: row["chosen_reward"] for row in judged.rewards.iter_rows(named=True)}
+    rewards = [(group, i, found.get(name)) for name, group, i, _, _ in places]
     schema = {"group_id": pl.String, "candidate": pl.Int32, "reward": pl.Float64}
     return pl.DataFrame(rewards, schema=schema, orient="row")
 
@@ -141,7 +145,11 @@ def _rewards(judge: Judge, rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
 def _write(
     arguments: Namespace, out: Path, judge: str, table: pl.DataFrame, groups: pl.DataFrame, given: Candidates
 ) -> None:
-    best = table.filter(pl.col("rank") == 1).select("group_id", "prompt", "response", "candidate", "p_best", "reward")
+    put_away(out, given.broken)
+    known = pl.col("reward").is_not_null() | (pl.col("comparisons") > 0)  # else nothing is known of the first one
+    best = table.filter((pl.col("rank") == 1) & known).select(
+        "group_id", "prompt", "response", "candidate", "p_best", "reward"
+    )
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in best.iter_rows(named=True))
     write_text(out.with_name(f"{out.stem}.best.jsonl"), lines)
     write_table(groups, out.with_name(f"{out.stem}.groups.parquet"), GROUPS)

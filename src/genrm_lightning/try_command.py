@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def try_(argv: list[str]) -> None:
     arguments, sampling, sampler = settings_of(parser, argv)
     if arguments.share or arguments.part is not None:
         raise UserError("--share, --shard: there is one pair; leave them out")
+    if arguments.stopping is not None:
+        raise UserError("--stopping: all samples of a pair are shown here; leave it out")
     given = [_given(f"--{name}", arguments[name]) for name in ("prompt", "first", "second")]
     judge = judge_from(arguments, sampling, sampler)
     if judge.kind == "scores":
@@ -87,7 +90,8 @@ def _asked(given: list[str | None], console: Console) -> list[str] | None:
 
 
 def _whole(texts: list[str]) -> list[str]:
-    texts = [text.strip() for text in texts]
+    # Half characters (of a terminal, or of a name) are no text that a model could read.
+    texts = [text.encode("utf-8", "replace").decode().strip() for text in texts]
     if not all(texts):
         raise UserError("the prompt and both responses need a text; give each")
     return texts
@@ -96,6 +100,8 @@ def _whole(texts: list[str]) -> list[str]:
 def _typed() -> str | None:
     """Lines up to the one that ends them, or to the end of the input; None where there is nothing more."""
     lines = []
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     for line in sys.stdin:
         if line.strip() == _END:
             return "".join(lines)
@@ -118,7 +124,7 @@ def _shower(judge: Judge, arguments: Namespace, console: Console) -> Iterator[Sh
             judge.close()
         return
 
-    from genrm_lightning.judgments import requests
+    from genrm_lightning.judgments import fitting, requests
     from genrm_lightning.samplers.choice import chosen_sampler
 
     with chosen_sampler(judge.sampler, judge.backbone, judge.dtype) as make:
@@ -126,7 +132,13 @@ def _shower(judge: Judge, arguments: Namespace, console: Console) -> Iterator[Sh
 
         def reason(prompt: str, first: str, second: str) -> None:
             p = []
-            for request in requests(pairs_of([("pair", prompt, first, second)]), judge.judge_prompt):
+            pairs = pairs_of([("pair", prompt, first, second)])
+            if (renderer := judge.sampler.rendered_by(judge.backbone)) is not None:
+                pairs = fitting(
+                    pairs, renderer, judge.sampling, template=judge.judge_prompt, told=None, too_long=judge.too_long,
+                    where="the pair", context=judge.sampler.context(judge.backbone),
+                )  # fmt: skip
+            for request in requests(pairs, judge.judge_prompt):
                 is_a = chosen_is_a("pair", request.swapped)
                 console.print(Text(f"\n{_FIRST} is {'A' if is_a else 'B'}", style="bold"))
                 streamed = _streaming(sampler, judge.sampling.n_samples)

@@ -74,3 +74,9 @@ def test_no_table_at_all(tmp_path):
     (tmp_path / "scores.jsonl").write_text("{broken")
     with pytest.raises(UserError, match="scores.jsonl: cannot be read as jsonl"):
         StoredScores(tmp_path / "scores.jsonl")
+
+
+def test_ids_of_a_csv_are_texts(tmp_path):
+    (tmp_path / "s.csv").write_text("pair_id,chosen_reward,rejected_reward\n000,1.0,0.5\n")
+    pairs = PAIRS.head(1).with_columns(pair_id=pl.lit("000"))
+    assert StoredScores(tmp_path / "s.csv").judge(pairs, tmp_path, "pairs").rewards.rows() == [("000", 1.0, 0.5)]

@@ -21,7 +21,7 @@ from genrm_lightning.evaluation.paired import paired
 from genrm_lightning.evaluation.results import write_rewardbench
 from genrm_lightning.evaluation.scores import presentations
 from genrm_lightning.evaluation.shift import shift
-from genrm_lightning.judges.base import REWARDS, Judge, Judged, way
+from genrm_lightning.judges.base import REWARDS, Judge, Judged, by_contents, way
 
 Sets = Sequence[EvaluationSet]
 
@@ -69,7 +69,7 @@ def write_evaluation(
         "n_samples": judge.n_samples,
         "probabilities": judge.probabilities,
         "seed": seed,
-        "key": digest_of(way(judge.key())),  # of one judge that is asked in one way
+        "key": digest_of(way(by_contents(judge.key()))),  # of one judge that is asked in one way
         "sets": [
             {
                 "name": one.name,
@@ -85,6 +85,7 @@ def write_evaluation(
         ],
         "versions": lineage.versions(),
     }
+    (out / EVALUATION).unlink(missing_ok=True)  # of a call before: it does not describe what comes now
     write_json(out / SCORES, scores)
     write_text(out / "README.md", card(scores, evaluation))
     shown, preferences, rewards = _joined(sets, judged)

@@ -33,12 +33,13 @@ _INCIDENTAL = ("pairs", "seed", "shard_size", "stage", "iteration")
 
 
 def way(key: dict[str, Any]) -> dict[str, Any]:
-    """What of a :meth:`Judge.key`, or of a stage's key made of it, tells a judge and how it was asked.
+    """What of a :meth:`Judge.key`, or of a stage's key made of it, tells a judge and how it was asked."""
+    return {name: value for name, value in key.items() if name not in _INCIDENTAL}
 
-    A judge counts by what its files hold and not by the path that it was named by.
-    """
-    told = {name: value for name, value in key.items() if name not in _INCIDENTAL}
-    return told | ({"judge": contents(key["judge"])} if "judge" in key else {})
+
+def by_contents(key: dict[str, Any]) -> dict[str, Any]:
+    """A :meth:`Judge.key` in which a judge counts by what its files hold, and not by the path that it was named by."""
+    return key | ({"judge": contents(key["judge"])} if "judge" in key else {})
 
 
 def verdicts(margins: pl.DataFrame, judge: str, seed: int = 0) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT
-from genrm_lightning.judges.base import REWARDS, Judge, Judged
+from genrm_lightning.judges.base import REWARDS, Judge, Judged, by_contents
 from genrm_lightning.locking import absent, remove_empty
 from genrm_lightning.shards import Shards
 from genrm_lightning.star.peers import shared_stage
@@ -49,7 +49,7 @@ def judge_pairs(
         UserError: the folder holds what was judged of other pairs, by another judge or with other settings; as
             :meth:`Judge.judge`; or shards are to be divided of a judge that has none.
     """
-    key = {"stage": "judge", **judge.key(), "pairs": digest_of(pairs.write_ndjson())}
+    key = {"stage": "judge", **by_contents(judge.key()), "pairs": digest_of(pairs.write_ndjson())}
 
     def finish(judged: Judged) -> dict[str, Any]:
         write_table(judged.judgments, folder / JUDGMENTS, JUDGMENT)

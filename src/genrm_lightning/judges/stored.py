@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,12 @@ class StoredScores(Judge):
 def _read(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a file of scores: {', '.join(ENDINGS)}")
-    readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".ndjson": pl.read_ndjson}
+    readers = {
+        ".parquet": pl.read_parquet,
+        ".csv": partial(pl.read_csv, infer_schema=False),
+        ".jsonl": pl.read_ndjson,
+        ".ndjson": pl.read_ndjson,
+    }
     try:
         return readers[path.suffix](path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

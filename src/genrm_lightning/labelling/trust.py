@@ -48,22 +48,23 @@ class Promise:
 
 
 def promises(
-    judgments: pl.DataFrame, people: pl.DataFrame, confidences: tuple[float, ...] = CONFIDENCES
+    judgments: pl.DataFrame, people: pl.DataFrame, confidences: tuple[float, ...] = CONFIDENCES, tie: float = 0.0
 ) -> list[Promise]:
     """Coverage and agreement at each confidence.
 
     Args:
         judgments: JUDGMENT rows, both orders.
         people: PREFERENCE rows of the same pairs, as people labelled them; others are passed over.
+        tie: p − 0.5 up to which a pair is a tie, which gets no label.
 
     Raises:
         ValueError: no pair is in both tables; as :func:`~genrm_lightning.evaluation.voting.verdicts`.
     """
     table = _compared(judgments, people)
-    return [_promise(table, confidence) for confidence in confidences]
+    return [_promise(table, confidence, tie) for confidence in confidences]
 
 
-def least_confidence(judgments: pl.DataFrame, people: pl.DataFrame, agreement: float) -> Promise:
+def least_confidence(judgments: pl.DataFrame, people: pl.DataFrame, agreement: float, tie: float = 0.0) -> Promise:
     """The lowest confidence at which held-out pairs show this agreement, however many confidences are tried.
 
     Tried are those that label 5, 10, ... 100 % of the pairs, 20 or more. One shows the agreement where the lower end
@@ -71,7 +72,8 @@ def least_confidence(judgments: pl.DataFrame, people: pl.DataFrame, agreement: f
     (Bonferroni; as SGR of Geifman and El-Yaniv, arXiv 1705.08500, section 3): none is taken for its luck.
 
     Returns:
-        The promise at that confidence; its interval is the plain one.
+        The promise at that confidence, with the interval at that level: the plain one would be of a number that was
+        chosen for being high.
 
     Raises:
         UserError: none does; says how far the judge comes.
@@ -80,17 +82,17 @@ def least_confidence(judgments: pl.DataFrame, people: pl.DataFrame, agreement: f
         raise UserError(f"--agreement: {agreement} is not in [0.5, 1)")
     table = _compared(judgments, people)
     tried = np.unique(np.quantile(table["p"], np.arange(_TRIED) / _TRIED, method="higher"))
-    found = [(float(c), _promise(table, float(c), 1 - 0.05 / _TRIED)) for c in tried]
-    enough = [(c, one) for c, one in found if one.n_pairs >= LEAST]
-    held = min((c for c, one in enough if one.low >= agreement), default=None)
+    found = [_promise(table, float(c), tie, 1 - 0.05 / _TRIED) for c in tried]
+    enough = [one for one in found if one.n_pairs >= LEAST]
+    held = min((one for one in enough if one.low >= agreement), key=lambda one: one.confidence, default=None)
     if held is None:
-        best = max(enough, key=lambda one: one[1].low, default=None)
-        far = f"{best[1].low:.1%} at {best[0]:.3f} is the most" if best else f"there are fewer than {LEAST}"
+        best = max(enough, key=lambda one: one.low, default=None)
+        far = f"{best.low:.1%} at {best.confidence:.3f} is the most" if best else f"there are fewer than {LEAST}"
         raise UserError(
             f"--agreement: {agreement:g} is not shown by the held-out pairs at any confidence ({far}); "
             "ask for less, name more pairs, or train a better judge"
         )
-    return _promise(table, held)
+    return held
 
 
 def _compared(judgments: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
@@ -102,8 +104,8 @@ def _compared(judgments: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
     return table.select("cluster", p=pl.max_horizontal(p, 1 - p), right="soft")
 
 
-def _promise(table: pl.DataFrame, confidence: float, level: float = 0.95) -> Promise:
-    given = table.filter((pl.col("p") >= confidence) & (pl.col("p") > 0.5))
+def _promise(table: pl.DataFrame, confidence: float, tie: float = 0.0, level: float = 0.95) -> Promise:
+    given = table.filter((pl.col("p") >= confidence) & (pl.col("p") - 0.5 > tie))
     share = given.height / table.height
     if given.is_empty():
         return Promise(confidence, share, 0, None, None, None)

@@ -58,12 +58,18 @@ class Strengths:
         middle = self.theta - self.theta.mean()
         return middle - half, middle + half
 
-    def best(self) -> Floats:
-        """(n,) the probability that each is the strongest: of 2,048 draws of the posterior, always the same."""
+    def best(self, among: ArrayLike | None = None) -> Floats:
+        """(n,) the probability that each is the strongest: of 2,048 draws of the posterior, always the same.
+
+        Args:
+            among: (n,) whether a candidate may be; None: any. 0 of the others.
+        """
         n = len(self.theta)
         generator = np.random.Generator(np.random.Philox(key=hash64("best of", str(n))))
         root = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(n))
         drawn = self.theta + generator.standard_normal((_DRAWS, n)) @ root.T
+        if among is not None and np.any(among):
+            drawn = np.where(np.asarray(among), drawn, -np.inf)
         return np.bincount(drawn.argmax(1), minlength=n) / _DRAWS
 
     def variance(self, i: ArrayLike, j: ArrayLike) -> Floats:

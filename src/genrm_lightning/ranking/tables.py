@@ -13,7 +13,7 @@ RANKED = pl.Schema(
         "prompt": MESSAGES,
         "candidate": pl.Int32,  # place in the row's list, from 0
         "response": pl.String,
-        "rank": pl.Int32,  # from 1; candidates of one strength or reward in the order of the list
+        "rank": pl.Int32,  # from 1; of one strength or reward in the order of the list; last who was never compared
         "strength": pl.Float64,  # θ of Bradley-Terry less the group's mean, log-odds; null: scored by a reward model
         "low": pl.Float64,  # the ends of its 95 % interval
         "high": pl.Float64,
@@ -27,7 +27,7 @@ GROUPS = pl.Schema(
     {
         "group_id": pl.String,
         "candidates": pl.Int32,
-        "best": pl.Int32,  # place of the best one
+        "best": pl.Int32,  # place of the best one; null where nothing was compared
         "p_best": pl.Float64,
         "comparisons": pl.Int32,
         "unfit": pl.Int32,  # comparisons that did not fit the judge's context
@@ -48,14 +48,15 @@ def ranked(rows: pl.DataFrame, found: dict[str, Ranking]) -> tuple[pl.DataFrame,
     candidates, groups = [], []
     for name, one in found.items():
         low, high = one.fit.intervals()
-        middle, rates, best = one.fit.theta - one.fit.theta.mean(), one.fit.win_rates(), one.fit.best()
+        middle, rates, best = one.fit.theta - one.fit.theta.mean(), one.fit.win_rates(), one.best()
         played = [sum(i in pair for pair in one.pairs) for i in range(one.n)]
-        for rank, i in enumerate(one.fit.order.tolist(), start=1):
-            numbers = (middle[i], low[i], high[i], rates[i], best[i])
-            candidates.append((name, i, rank, *map(float, numbers), played[i]))
-        first, (cyclic, triples) = int(one.fit.order[0]), one.cycles()
+        for rank, i in enumerate(one.order, start=1):
+            numbers = map(float, (middle[i], low[i], high[i], rates[i], best[i]))
+            candidates.append((name, i, rank, *(numbers if one.compared[i] else [None] * 5), played[i]))
+        first, (cyclic, triples) = one.order[0], one.cycles()
         counts = (len(one.pairs), len(one.unfit), one.rounds, cyclic, triples)
-        groups.append((name, one.n, first, float(best[first]), *counts))
+        known = (first, float(best[first])) if one.compared[first] else (None, None)
+        groups.append((name, one.n, *known, *counts))
     names = ("group_id", "candidate", "rank", "strength", "low", "high", "win_rate", "p_best", "comparisons")
     table = pl.DataFrame(candidates, schema={name: RANKED[name] for name in names}, orient="row")
     table = table.with_columns(reward=pl.lit(None, pl.Float64))

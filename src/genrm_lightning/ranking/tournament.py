@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_tools.errors import UserError
-from genrm_lightning.ranking.bradley_terry import Strengths, cycles, strengths
+from genrm_lightning.ranking.bradley_terry import Floats, Strengths, cycles, strengths
 from genrm_lightning.ranking.schedule import Goal, Pair, first_round, next_round
 
 MOST = 64  # candidates of a prompt
@@ -72,6 +74,22 @@ class Ranking:
         i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
         self.fit = strengths(self.n, i, j, self.outcomes, WEIGHT)
 
+    @property
+    def compared(self) -> NDArray[np.bool_]:
+        """(n,) whether a candidate was in a comparison; all where there was none to make."""
+        found = np.zeros(self.n, dtype=bool)
+        found[[i for pair in self.pairs for i in pair]] = True
+        return found if self.n > 1 else np.ones(1, dtype=bool)
+
+    @property
+    def order(self) -> list[int]:
+        """Candidates from the strongest to the weakest; those that were never compared come last."""
+        return sorted(self.fit.order.tolist(), key=lambda i: not self.compared[i])
+
+    def best(self) -> Floats:
+        """(n,) the probability that each is the strongest of those that were compared."""
+        return self.fit.best(self.compared)
+
     def cycles(self) -> tuple[int, int]:
         """(cyclic triples, triples compared): :func:`~genrm_lightning.ranking.bradley_terry.cycles`."""
         i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
@@ -114,11 +132,15 @@ def _wanted(name: str, one: Ranking, settings: RankingSettings) -> Sequence[Pair
     """The next comparisons of a group, the smaller number first; none where it is done."""
     done = [*one.pairs, *one.unfit]
     left = settings.most(one.n) - len(done)
+    # Who did not fit twice and never did is too long for any: its other pairs are not asked.
+    failed = Counter(i for pair in one.unfit for i in pair)
+    out = [i for i, times in failed.items() if times > 1 and not one.compared[i]]
+    done += [(i, j) for i in out for j in range(one.n) if i != j]
     if left <= 0:
         return []
     if not done:
         pairs = first_round(one.n, name)
-    elif settings.goal == "best" and one.fit.best().max() >= 1 - settings.error:
+    elif settings.goal == "best" and one.best().max() >= 1 - settings.error:
         return []
     else:
         pairs = next_round(one.fit, done, settings.goal, WEIGHT)
