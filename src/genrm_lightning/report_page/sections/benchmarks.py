@@ -14,7 +14,8 @@ from genrm_lightning.report_page.sections.parts import block, cell, pct, row, sc
 
 HOW = (
     "Scores in percent as each benchmark defines them, which is not always an accuracy over pairs: sections may have "
-    "weights, a win may need all of several comparisons. Intervals are bootstraps over prompts, widened by Wilson’s bound where all outcomes are alike."
+    "weights, a win may need all of several comparisons. Intervals are bootstraps over prompts, widened by Wilson’s "
+    "bound where all outcomes are alike."
 )
 
 
