@@ -163,6 +163,29 @@ def test_a_resumed_fit_shows_nothing_twice(whole, tiny_llama, tmp_path):
     assert charts(read(tmp_path / "run")).keys() == charts(read(whole)).keys()
 
 
+def test_a_resumed_fit_keeps_the_layout(tiny_llama, tmp_path):
+    """No validation comes behind the checkpoint: the charts of the one before it stay."""
+    checkpoints = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"every_n_train_steps": 3, "save_top_k": -1, "filename": "{step}"},
+    }
+    fit(tmp_path, tiny_llama, max_steps=3, max_epochs=2, callbacks=[checkpoints])
+    before = charts(read(tmp_path / "run"))
+    assert before["Judge on held-out pairs"]
+    last = tmp_path / "out/checkpoints/step=3.ckpt"
+    write_yaml(tmp_path / "fit.yaml", config(tmp_path, tiny_llama, max_steps=4, max_epochs=2))
+    assert main(["fit", "--config", str(tmp_path / "fit.yaml"), "--ckpt_path", str(last)]) == 0
+    events = read(tmp_path / "run")
+    assert points(events)["train/loss"] == [0, 1, 2, 3] and points(events)["judge/accuracy"] == [1]
+    assert charts(events) == before and len(events.Tensors("custom_scalars__config__")) > 1
+    # A run of its own has no charts of the one that it came from.
+    given = config(tmp_path, tiny_llama, max_steps=4, max_epochs=2)
+    given["trainer"]["logger"]["init_args"]["version"] = "another"
+    write_yaml(tmp_path / "fit.yaml", given)
+    assert main(["fit", "--config", str(tmp_path / "fit.yaml"), "--ckpt_path", str(last)]) == 0
+    assert "Loss" in (alone := charts(read(tmp_path / "another"))) and "Judge on held-out pairs" not in alone
+
+
 def test_iterations_lie_behind_one_another(tiny_llama, tmp_path):
     run = fit(tmp_path, tiny_llama, objective="BradleyTerry", first_step=100, max_epochs=1)
     found = points(read(run))

@@ -1,5 +1,8 @@
 """Numbers and curves of a validation pass against scikit-learn and against counting by hand."""
 
+import errno
+import sys
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +10,10 @@ import pytest
 import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from genrm_lightning.dashboards import figure
+from genrm_lightning.dashboards.board import Board
 from genrm_lightning.dashboards.figure import pictures
 from genrm_lightning.dashboards.held_out import (
     BINS,
@@ -22,6 +28,7 @@ from genrm_lightning.dashboards.held_out import (
     sigmoid,
     together,
 )
+from genrm_lightning.dashboards.logger import ContinuedLogger
 from genrm_lightning.evaluation.intervals import clustered_interval
 from genrm_lightning.prefix import Branch, Tree, collate
 
@@ -130,3 +137,35 @@ def test_pictures_read_on_any_page_and_take_any_name():
         assert image.dtype == np.uint8 and image.shape == (344, 344, 3)
         assert (image[0, 0] == 255).all() and image.min() < 80, "dark on a white card"
     assert list(pictures(rows, {}, "")) == ["reliability", "precision_recall"]
+
+
+@pytest.mark.parametrize("broken", ["absent", "fails"])
+def test_no_fit_dies_of_a_picture(tmp_path, monkeypatch, broken):
+    if broken == "absent":
+        monkeypatch.delitem(sys.modules, figure.__name__)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    else:
+        monkeypatch.setattr(figure, "_reliability", lambda *_: 1 / 0)
+    board = Board([ContinuedLogger(str(tmp_path), "run")])
+    with pytest.warns(UserWarning, match="without pictures.*(ModuleNotFoundError|ZeroDivisionError): [^\\n]+$") as told:
+        board.held_out(drawn(), {}, 1)
+        board.draw()
+    assert len(told) == 1
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        board.held_out(drawn(), {}, 2)
+        board.draw()
+    board.runs[0][0].close()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert events.Tags()["images"] == [] and [e.step for e in events.Scalars("judge/accuracy")] == [1, 2]
+
+
+def test_a_full_disk_is_no_broken_picture(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    board = Board([ContinuedLogger(str(tmp_path), "run")])
+    monkeypatch.setattr(figure, "_reliability", full)
+    with pytest.raises(OSError, match="No space"):
+        board.held_out(drawn(), {}, 1)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_tools.visible import visible
@@ -36,10 +39,6 @@ def pictures(
         categories: as :func:`~genrm_lightning.dashboards.held_out.by_category` gives them; none: no such picture.
         of: stands below each: what the rows are.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     better_is_a, p_a = rows.right
     p = np.where(better_is_a, p_a, 1 - p_a)
     plots = {"reliability": (_reliability, (np.maximum(p, 1 - p), p > 0.5))}
