@@ -64,7 +64,7 @@ class Dashboard(Callback):
         if not loggers:
             return
         self.resumed = trainer.global_step > 0
-        self.begun = False
+        self.begun = self.logged = False
         count = peak = None
         if trainer.is_global_zero:
             self.board = Board(loggers, self.before, self.known if self.resumed else ())
@@ -83,17 +83,20 @@ class Dashboard(Callback):
             return
         stepped = not trainer.fit_loop.epoch_loop._should_accumulate()
         self.pace.leave(batch, stepped)
-        if not stepped or not trainer._logger_connector.should_update_logs:
+        if not stepped:
             return
+        # Once, and not on_train_start: by now OneCurve has said where the curve begins.
+        if self.board and not self.begun:
+            self._begin(trainer, pl_module)
+        if not trainer._logger_connector.should_update_logs:
+            return
+        self.logged = True
         found = _norm(trainer, pl_module)  # all processes take part in it
         if self.board is None:
             return
         if self.pace.seconds >= self.seconds:
             found |= self._pace(trainer)
         self.board.scalars(found, _step(trainer))
-        # Once, and not on_train_start: by now OneCurve has said where the curve begins.
-        if not self.begun:
-            self._begin(trainer, pl_module)
         if not self.board.laid_out:
             self._lay_out(trainer)
 
@@ -125,11 +128,11 @@ class Dashboard(Callback):
         if self.rows is not None:
             self.rows = None
             self.pace.go_on()
-            if self.board and self.begun:
+            if self.board:
                 self._lay_out(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.board is None or not self.begun:
+        if self.board is None:
             return
         if "pace/busy" not in self.board.written and self.pace.steps:  # a short fit
             self.board.scalars(self._pace(trainer), max(0, _step(trainer) - 1))
@@ -158,7 +161,9 @@ class Dashboard(Callback):
 
     def _lay_out(self, trainer: L.Trainer) -> None:
         rates = [name for c in trainer.callbacks if isinstance(c, LearningRateMonitor) for name in c.lrs]
-        self.board.lay_out([*trainer.callback_metrics, *rates])
+        found = [*trainer.callback_metrics, *rates]
+        # Before the first step that is logged, Lightning knows names of training without a curve.
+        self.board.lay_out(found if self.logged else [name for name in found if name.startswith("val/")])
 
 
 def _step(trainer: L.Trainer) -> int:
