@@ -25,7 +25,7 @@ from data_tools.artifact import write_json, write_table
 from data_tools.schema import PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.dashboards import hparams
-from genrm_lightning.dashboards.board import tag
+from genrm_lightning.dashboards.board import tags
 from genrm_lightning.dashboards.layout import layout
 from genrm_lightning.dashboards.samples import example_texts
 from genrm_lightning.star import fitting
@@ -315,7 +315,13 @@ def test_every_star_fit_has_one_dashboard(tiny_llama, tmp_path):
 
 
 def test_names_and_settings():
-    assert tag("a/b  c\x1b[1m<i>") == "a_b c__1m_i_" and tag("") == "_" and len(tag("a" * 99)) == 40
+    names = ["a/b  c\x1b[1m<i>", "", "a" * 99]
+    assert list(tags(names).values()) == ["a_b c__1m_i_", "_", "a" * 40]
+    alike = ["a/b", "a_b", "b" * 50, "b" * 51]
+    ends = list(tags([*alike, "c"]).values())
+    assert len(set(ends)) == 5 and max(map(len, ends)) == 40 and ends[-1] == "c"
+    assert [end.split(" ")[0] for end in ends[:4]] == ["a_b", "a_b", "b" * 33, "b" * 33]
+    assert tags(reversed(alike)) == tags(alike), "whatever their order"
     given = {
         "model": {"init_args": {"backbone": {"name": "/x/y/tiny", "lora": {"rank": 4}}, "beta": 0.1, "kinds": [1]}}
     }

@@ -29,7 +29,7 @@ from genrm_lightning.dashboards.held_out import (
     together,
 )
 from genrm_lightning.dashboards.logger import ContinuedLogger
-from genrm_lightning.evaluation.intervals import clustered_interval
+from genrm_lightning.evaluation.intervals import clustered_interval, effective_n
 from genrm_lightning.prefix import Branch, Tree, collate
 
 
@@ -56,12 +56,27 @@ def test_curves_equal_a_reference():
     assert average_precision(precision, recall) == pytest.approx(average_precision_score(labels, p_a))
     p = np.where(labels, p_a, 1 - p_a)
     confidence = np.maximum(p, 1 - p)
-    bins = reliability(confidence, p > 0.5)
+    bins = reliability(rows)
     share, mean = calibration_curve(p > 0.5, 2 * confidence - 1, n_bins=BINS)  # the same bins, stretched to [0, 1]
     assert np.allclose([one[1] for one in bins], share) and np.allclose([2 * one[0] - 1 for one in bins], mean)
     assert sum(one[2] for one in bins) == len(p)
     found = numbers(rows)
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, p_a))
+
+
+def test_reliability_counts_pairs():
+    """Twenty pairs of a model without an order: their forty presentations are worth twenty; a tie is half right."""
+    margins = np.where(np.arange(20) % 3 == 0, -1.0, 1.0)
+    shown = np.tile(np.arange(20), 2), np.repeat([True, False], 20), np.tile(margins, 2)
+    [(_, share, n, effective)] = reliability(HeldOut([f"p{i}" for i in range(20)], margins, shown))
+    assert share == 13 / 20 and n == 40
+    assert effective == pytest.approx(effective_n(margins > 0, per_pair=1)) == 20
+    ties = HeldOut(["p", "q", "r", "s"], np.zeros(4), (np.arange(4), np.ones(4, bool), np.zeros(4)))
+    assert [one[:3] for one in reliability(ties)] == [(0.5, 0.5, 4)]
+    # Pairs in both orders lie between one trial a pair and one a presentation.
+    whole = reliability(drawn())
+    assert all(n / 2 - 1e-9 <= effective <= n for _, _, n, effective in whole)
+    assert any(effective < n for _, _, n, effective in whole)
 
 
 def test_equal_scores_are_one_threshold():
@@ -115,6 +130,12 @@ def test_categories():
     many = by_category(rows, {f"p{i}": f"kind {i}" for i in range(40)})
     assert len(many) == 10 and many[OTHERS][3] == 31
     assert by_category(rows, {}) == {}
+    # A category that is called what the rest is called: nothing of it is lost, however many there are.
+    for cut in (38, 30):
+        odd = by_category(rows, {f"p{i}": OTHERS if i < 10 else f"kind {min(i, cut)}" for i in range(40)})
+        assert len(odd) == 10 and sum(one[3] for one in odd.values()) == 40 and odd[OTHERS][3] >= 10
+    few = by_category(rows, {f"p{i}": OTHERS if i < 10 else f"kind {i % 9}" for i in range(40)})
+    assert len(few) == 10 and few[OTHERS][3] == 10
 
 
 def test_rows_of_several_processes():
@@ -136,6 +157,9 @@ def test_pictures_read_on_any_page_and_take_any_name():
     for image in found.values():
         assert image.dtype == np.uint8 and image.shape == (344, 344, 3)
         assert (image[0, 0] == 255).all() and image.min() < 80, "dark on a white card"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pictures(rows, by_category(rows, {"p0": "数学"}), "")
     assert list(pictures(rows, {}, "")) == ["reliability", "precision_recall"]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from data_tools.errors import is_full
+from data_tools.order import hash64
 from data_tools.visible import visible
 from genrm_lightning.dashboards import hparams
 from genrm_lightning.dashboards.held_out import HeldOut, by_category, numbers
@@ -82,9 +84,9 @@ class Board:
     def held_out(self, rows: HeldOut, categories: Mapping[str, str], step: int) -> None:
         """Show a validation pass."""
         found = {f"judge/{name}": value for name, value in numbers(rows).items()}
-        for name, one in by_category(rows, categories).items():
-            ends = zip(ENDS, one, strict=False)
-            found |= {f"{CATEGORY}{end}/{tag(name)}": value for end, value in ends}
+        of_kinds = by_category(rows, categories)
+        for name, tag in tags(of_kinds).items():
+            found |= {f"{CATEGORY}{end}/{tag}": value for end, value in zip(ENDS, of_kinds[name], strict=False)}
         self.scalars(found, step)
         better_is_a, p_a = rows.right
         for writer, start in self.runs:
@@ -131,10 +133,21 @@ def _goes_on(folder: Path) -> bool:
     return len(list(folder.glob("*tfevents*"))) > 1
 
 
-def tag(name: str) -> str:
-    """A category's name as the end of a tag: one group of TensorBoard's, whatever the data call it.
+def tags(names: Iterable[str]) -> dict[str, str]:
+    """Categories' names as ends of tags, each its own: one group of TensorBoard's, whatever the data call them.
 
-    >>> tag("maths/hard ")
-    'maths_hard'
+    >>> tags(["maths/hard ", "chat"])
+    {'maths/hard ': 'maths_hard', 'chat': 'chat'}
+    >>> tags(["a/b", "a_b"])
+    {'a/b': 'a_b 7845b1', 'a_b': 'a_b 7a8519'}
     """
+    plain = {name: _plain(name) for name in names}
+    times = Counter(plain.values())
+    return {
+        name: end if times[end] == 1 else f"{end[: _NAME - 7]} {hash64('category', name) % 16**6:06x}"
+        for name, end in plain.items()
+    }
+
+
+def _plain(name: str) -> str:
     return re.sub(r"[^\w.() -]", "_", visible(" ".join(name.split())))[:_NAME] or "_"
