@@ -1,6 +1,8 @@
 """The dashboard of fits of the tiny Llama, read back with TensorBoard's own readers."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -8,16 +10,23 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.text.text_plugin import plugin_util
+from torch.utils.tensorboard import SummaryWriter
 
 from data_tools.artifact import write_json, write_table
 from data_tools.schema import PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.dashboards import hparams
-from genrm_lightning.dashboards.board import tag
+from genrm_lightning.dashboards.board import tags
+from genrm_lightning.dashboards.layout import layout
 from genrm_lightning.dashboards.samples import example_texts
 from genrm_lightning.star import fitting
 from genrm_lightning.star.variants import VARIANTS
@@ -104,7 +113,10 @@ def whole(tiny_llama, tmp_path_factory):
 def test_every_chart_has_its_curves(whole):
     events = read(whole)
     shown, tags = charts(events), set(events.Tags()["scalars"])
-    assert all(chart and set(chart) <= tags for category in shown.values() for chart in category.values())
+    for title, category in shown.items():
+        for name, chart in category.items():
+            # Margin charts need each of theirs; of lines those are drawn that have points.
+            assert set(chart) <= tags if title.startswith("Judge") else set(chart) & tags, name
     assert list(shown) == [
         "Judge on held-out pairs", "Judge by category (95 % interval)", "Loss", "Optimizer", "Pace",
     ]  # fmt: skip
@@ -128,6 +140,20 @@ def test_the_numbers_are_those_of_the_fit(whole):
     assert [e.histogram_value.num for e in events.Histograms("margins/verdict_log_odds")] == [14, 14]
     assert len(events.Tensors("judge/A_is_the_better_response")) == 2
     assert [e.value > 0 for e in events.Scalars("train/gradient_norm")] == [True] * 6
+
+
+def test_charts_of_runs_shown_together_stand_once(whole, tmp_path):
+    """One run with validation, one without: what both have is one chart, with the curves of both."""
+    shutil.copytree(whole, tmp_path / "a")
+    with SummaryWriter(str(tmp_path / "b")) as writer:
+        writer.add_custom_scalars(layout({"train/loss", "train/margin", "lr-AdamW", "pace/busy"}))
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = MultiplexerDataProvider(events, str(tmp_path))
+    found = CustomScalarsPlugin(TBContext(data_provider=provider)).layout_impl(RequestContext(), "")
+    found = json.loads(found) if isinstance(found, str) else found
+    titles = [(category["title"], chart["title"]) for category in found["category"] for chart in category["chart"]]
+    assert len(titles) == len(set(titles)) and ("Chosen against rejected", "reward margin") in titles
+    assert ("Judge on held-out pairs", "average precision") in titles
 
 
 def test_settings_are_a_line_of_the_hparams_tab(whole):
@@ -161,6 +187,39 @@ def test_a_resumed_fit_shows_nothing_twice(whole, tiny_llama, tmp_path):
         assert steps == sorted(set(steps)) or name == "epoch", name  # Lightning's own: of training, and of validation
     assert found["judge/accuracy"] == expected["judge/accuracy"]
     assert charts(read(tmp_path / "run")).keys() == charts(read(whole)).keys()
+
+
+def test_a_resumed_fit_keeps_the_layout(tiny_llama, tmp_path):
+    """No validation comes behind the checkpoint: the charts of the one before it stay."""
+    checkpoints = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"every_n_train_steps": 3, "save_top_k": -1, "filename": "{step}"},
+    }
+    fit(tmp_path, tiny_llama, max_steps=3, max_epochs=2, callbacks=[checkpoints])
+    before = charts(read(tmp_path / "run"))
+    assert before["Judge on held-out pairs"]
+    last = tmp_path / "out/checkpoints/step=3.ckpt"
+    write_yaml(tmp_path / "fit.yaml", config(tmp_path, tiny_llama, max_steps=4, max_epochs=2))
+    assert main(["fit", "--config", str(tmp_path / "fit.yaml"), "--ckpt_path", str(last)]) == 0
+    events = read(tmp_path / "run")
+    assert points(events)["train/loss"] == [0, 1, 2, 3] and points(events)["judge/accuracy"] == [1]
+    assert charts(events) == before and len(events.Tensors("custom_scalars__config__")) > 1
+    # A run of its own has no charts of the one that it came from.
+    given = config(tmp_path, tiny_llama, max_steps=4, max_epochs=2)
+    given["trainer"]["logger"]["init_args"]["version"] = "another"
+    write_yaml(tmp_path / "fit.yaml", given)
+    assert main(["fit", "--config", str(tmp_path / "fit.yaml"), "--ckpt_path", str(last)]) == 0
+    assert "Loss" in (alone := charts(read(tmp_path / "another"))) and "Judge on held-out pairs" not in alone
+
+
+def test_a_fit_shorter_than_the_logging_interval(tiny_llama, tmp_path):
+    """Three steps, of which Lightning logs none: what is known at the end is shown all the same."""
+    run = fit(tmp_path, tiny_llama, max_epochs=1, log_every_n_steps=50)
+    events = read(run)
+    assert "train/loss" not in events.Tags()["scalars"]
+    assert list(charts(events)) == ["Judge on held-out pairs", "Judge by category (95 % interval)", "Loss", "Pace"]
+    assert {metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG} <= events.summary_metadata.keys()
+    assert points(events)["pace/tokens_per_second"] == [2]
 
 
 def test_iterations_lie_behind_one_another(tiny_llama, tmp_path):
@@ -256,7 +315,13 @@ def test_every_star_fit_has_one_dashboard(tiny_llama, tmp_path):
 
 
 def test_names_and_settings():
-    assert tag("a/b  c\x1b[1m<i>") == "a_b c__1m_i_" and tag("") == "_" and len(tag("a" * 99)) == 40
+    names = ["a/b  c\x1b[1m<i>", "", "a" * 99]
+    assert list(tags(names).values()) == ["a_b c__1m_i_", "_", "a" * 40]
+    alike = ["a/b", "a_b", "b" * 50, "b" * 51]
+    ends = list(tags([*alike, "c"]).values())
+    assert len(set(ends)) == 5 and max(map(len, ends)) == 40 and ends[-1] == "c"
+    assert [end.split(" ")[0] for end in ends[:4]] == ["a_b", "a_b", "b" * 33, "b" * 33]
+    assert tags(reversed(alike)) == tags(alike), "whatever their order"
     given = {
         "model": {"init_args": {"backbone": {"name": "/x/y/tiny", "lora": {"rank": 4}}, "beta": 0.1, "kinds": [1]}}
     }

@@ -1,5 +1,8 @@
 """Numbers and curves of a validation pass against scikit-learn and against counting by hand."""
 
+import errno
+import sys
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +10,10 @@ import pytest
 import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from genrm_lightning.dashboards import figure
+from genrm_lightning.dashboards.board import Board
 from genrm_lightning.dashboards.figure import pictures
 from genrm_lightning.dashboards.held_out import (
     BINS,
@@ -22,7 +28,8 @@ from genrm_lightning.dashboards.held_out import (
     sigmoid,
     together,
 )
-from genrm_lightning.evaluation.intervals import clustered_interval
+from genrm_lightning.dashboards.logger import ContinuedLogger
+from genrm_lightning.evaluation.intervals import clustered_interval, effective_n
 from genrm_lightning.prefix import Branch, Tree, collate
 
 
@@ -49,12 +56,27 @@ def test_curves_equal_a_reference():
     assert average_precision(precision, recall) == pytest.approx(average_precision_score(labels, p_a))
     p = np.where(labels, p_a, 1 - p_a)
     confidence = np.maximum(p, 1 - p)
-    bins = reliability(confidence, p > 0.5)
+    bins = reliability(rows)
     share, mean = calibration_curve(p > 0.5, 2 * confidence - 1, n_bins=BINS)  # the same bins, stretched to [0, 1]
     assert np.allclose([one[1] for one in bins], share) and np.allclose([2 * one[0] - 1 for one in bins], mean)
     assert sum(one[2] for one in bins) == len(p)
     found = numbers(rows)
     assert found["average_precision"] == pytest.approx(average_precision_score(labels, p_a))
+
+
+def test_reliability_counts_pairs():
+    """Twenty pairs of a model without an order: their forty presentations are worth twenty; a tie is half right."""
+    margins = np.where(np.arange(20) % 3 == 0, -1.0, 1.0)
+    shown = np.tile(np.arange(20), 2), np.repeat([True, False], 20), np.tile(margins, 2)
+    [(_, share, n, effective)] = reliability(HeldOut([f"p{i}" for i in range(20)], margins, shown))
+    assert share == 13 / 20 and n == 40
+    assert effective == pytest.approx(effective_n(margins > 0, per_pair=1)) == 20
+    ties = HeldOut(["p", "q", "r", "s"], np.zeros(4), (np.arange(4), np.ones(4, bool), np.zeros(4)))
+    assert [one[:3] for one in reliability(ties)] == [(0.5, 0.5, 4)]
+    # Pairs in both orders lie between one trial a pair and one a presentation.
+    whole = reliability(drawn())
+    assert all(n / 2 - 1e-9 <= effective <= n for _, _, n, effective in whole)
+    assert any(effective < n for _, _, n, effective in whole)
 
 
 def test_equal_scores_are_one_threshold():
@@ -108,6 +130,12 @@ def test_categories():
     many = by_category(rows, {f"p{i}": f"kind {i}" for i in range(40)})
     assert len(many) == 10 and many[OTHERS][3] == 31
     assert by_category(rows, {}) == {}
+    # A category that is called what the rest is called: nothing of it is lost, however many there are.
+    for cut in (38, 30):
+        odd = by_category(rows, {f"p{i}": OTHERS if i < 10 else f"kind {min(i, cut)}" for i in range(40)})
+        assert len(odd) == 10 and sum(one[3] for one in odd.values()) == 40 and odd[OTHERS][3] >= 10
+    few = by_category(rows, {f"p{i}": OTHERS if i < 10 else f"kind {i % 9}" for i in range(40)})
+    assert len(few) == 10 and few[OTHERS][3] == 10
 
 
 def test_rows_of_several_processes():
@@ -129,4 +157,39 @@ def test_pictures_read_on_any_page_and_take_any_name():
     for image in found.values():
         assert image.dtype == np.uint8 and image.shape == (344, 344, 3)
         assert (image[0, 0] == 255).all() and image.min() < 80, "dark on a white card"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pictures(rows, by_category(rows, {"p0": "数学"}), "")
     assert list(pictures(rows, {}, "")) == ["reliability", "precision_recall"]
+
+
+@pytest.mark.parametrize("broken", ["absent", "fails"])
+def test_no_fit_dies_of_a_picture(tmp_path, monkeypatch, broken):
+    if broken == "absent":
+        monkeypatch.delitem(sys.modules, figure.__name__)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    else:
+        monkeypatch.setattr(figure, "_reliability", lambda *_: 1 / 0)
+    board = Board([ContinuedLogger(str(tmp_path), "run")])
+    with pytest.warns(UserWarning, match="without pictures.*(ModuleNotFoundError|ZeroDivisionError): [^\\n]+$") as told:
+        board.held_out(drawn(), {}, 1)
+        board.draw()
+    assert len(told) == 1
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        board.held_out(drawn(), {}, 2)
+        board.draw()
+    board.runs[0][0].close()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert events.Tags()["images"] == [] and [e.step for e in events.Scalars("judge/accuracy")] == [1, 2]
+
+
+def test_a_full_disk_is_no_broken_picture(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    board = Board([ContinuedLogger(str(tmp_path), "run")])
+    monkeypatch.setattr(figure, "_reliability", full)
+    with pytest.raises(OSError, match="No space"):
+        board.held_out(drawn(), {}, 1)

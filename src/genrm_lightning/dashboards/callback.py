@@ -57,16 +57,17 @@ class Dashboard(Callback):
         self.pace: Pace | None = None
         self.board: Board | None = None  # of the first process
         self.rows: Collector | None = None  # of a validation pass
+        self.known: list[str] = []  # tags of the layout when the checkpoint was written from which a fit goes on
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not loggers:
             return
         self.resumed = trainer.global_step > 0
-        self.begun = False
+        self.begun = self.logged = False
         count = peak = None
         if trainer.is_global_zero:
-            self.board = Board(loggers, self.before)
+            self.board = Board(loggers, self.before, self.known if self.resumed else ())
             count = counter(pl_module, _trees(trainer))
             peak = peak_flops(trainer.strategy.root_device, str(trainer.precision))
         self.pace = Pace(trainer.world_size, count, peak)
@@ -82,17 +83,20 @@ class Dashboard(Callback):
             return
         stepped = not trainer.fit_loop.epoch_loop._should_accumulate()
         self.pace.leave(batch, stepped)
-        if not stepped or not trainer._logger_connector.should_update_logs:
+        if not stepped:
             return
+        # Once, and not on_train_start: by now OneCurve has said where the curve begins.
+        if self.board and not self.begun:
+            self._begin(trainer, pl_module)
+        if not trainer._logger_connector.should_update_logs:
+            return
+        self.logged = True
         found = _norm(trainer, pl_module)  # all processes take part in it
         if self.board is None:
             return
         if self.pace.seconds >= self.seconds:
             found |= self._pace(trainer)
         self.board.scalars(found, _step(trainer))
-        # Once, and not on_train_start: by now OneCurve has said where the curve begins.
-        if not self.begun:
-            self._begin(trainer, pl_module)
         if not self.board.laid_out:
             self._lay_out(trainer)
 
@@ -124,11 +128,11 @@ class Dashboard(Callback):
         if self.rows is not None:
             self.rows = None
             self.pace.go_on()
-            if self.board and self.begun:
+            if self.board:
                 self._lay_out(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.board is None or not self.begun:
+        if self.board is None:
             return
         if "pace/busy" not in self.board.written and self.pace.steps:  # a short fit
             self.board.scalars(self._pace(trainer), max(0, _step(trainer) - 1))
@@ -136,6 +140,12 @@ class Dashboard(Callback):
         self._lay_out(trainer)
         if self.hparams and self.settings and not trainer.interrupted:
             self.board.succeeded()
+
+    def state_dict(self) -> dict[str, list[str]]:
+        return {"shown": sorted(self.board.shown) if self.board else self.known}
+
+    def load_state_dict(self, state_dict: dict[str, list[str]]) -> None:
+        self.known = state_dict["shown"]
 
     def _pace(self, trainer: L.Trainer) -> dict[str, float]:
         found = self.pace.read(trainer.strategy.root_device)
@@ -151,7 +161,9 @@ class Dashboard(Callback):
 
     def _lay_out(self, trainer: L.Trainer) -> None:
         rates = [name for c in trainer.callbacks if isinstance(c, LearningRateMonitor) for name in c.lrs]
-        self.board.lay_out([*trainer.callback_metrics, *rates])
+        found = [*trainer.callback_metrics, *rates]
+        # Before the first step that is logged, Lightning knows names of training without a curve.
+        self.board.lay_out(found if self.logged else [name for name in found if name.startswith("val/")])
 
 
 def _step(trainer: L.Trainer) -> int:

@@ -6,10 +6,14 @@ on TensorBoard's light page and on its dark one.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_tools.visible import visible
@@ -36,13 +40,8 @@ def pictures(
         categories: as :func:`~genrm_lightning.dashboards.held_out.by_category` gives them; none: no such picture.
         of: stands below each: what the rows are.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     better_is_a, p_a = rows.right
-    p = np.where(better_is_a, p_a, 1 - p_a)
-    plots = {"reliability": (_reliability, (np.maximum(p, 1 - p), p > 0.5))}
+    plots: dict[str, tuple[Any, tuple[Any, ...]]] = {"reliability": (_reliability, (rows,))}
     if better_is_a.any():
         plots["precision_recall"] = _precision, (better_is_a, p_a)
     if categories:
@@ -54,15 +53,16 @@ def pictures(
             canvas = FigureCanvasAgg(figure)
             plot(figure.subplots(), *given)
             figure.supxlabel(of, fontsize=9, color=_GREY)
-            canvas.draw()
+            with warnings.catch_warnings():  # names are data's: the font may lack their letters, and shows boxes
+                warnings.filterwarnings("ignore", message="Glyph ")
+                canvas.draw()
             found[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return found
 
 
-def _reliability(panel: Any, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
-    bins = reliability(confidence, right)
-    means, shares, counts = (np.array(column) for column in zip(*bins, strict=True))
-    low, high = np.array([wilson(share, n) for share, n in zip(shares, counts, strict=True)]).T
+def _reliability(panel: Any, rows: HeldOut) -> None:
+    means, shares, counts, effective = (np.array(column) for column in zip(*reliability(rows), strict=True))
+    low, high = np.array([wilson(share, n) for share, n in zip(shares, effective, strict=True)]).T
     panel.plot([0.5, 1], [0.5, 1], color=_FAINT, linestyle="--", linewidth=1)
     panel.vlines(means, low, high, color=_BLUE, alpha=0.35, linewidth=3)
     panel.plot(means, shares, color=_BLUE, linewidth=1)

@@ -151,10 +151,12 @@ def by_category(rows: HeldOut, categories: Mapping[str, str]) -> dict[str, tuple
         if pair in categories:
             members.setdefault(categories[pair], []).append(index)
     sizes = {name: len({rows.pairs[i] for i in own}) for name, own in members.items()}
-    named = sorted(members, key=lambda name: (-sizes[name], name))
-    shown = {name: members[name] for name in (named if len(named) <= _MOST else named[: _MOST - 1])}
-    if len(named) > len(shown):
-        shown[OTHERS] = [i for name in named if name not in shown for i in members[name]]
+    # A category of that name is one of the others: it has no curve beside theirs.
+    named = sorted(members.keys() - {OTHERS}, key=lambda name: (-sizes[name], name))
+    shown = {name: members[name] for name in (named if len(members) <= _MOST else named[: _MOST - 1])}
+    others = [i for name, own in members.items() if name not in shown for i in own]
+    if others:
+        shown[OTHERS] = others
     return {
         name: (*accuracy(rows, np.array(own)), len({rows.pairs[i] for i in own})) for name, own in sorted(shown.items())
     }
@@ -166,14 +168,24 @@ def sigmoid(margins: Numbers) -> Numbers:
     return np.where(margins >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def reliability(confidence: Numbers, right: Flags) -> list[tuple[float, float, int]]:
-    """Of each bin of confidence that has any: (mean confidence, share right, how many). BINS bins in [0.5, 1]."""
+def reliability(rows: HeldOut) -> list[tuple[float, float, int, float]]:
+    """Of each bin of confidence that has any presentation: (mean confidence, share right, how many, effective number).
+
+    BINS bins in [0.5, 1]. A tie is half right, as in ``val/ece``. The effective number is for an interval: the
+    presentations of one pair count together (of a judge that scores a response alone, both are one).
+    """
+    index, _, margins = rows.shown
+    p = sigmoid(margins)
+    confidence, right = np.maximum(p, 1 - p), (p > 0.5) + 0.5 * (p == 0.5)
     place = np.clip(((confidence - 0.5) * 2 * BINS).astype(int), 0, BINS - 1)
     return [
-        (float(confidence[own].mean()), float(right[own].mean()), int(own.sum()))
-        for own in (place == i for i in range(BINS))
-        if own.any()
-    ]
+        (
+            float(confidence[own].mean()), float(right[own].mean()), len(own),
+            effective_n(right[own], [rows.pairs[i] for i in index[own]], per_pair=1),
+        )
+        for own in (np.flatnonzero(place == i) for i in range(BINS))
+        if len(own)
+    ]  # fmt: skip
 
 
 def precision_recall(labels: Flags, scores: Numbers) -> tuple[Numbers, Numbers]:

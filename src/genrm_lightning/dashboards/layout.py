@@ -1,9 +1,13 @@
-"""The custom layout of a fit: what to look at first stands first, and only charts that have a curve."""
+"""The custom layout of a fit: what to look at first stands first, and only charts that have a curve.
+
+A chart is the same in every run that has it, whichever of its curves the run has: TensorBoard puts the layouts of the
+runs it shows together into one, and shows charts twice that are not equal. Lines without points are not drawn.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 CATEGORY = "category"  # category/NAME: an accuracy, category_low/NAME and category_high/NAME: its interval
@@ -19,6 +23,7 @@ _NUMBERS = {
     "position bias: share of A less one half": "val/position_bias",
     "both orders agree, right or wrong": "val/position_consistency",
 }
+_WITH_INTERVAL = {"judge/accuracy"}  # the margin chart of another number has no margin
 _BY_CATEGORY = "Judge by category (95 % interval)"
 # Many points: lines, which the page smooths. Training and validation share a chart, the few points of one are told
 # from the many of the other; so do chosen and rejected, whose ways part.
@@ -64,7 +69,7 @@ _CHARTS: dict[str, dict[str, Sequence[str]]] = {
 }
 
 
-def layout(tags: Collection[str], before: Sequence[str] = ()) -> dict[str, dict[str, list[Any]]]:
+def layout(tags: Set[str], before: Sequence[str] = ()) -> dict[str, dict[str, list[Any]]]:
     """The layout for ``SummaryWriter.add_custom_scalars``.
 
     Args:
@@ -74,17 +79,15 @@ def layout(tags: Collection[str], before: Sequence[str] = ()) -> dict[str, dict[
     """
     made: dict[str, dict[str, list[Any]]] = {title: {} for title in before}
     kinds = sorted(tag.removeprefix(f"{CATEGORY}/") for tag in tags if tag.startswith(f"{CATEGORY}/"))
-    numbers = {name: [tag + end for end in ENDS] for name, tag in _NUMBERS.items()}
+    numbers = {name: [tag + end if tag in _WITH_INTERVAL else tag for end in ENDS] for name, tag in _NUMBERS.items()}
     by_kind = {kind: [f"{CATEGORY}{end}/{kind}" for end in ENDS] for kind in kinds}
     for title, charts in ((_HELD_OUT, numbers), (_BY_CATEGORY, by_kind)):
         # TensorBoard 2.21 shows the margin charts of a category in reverse.
         for name, wanted in reversed(charts.items()):
             if wanted[0] in tags:
-                shown = [tag if tag in tags else wanted[0] for tag in wanted]
-                made.setdefault(title, {})[name] = ["Margin", shown]
+                made.setdefault(title, {})[name] = ["Margin", wanted]
     for title, charts in _CHARTS.items():
         for name, wanted in charts.items():
-            shown = [f"^{re.escape(tag)}$" for tag in wanted if tag in tags]
-            if shown:
-                made.setdefault(title, {})[name] = ["Multiline", shown]
+            if not tags.isdisjoint(wanted):
+                made.setdefault(title, {})[name] = ["Multiline", [f"^{re.escape(tag)}$" for tag in wanted]]
     return made

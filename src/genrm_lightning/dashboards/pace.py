@@ -71,15 +71,15 @@ class FlopCounter:
 
 
 def counter(objective: Objective, trees: list[Tree]) -> FlopCounter | None:
-    """None for a model that cannot be counted."""
+    """None for a model that cannot be counted, or whose parts have other names."""
     try:
         return FlopCounter(objective, trees)
-    except UserError:
+    except (UserError, AttributeError):
         return None
 
 
 class Pace:
-    """A clock that runs while a fit trains: validation and saving in between are not its time.
+    """A clock that runs while a fit trains: validation in between is not its time, writing checkpoints is.
 
     Args:
         ranks: processes; this one's rows and tokens times their number are the fit's.
