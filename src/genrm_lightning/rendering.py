@@ -26,6 +26,7 @@ _SLOT = re.compile("\ue000([0-9]+)\ue001")  # private-use characters: where a co
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 # Roles stand in the frame, whose special tokens are read as such: only these may come out of data.
 _ROLES = ("system", "user", "assistant")
+_FRAMES = 1024  # renderings of roles that are kept
 # Reserved tokens that may serve as padding where the tokenizer has none of its own, or only its end token.
 _PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "<unk>")
 
@@ -195,6 +196,8 @@ class Renderer:
     def _frame(self, roles: tuple[str, ...]) -> str:
         """The template's rendering of a conversation with these roles, a numbered slot for each content."""
         if roles not in self._frames:
+            if len(self._frames) >= _FRAMES:  # whoever sends conversations chooses their roles
+                self._frames.clear()
             slots = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
             try:
                 self._frames[roles] = self.tokenizer.apply_chat_template(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -28,7 +29,7 @@ def serve(argv: list[str]) -> None:
             f"--host: {arguments.host}: is reached from other machines; export a token of your own in "
             f"{arguments.token_env} first"
         )
-    service = Service(judge, arguments.name or judge.name, limits)
+    service = Service(judge, arguments.name or Path(judge.name).name or judge.name, limits)  # no path goes out
     with bound(arguments.host, arguments.port) as listening:
         service.start()
         host, port = listening.getsockname()[:2]

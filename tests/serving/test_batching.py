@@ -115,3 +115,24 @@ def test_the_end_answers_everybody():
         batcher.submit("x", [4])
     run.free.set()
     assert batcher.close(10) and len(run.batches) == 1
+
+
+def test_a_batch_that_panics_harms_no_later_one():
+    """What a library in Rust raises is no Exception, and the one thread must outlive it."""
+
+    class Panic(BaseException):
+        pass
+
+    def run(group, works):
+        if works[0] == "panic":
+            raise Panic
+        return works if works[0] != "short" else []
+
+    batcher = Batcher(run, most=1, wait=0.0, capacity=8)
+    batcher.start()
+    with pytest.raises(Panic):
+        batcher.submit("g", ["panic"])[0].result(5)
+    with pytest.raises(RuntimeError, match="1 results of a batch, got 0"):
+        batcher.submit("g", ["short"])[0].result(5)
+    assert batcher.submit("g", ["fine"])[0].result(5) == "fine"
+    assert batcher.close(5)

@@ -90,10 +90,12 @@ class Batcher:
             items = self._running = [item for item in batch if item.future.set_running_or_notify_cancel()]
             if not items:
                 continue
-            self.watch(len(items))
             try:
-                results = self.run(items[0].group, [item.work for item in items])
-            except Exception as error:  # whatever it was, the next batch is another one
+                self.watch(len(items))
+                results = list(self.run(items[0].group, [item.work for item in items]))
+                if len(results) != len(items):
+                    raise RuntimeError(f"expected {len(items)} results of a batch, got {len(results)}")
+            except BaseException as error:  # whatever it was, the next batch is another one; a panic is no Exception
                 results = [error] * len(items)
             for item, result in zip(items, results, strict=True):
                 _settle(item, result)
@@ -118,7 +120,7 @@ class Batcher:
 def _settle(item: _Item, result: Any) -> None:
     """Answer an item that has no answer yet."""
     with suppress(InvalidStateError):
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             item.future.set_exception(result)
         else:
             item.future.set_result(result)

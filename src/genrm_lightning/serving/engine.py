@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from data_tools.errors import UserError
+from data_tools.errors import DiskFull, UserError
 from genrm_lightning.backbone import load_renderer
 from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge, Judged
@@ -102,9 +102,10 @@ class Engine:
 
     def without_end(self, text: str) -> str:
         """A response without the end and padding tokens behind it, which OpenRLHF sends as text."""
-        while text.endswith(self._ends) and self._ends:
-            text = text.removesuffix(next(end for end in self._ends if text.endswith(end)))
-        return text
+        end = len(text)  # without a copy for each: there may be hundreds of thousands of them
+        while self._ends and text.endswith(self._ends, 0, end):
+            end -= next(len(mark) for mark in self._ends if text.endswith(mark, 0, end))
+        return text[:end]
 
     @property
     def _served(self) -> bool:
@@ -131,7 +132,7 @@ class Engine:
             judged = judge_in_memory(self.judge, rows, "the request")
         except NoneFits:
             return [Unfit("the pair")] * len(works)
-        except Exception as error:
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             if len(works) > 1 and not self._served:  # a server that did not answer would not do so for the half of them
                 half = len(works) // 2
                 return self._pairs(works[:half]) + self._pairs(works[half:])
@@ -162,12 +163,15 @@ class Engine:
             for index, samples in sampler.sample([one for _, one, _ in asked], settings, f"chat|{drawing.seed}"):
                 place, _, length = asked[index]
                 found[place] = Written(samples, length)
-        except Exception as error:
+        except BaseException as error:
             found |= {place: self._refusal(error) for place, _, _ in asked if place not in found}
         return [found[place] for place in range(len(works))]
 
-    def _refusal(self, error: Exception) -> Refused:
+    def _refusal(self, error: BaseException) -> Refused:
         """What a single pair or batch is told that the judge failed on."""
+        if isinstance(error, DiskFull):
+            traceback.print_exception(error, file=sys.stderr)
+            return Refused(503, "the server has no room left on its disk; send the request again later")
         if isinstance(error, UserError) and not self._served:
             return Refused(400, str(error))  # a role that the template refuses, a pair too long under too_long: error
         if self.aloud:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 RETRY_SECONDS = 1
 
 
+_MOST = 400  # characters of a sentence
+
+
 class Refused(Exception):
     """A request that is not answered.
 
@@ -17,8 +20,10 @@ class Refused(Exception):
     """
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        sentence = " ".join(sentence.split())
+        sentence = sentence if len(sentence) <= _MOST else f"{sentence[:_MOST]} …"  # it may quote what was sent
         super().__init__(sentence)
-        self.status, self.sentence, self.headers = status, " ".join(sentence.split()), dict(headers or {})
+        self.status, self.sentence, self.headers = status, sentence, dict(headers or {})
 
 
 class Unfit(Refused):

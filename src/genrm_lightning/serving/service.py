@@ -18,7 +18,7 @@ from genrm_lightning.serving.engine import PAIRS, Chat, Drawing, Engine, Pair
 from genrm_lightning.serving.limits import Limits
 from genrm_lightning.serving.metrics import Metrics
 from genrm_lightning.serving.queued import QueuedJudge
-from genrm_lightning.serving.refusals import Refused, Unfit
+from genrm_lightning.serving.refusals import Refused, Unfit, stopping
 from genrm_lightning.serving.shapes import ChatAsked, ClassifyAsked, CompareAsked, RewardAsked, ScoreAsked, Text, turns
 
 _THREADS = 64  # requests whose rewards are computed at a time: their threads mostly wait for the queue
@@ -56,7 +56,7 @@ class Service:
     def close(self, seconds: float = 5.0) -> bool:
         """Refuse what is still open; whether nothing runs any more after so many seconds."""
         ended = self.batcher.close(seconds)
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False)  # what waits for a thread is told by the queue that all is over
         return ended
 
     async def get_reward(self, asked: RewardAsked, deadline: float) -> dict[str, Any]:
@@ -157,7 +157,10 @@ class Service:
             else:
                 columns["reference"] = labels
         reward = JudgeReward(queued)
-        work = asyncio.get_running_loop().run_in_executor(self.threads, lambda: reward(prompts, texts, **columns))
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self.threads, lambda: reward(prompts, texts, **columns))
+        except RuntimeError:  # the threads are shut down
+            raise stopping() from None
         found = await work
         self.metrics.tokens(queued.written)
         if None in found:

@@ -25,7 +25,8 @@ class Message(Shape):
     content: str
 
 
-Conversation = Annotated[list[Message], Field(min_length=1)]
+MOST_TURNS = 256  # of a conversation: each is tokenised by itself
+Conversation = Annotated[list[Message], Field(min_length=1, max_length=MOST_TURNS)]
 Text = str | Conversation
 
 
