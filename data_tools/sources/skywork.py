@@ -5,6 +5,7 @@ The same as the format trl without a prompt, but for conversations that differ b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,11 @@ from data_tools.sources._rows import LEFT_OUT, Rows
 
 KEYS = ("chosen", "rejected", "source")
 REMEDY = trl.REMEDY
-schema = trl.schema
+_SHAPE: dict[str, Any] = {"prompt": None, "chosen": [], "rejected": []}  # conversations, whatever a first row has there
+
+
+def schema(first: dict[str, Any]) -> pl.Schema:
+    return trl.schema({**first, **_SHAPE})
 
 
 def fits(first: dict[str, Any]) -> bool:
@@ -23,4 +28,4 @@ def fits(first: dict[str, Any]) -> bool:
 
 def pairs(rows: Rows) -> pl.LazyFrame:
     frame = rows.frame.with_columns(_rows.diverging(pl.col("chosen"), pl.col("rejected")).alias(LEFT_OUT))
-    return trl.pairs(Rows(frame, rows.first, rows.stem))
+    return trl.pairs(replace(rows, frame=frame, first={**rows.first, **_SHAPE}))

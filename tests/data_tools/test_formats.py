@@ -461,3 +461,12 @@ def test_a_subset_of_llmbar_is_its_folder(tmp_path, folder, subset):
     rows = [{"input": "Stop.", "output_1": "Stopped.", "output_2": "Go.", "label": 1}]
     (tmp_path / folder / "dataset.json").write_text(json.dumps(rows))
     assert sources.load(tmp_path / folder / "dataset.json").frame["subset"].to_list() == [subset]
+
+
+def test_a_first_row_of_skywork_that_is_no_conversation_is_broken(tmp_path, capsys):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    other = [turns[0], {"role": "assistant", "content": "No"}]
+    rows = [{"chosen": "true", "rejected": turns, "source": "s"}, {"chosen": turns, "rejected": other, "source": "s"}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match="line 1: key 'chosen' should be a list"):
+        sources.load(tmp_path / "x.jsonl", "skywork")
