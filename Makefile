@@ -74,6 +74,7 @@ test: $(STAMP) ## the fast tests
 # The slow ones train real models: one at a time, on every core.
 test-all: test ## the slow tests too; up to an hour, needs the network
 	@$(PYTEST) -m slow --timeout 3600 $(ARGS)
+	@$(PYTEST) -m 'hypothesis and not slow' --hypothesis-profile searching $(ARGS)
 
 # Needs an idle machine and 18 GiB. GENRM_PAIRS names a folder of real pairs; ARGS, for example, the cases:
 # make bench ARGS="--cases 'star-dpo-*' --train lora"

@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run; `--hypothesis-profile searching` looks for others, as `make test-all` does.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("searching", database=None, deadline=None)
+settings.load_profile("repeatable")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on the hub; this holds for the processes they start, too
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -127,7 +127,7 @@ text = st.lists(st.sampled_from("abc"), min_size=1, max_size=14).map(" ".join)
 texts = st.lists(text, min_size=1, max_size=10)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(texts, texts, st.integers(2, 5), st.sampled_from([0.2, 0.5, 0.75, 1.0]), st.sampled_from([5, 1000]))
 def test_as_the_slow_version_in_any_portions(train, test, n, coverage, portion):
     test = list(dict.fromkeys(test))

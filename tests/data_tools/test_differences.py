@@ -58,7 +58,7 @@ def test_no_more_than_the_first_words_are_compared():
     assert found.first[-1] == (" tail", False) and found.second[-1] == (" other", False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(alphabet="ab \n.", max_size=40), st.text(alphabet="ab \n.", max_size=40))
 def test_the_pieces_are_the_text(first, second):
     found = differences(first, second)
@@ -67,7 +67,7 @@ def test_the_pieces_are_the_text(first, second):
         assert all(piece for piece, _ in side)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text(first, second):
     found = differences(first, second)

@@ -258,7 +258,7 @@ def tables(draw):
 
 
 # A busy machine is no failure.
-quick = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("name", exports.formats())

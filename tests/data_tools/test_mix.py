@@ -222,7 +222,7 @@ def test_the_command_shows_and_writes_what_it_did(tmp_path, capsys):
 
 
 # A busy machine is no failure.
-quick = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 weights_of = st.lists(st.integers(1, 40).map(lambda n: Fraction(n, 6)), min_size=1, max_size=4)
 
 

@@ -87,7 +87,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES), st.integers(1, 30), st.sampled_from([None, 0, 2]), st.booleans())
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_array_is_cut_wherever_its_parts_end(tmp_path_factory, rows, size, indent, ascii):
     path = tmp_path_factory.getbasetemp() / "array.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=ascii), encoding="utf-8")

@@ -98,7 +98,7 @@ def test_nasty_names(name):
     check(name)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=30) | st.text(alphabet="`|\\<>[]()!#*_-~:\n &{}\"'", max_size=12))
 def test_no_name_breaks_the_card(name):
     check(name)

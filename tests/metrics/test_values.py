@@ -37,7 +37,7 @@ from tests.evaluation.test_voting import drawn
 from tests.metrics.cases import APART, MARGINS, P_RIGHT, VOTES, N, value
 
 T = torch.tensor
-few = settings(max_examples=50, deadline=None, database=None)
+few = settings(max_examples=50)
 
 
 def test_accuracy_by_hand_and_by_scikit_learn():

@@ -319,7 +319,7 @@ def test_fuzz(servers, kind):
     with servers[kind].client() as client:
         seen = set()
 
-        @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
+        @settings(max_examples=40, suppress_health_check=HealthCheck)
         @given(_requests())
         def ask(request):
             path, body = request

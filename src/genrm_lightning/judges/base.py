@@ -16,7 +16,6 @@ from data_tools.schema import JUDGMENT, conform
 
 # reward: scores of responses; direct: a verdict without a rationale; cot: rationales with verdicts; scores: a file
 Kind = Literal["reward", "direct", "cot", "scores"]
-KINDS = ("reward", "direct", "cot", "scores")
 
 REWARDS = pl.Schema({"pair_id": pl.String, "chosen_reward": pl.Float64, "rejected_reward": pl.Float64})
 
