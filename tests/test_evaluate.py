@@ -82,6 +82,9 @@ def test_a_split(pairs):
         (["--data", "test", "--rows", "0"], "--rows: 0 is not above 0"),
         (["--data", "hub:not a name"], "is neither OWNER/NAME"),
         (["--data", "test", "--share", "true"], "draws no samples that could be divided"),
+        (["--data", "test", "--votes", "0"], "--votes: 0 is not above 0"),
+        (["--data", "test", "--votes", "2"], "read as reward, the same verdict each time"),
+        (["--data", "test", "--orders", "one"], "key 'orders'"),
     ],
 )
 def test_mistakes(tmp_path, capsys, judges, pairs, flags, said):
@@ -106,6 +109,17 @@ def test_judgments_are_a_table(tmp_path, judges, pairs):
     argv = ["--judge", judges / "GenRM", "--data", pairs / "test.parquet", "--out", tmp_path, "--rows", "3"]
     assert evaluate(*argv, "--dtype", "float32") == 0
     assert read_table(tmp_path / "sets/test/judgments.parquet", JUDGMENT)["pair_id"].n_unique() == 3
+
+
+def test_votes(tmp_path, judges, pairs):
+    """--votes K is sampling.n_samples: the same command under either name finds its own work again."""
+    flags = ["--judge", judges / "STaRSFT", "--data", pairs / "test.parquet", "--rows", "2", "--dtype", "float32"]
+    flags += ["--sampling.rationale_tokens", "4", "--orders", "both", "--out", tmp_path]
+    assert evaluate(*flags, "--votes", "3") == 0
+    judgments = read_table(tmp_path / "sets/test/judgments.parquet", JUDGMENT)
+    assert judgments.group_by("pair_id", "swapped").len()["len"].to_list() == [3] * 4
+    assert evaluate(*flags, "--sampling.n_samples", "3") == 0
+    assert evaluate(*flags, "--votes", "2") == 2
 
 
 def test_numbers_against_another_judge_and_the_training_data(tmp_path, capsys, judges, pairs):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -170,6 +171,14 @@ def judge_flags(parser: ArgumentParser) -> None:
         "--read_as", type=ReadAs, default="auto",
         help="reward: scores; direct: a verdict without a rationale; cot: rationales first; auto: as it was trained",
     )  # fmt: skip
+    parser.add_argument(
+        "--votes", type=int | None, default=None, metavar="K",
+        help="verdicts a pair and order, of a judge that writes rationales: sampling.n_samples by its shorter name",
+    )  # fmt: skip
+    parser.add_argument(
+        "--orders", type=Literal["both"], default="both",
+        help="always both: in one order alone nobody can tell a preference from a habit",
+    )  # fmt: skip
 
 
 def judge_from(arguments: Namespace, sampling: SamplingSettings, sampler: SamplerSettings) -> Judge:
@@ -226,6 +235,16 @@ def stopping_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def sampling_from(arguments: Namespace, made: Namespace) -> SamplingSettings:
+    """The settings that were made of the arguments; --votes, where it is there and given, says ``n_samples``."""
+    votes = arguments.get("votes")
+    if votes is None:
+        return made.sampling
+    if votes < 1:
+        raise UserError(f"--votes: {votes} is not above 0")
+    return replace(made.sampling, n_samples=votes)
+
+
 def settings_of(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, SamplingSettings, SamplerSettings]:
     arguments = parser.parse_args(argv)
     with mistakes_told():
@@ -234,7 +253,7 @@ def settings_of(parser: ArgumentParser, argv: list[str]) -> tuple[Namespace, Sam
         raise UserError("--share: divides the shards as they come; leave --shard out, or --share")
     arguments.part = None if arguments.share else part(arguments.shard)
     arguments.stopping = made.stopping
-    return arguments, made.sampling, made.sampler
+    return arguments, sampling_from(arguments, made), made.sampler
 
 
 def at_work(arguments: Namespace, folder: Path | None = None) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from data_tools.errors import UserError
 from genrm_lightning.judges.base import Judge
 from genrm_lightning.judges.choice import judge_of
-from genrm_lightning.judging_commands import command_parser, judge_flags, sampling_flags, stopping_flags
+from genrm_lightning.judging_commands import command_parser, judge_flags, sampling_flags, sampling_from, stopping_flags
 from genrm_lightning.parsing import mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.serving.limits import Limits
@@ -70,7 +70,7 @@ def read(argv: list[str]) -> tuple[Namespace, Judge, Limits]:
         made = parser.instantiate_classes(arguments)
     judge = judge_of(
         arguments.judge, read_as=arguments.read_as, judge_prompt=arguments.judge_prompt, dtype=arguments.dtype,
-        too_long=arguments.too_long, sampling=made.sampling, sampler=made.sampler, stopping=made.stopping,
+        too_long=arguments.too_long, sampling=sampling_from(arguments, made), sampler=made.sampler, stopping=made.stopping,
         seed=arguments.seed, shard_size=2 * made.limits.batch,
     )  # fmt: skip
     if judge.kind == "scores":

@@ -55,7 +55,7 @@ def test_what_cannot_be(tmp_path, tiny_llama):
         (str(tiny_llama), {"read_as": "reward"}, "--read_as: reward: .* no reward model"),
         (reward, {"judge_prompt": "brief"}, "--judge_prompt: brief: the reward model"),
         (direct, {"judge_prompt": "mt_bench"}, "--judge_prompt: mt_bench: .* trained with 'brief'"),
-        (direct, {"sampling": SamplingSettings(n_samples=2)}, "--sampling.n_samples: 2: .* read as direct"),
+        (direct, {"sampling": SamplingSettings(n_samples=2)}, "--votes, sampling.n_samples: 2: .* read as direct"),
         (None, {}, "--judge: none is given"),
         (str(tmp_path / "no.parquet"), {}, "no.parquet: no such file"),
     ]:

@@ -426,7 +426,7 @@ def test_sigint_with_a_batch_that_takes_longer_than_the_time_of_grace(place):
         (["--host", "256.0.0.1"], "export a token of your own"),
         (["--port", "99999"], "--port: 99999: is no port"),
         (["--limits.queue", "0"], "limits.queue: 0 is not above 0"),
-        (["--sampling.n_samples", "2"], "--sampling.n_samples: 2"),
+        (["--votes", "2"], "--votes, sampling.n_samples: 2"),
         (["--judge", "scores.csv"], "scores.csv"),
     ],
 )
