@@ -50,16 +50,17 @@ def tiny_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_tiny_llama(folder: Path, layers: int = 2) -> Path:
-    """Write a random Llama (hidden 64, 4 heads on 2, tied, float32) and its tokenizer; returns the folder."""
+def make_tiny_llama(folder: Path, layers: int = 2, heads: int = 4) -> Path:
+    """Write a random Llama (hidden 64, its heads two by two on a key, tied, float32) and its tokenizer; returns the
+    folder."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=2048,
         initializer_range=0.1,  # wide enough for attention and predictions that are not flat
         tie_word_embeddings=True,

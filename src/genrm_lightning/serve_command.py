@@ -11,8 +11,14 @@ from jsonargparse import Namespace
 
 from data_tools.errors import UserError
 from genrm_lightning.judges.base import Judge
-from genrm_lightning.judges.choice import judge_of
-from genrm_lightning.judging_commands import command_parser, judge_flags, sampling_flags, sampling_from, stopping_flags
+from genrm_lightning.judging_commands import (
+    command_parser,
+    judge_flags,
+    judge_from,
+    sampling_flags,
+    sampling_from,
+    stopping_flags,
+)
 from genrm_lightning.parsing import mistakes_told
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.serving.limits import Limits
@@ -68,11 +74,8 @@ def read(argv: list[str]) -> tuple[Namespace, Judge, Limits]:
     arguments = parser.parse_args(argv)
     with mistakes_told():
         made = parser.instantiate_classes(arguments)
-    judge = judge_of(
-        arguments.judge, read_as=arguments.read_as, judge_prompt=arguments.judge_prompt, dtype=arguments.dtype,
-        too_long=arguments.too_long, sampling=sampling_from(arguments, made), sampler=made.sampler, stopping=made.stopping,
-        seed=arguments.seed, shard_size=2 * made.limits.batch,
-    )  # fmt: skip
+    arguments.stopping, arguments.shard_size = made.stopping, 2 * made.limits.batch
+    judge = judge_from(arguments, sampling_from(arguments, made), made.sampler)
     if judge.kind == "scores":
         raise UserError(f"--judge: {judge.name}: a file of scores has none of new pairs; name a judge")
     return arguments, judge, made.limits

@@ -58,8 +58,8 @@ def judge_of(
         raise UserError(f"--stopping: '{name}' is read as {kind} and has one verdict an order; leave it out")
     if kind != "cot" and sampling.n_samples > 1:
         raise UserError(
-            f"--votes, sampling.n_samples: {sampling.n_samples}: '{name}' is read as {kind}, the same verdict each time; "
-            "leave the flag out"
+            f"--votes, sampling.n_samples: {sampling.n_samples}: '{name}' is read as {kind}, the same verdict each "
+            "time; leave the flag out"
         )
     if kind == "cot":
         from genrm_lightning.judges.sampled import SampledJudge

@@ -5,8 +5,9 @@ K samples of a prompt are K requests with seeds of their own: with prefix cachin
 same, and a sample is drawn alike in any company (to the engine's rounding, which depends on the batch). A second pass
 reads the verdict: prompt, rationale and frame, one token, the log-probabilities of the two letters.
 
-Written from vLLM's documentation (LLM, SamplingParams, LoRARequest, of 0.29) and never run with it: there was no GPU to
-run it on. Tests run what surrounds the engine, against a stand-in that keeps to that documentation.
+Tested on vLLM 0.32's CPU engine, where it is installed: log-probabilities and p(A) of whole judges and of adapters are
+those of the model's own forward, and a sample is the same in any company. Never run on a GPU. Other tests run what
+surrounds the engine, against a stand-in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from data_tools.artifact import read_json
 from data_tools.errors import UserError
@@ -157,6 +160,9 @@ def engine(settings: VLLMSettings, judge: str, dtype: str) -> tuple[dict[str, An
         "trust_remote_code": False,
         "load_format": "safetensors",
     }
+    if not torch.cuda.is_available():
+        # In parts a prompt takes its sample's generator back by a step, which the generator of a CPU cannot (0.32).
+        arguments["enable_chunked_prefill"] = False
     if settings.max_model_len is not None:
         arguments["max_model_len"] = settings.max_model_len
     if not info.get("adapter"):
