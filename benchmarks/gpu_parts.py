@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from transformers import LlamaConfig
 
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, empty_policy
-from genrm_lightning.cost import Shape
 from genrm_lightning.prefix import Branch, Role, Tree
+from genrm_lightning.shape import Shape
 
 SIDES = ("ours", "trl")
 LETTERS = (3, 4)  # token ids that stand for A and B

@@ -20,11 +20,12 @@ from benchmarks.turns import Job, Turns
 from data_tools.artifact import read_table, write_table
 from data_tools.schema import EXAMPLE
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, resolve
-from genrm_lightning.cost import Shape, Work, flops
+from genrm_lightning.cost import Work, flops
 from genrm_lightning.data import Tables
 from genrm_lightning.objectives import BradleyTerry, GenRM, Objective, OptimizerSettings, RationaleDPO, STaRSFT
 from genrm_lightning.prefix import PrefixBatch
 from genrm_lightning.scoring import score_examples
+from genrm_lightning.shape import Shape
 
 BETA = 0.1
 RATE = OptimizerSettings(learning_rate=1e-5, warmup=0.0)

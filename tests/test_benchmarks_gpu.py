@@ -13,8 +13,9 @@ from benchmarks import gpu, gpu_parts, gpu_runs
 from benchmarks.gpu_parts import LETTERS, SHAPES, SIDES, Run, parts, settings_of, trees
 from benchmarks.gpu_runs import first_try, in_a_process, measured
 from genrm_lightning.backbone import empty_policy
-from genrm_lightning.cost import Shape, Work
+from genrm_lightning.cost import Work
 from genrm_lightning.prefix import Role, collate
+from genrm_lightning.shape import Shape
 
 PEER = find_spec("trl") is not None and find_spec("benchmarks.peer") is not None
 

@@ -7,9 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, empty_policy, load_policy
-from genrm_lightning.cost import Shape, Work, flops, memory
+from genrm_lightning.cost import Work, flops, memory
 from genrm_lightning.distillation import Teaching
 from genrm_lightning.prefix import Branch, Role, Tree, collate, tree_mask
+from genrm_lightning.shape import Shape
 from tests.objectives.common import WAYS, backbone
 
 # Of tests/tiny.py: hidden 64, 4 heads of 16 on 2 groups, feed-forward 128, 2 layers, tied.

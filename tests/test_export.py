@@ -30,11 +30,11 @@ from genrm_lightning.backbone import (
     load_renderer,
     scores_of,
 )
-from genrm_lightning.cost import Shape
 from genrm_lightning.export import export_judge, scoring_template
 from genrm_lightning.objectives import BradleyTerry, GenRM, Objective, PairRM
 from genrm_lightning.prefix import collate
 from genrm_lightning.rendering import Renderer
+from genrm_lightning.shape import Shape
 from tests.objectives.common import WAYS as ALL_WAYS
 from tests.tiny import CHATML, make_tiny_llama, preferences, tiny_tokenizer
 from tests.tiny_star import write_yaml

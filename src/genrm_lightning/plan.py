@@ -17,12 +17,13 @@ from rich.table import Table
 
 from data_tools.errors import UserError
 from genrm_lightning.backbone import empty_policy, resolve
-from genrm_lightning.cost import Shape, Work, flops, memory
+from genrm_lightning.cost import Work, flops, memory
 from genrm_lightning.judge_folder import judge_info
 from genrm_lightning.objectives import Objective
 from genrm_lightning.prefix import PrefixBatch, Tree
 from genrm_lightning.progress import Progress
 from genrm_lightning.rate import matmul_rate
+from genrm_lightning.shape import Shape
 
 
 def plan(

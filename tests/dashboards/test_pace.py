@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from genrm_lightning.cost import Shape, Work, flops
+from genrm_lightning.cost import Work, flops
 from genrm_lightning.dashboards.pace import FlopCounter, Pace, batch_work, peak_flops
 from genrm_lightning.prefix import collate
+from genrm_lightning.shape import Shape
 from tests.objectives.common import KINDS, make
 from tests.tiny import examples, preferences
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from data_tools.errors import UserError
-from genrm_lightning.cost import Shape, Work, flops
+from genrm_lightning.cost import Work, flops
 from genrm_lightning.objectives import Objective
 from genrm_lightning.prefix import PrefixBatch, Tree
+from genrm_lightning.shape import Shape
 
 # Dense bf16 products at most, TFLOP/s, from the makers' data sheets; a part of the device's name, the longer first.
 _PEAKS = {
