@@ -10,25 +10,34 @@ A row of more responses is to be ranked and not labelled. Files are those of :mo
 
 Until it is labelled, a pair lies in a PREFERENCE table with the first response as ``chosen``, which says nothing:
 a judge is shown both orders, and neither the order nor a random number depends on which is which.
+
+Files may be larger than the memory: rows are read in chunks, what decides about them (ids, and hashes of contents) is
+held of all of them, and the pairs end up in files of so many at most (:data:`AT_ONCE`), by the order of their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
 from data_tools.errors import UserError
-from data_tools.schema import MESSAGES, PREFERENCE
+from data_tools.schema import MESSAGES
 from data_tools.sources import Reading, _rows, files
 from data_tools.sources._broken import Broken
 from data_tools.sources._rows import Rows
+from data_tools.sources._together import MOST, together
+from data_tools.split import sample
 
 NAMES = (("response_a", "response_b"), ("response_1", "response_2"), ("output_1", "output_2"))
 LISTED = "responses"
+# Pairs that are worked on at once. A multiple of the judges' own shards, so that these are cut as if it were all one.
+AT_ONCE = 8192
+_CHUNK = 8 << 20  # bytes of raw text likewise
+_CONTENT = "_content"
 
 
 @dataclass(frozen=True)
@@ -36,38 +45,96 @@ class Unlabelled:
     """Pairs of some files.
 
     Attributes:
-        pairs: PREFERENCE, whose ``chosen`` is the first response of a row and ``rejected`` its second.
-        broken: (file, row) of those that cannot be used.
+        blocks: files of PREFERENCE, whose ``chosen`` is the first response of a row and ``rejected`` its second: one
+            with all pairs in the order of the files, or several that are sorted by id, also among one another.
+        n_pairs: in all of them.
+        broken: file of the rows that cannot be used (:meth:`~data_tools.sources._broken.Broken.line`).
+        n_broken: their number.
         repeats: rows without an id that stood there before.
     """
 
-    pairs: pl.DataFrame
-    broken: list[tuple[Path, Broken]] = field(default_factory=list)
-    repeats: int = 0
+    blocks: list[Path]
+    n_pairs: int
+    broken: Path
+    n_broken: int
+    repeats: int
 
 
-def load_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
+def read_unlabelled(
+    paths: Iterable[str | Path], folder: Path, rows: int | None = None, at_once: int = AT_ONCE
+) -> Unlabelled:
     """Unlabelled pairs of raw files, or folders of them.
+
+    Args:
+        folder: for the files of what was read; empty, and the caller's to remove.
+        rows: at most so many pairs, drawn by hash; None: all.
+        at_once: pairs of a block at most.
 
     Raises:
         UserError: no such file, or one whose first row is no such pair; no usable row at all; an id twice.
     """
     paths = list(paths)
     where = ", ".join(map(str, paths))
-    frames, broken = [PREFERENCE.to_frame()], []
+    if rows is not None and rows < 1:
+        raise UserError(f"--rows: {rows} is not above 0")
+    parts, narrow, first, n_broken = [], [], None, 0
+    with open(folder / "broken.jsonl", "w", encoding="utf-8") as told:
+        for file, frame, broken in _read(paths):
+            if broken and first is None:
+                first = broken[0].detail
+            n_broken += len(broken)
+            told.writelines(row.line(file) for row in broken)
+            narrow.append(frame.select("pair_id", pl.struct("prompt", "chosen", "rejected").hash().alias(_CONTENT)))
+            parts.append(folder / f"part-{len(parts):05d}.parquet")
+            frame.write_parquet(parts[-1], compression="lz4")
+    ids = pl.concat([pl.DataFrame(schema={"pair_id": pl.String, _CONTENT: pl.UInt64}), *narrow])
+    if not len(ids):
+        what = f"; the first of {n_broken} broken rows: {first}" if n_broken else ""
+        raise UserError(f"{where}: no pair to label{what}")
+    kept = without_repeats(ids.with_row_index("_row"), [_CONTENT], where)
+    repeats = len(ids) - len(kept)
+    kept = kept if rows is None else sample(kept, rows)
+    blocks = _blocks(parts, kept.select("_row", "pair_id"), folder, at_once)
+    return Unlabelled(blocks, len(kept), folder / "broken.jsonl", n_broken, repeats)
+
+
+def _read(paths: Sequence[str | Path]) -> Iterator[tuple[Path, pl.DataFrame, list[Broken]]]:
+    """(file, PREFERENCE, broken rows) of each chunk."""
     for path in paths:
         for file in files(path):
-            reading = Reading(file, "unlabelled", module=_Pairs(file))
+            reading = Reading(file, "unlabelled", chunk=_CHUNK, module=_Pairs(file))
             for chunk in reading.chunks():
                 batch = reading.batch(chunk)
-                frames.append(batch.frame)
-                broken += [(file, row) for row in batch.broken]
-    pairs = pl.concat(frames)
-    if not len(pairs):
-        first = f"; the first of {len(broken)} broken rows: {broken[0][1].detail}" if broken else ""
-        raise UserError(f"{where}: no pair to label{first}")
-    kept = without_repeats(pairs, ("prompt", "chosen", "rejected"), where)
-    return Unlabelled(kept.with_columns(label_kind=pl.lit(None, pl.String)), broken, len(pairs) - len(kept))
+                yield file, batch.frame.with_columns(label_kind=pl.lit(None, pl.String)), batch.broken
+
+
+def _blocks(parts: Sequence[Path], kept: pl.DataFrame, folder: Path, at_once: int) -> list[Path]:
+    """The rows of the parts that are kept, as files of ``at_once`` pairs at most; the parts are removed.
+
+    Args:
+        kept: _row, over all parts, and pair_id.
+    """
+    at_once = min(at_once, len(kept))
+    n = -(-len(kept) // at_once)
+    each = -(-n // MOST)  # blocks of a bucket: so many files are open at once
+    place = kept.sort("pair_id").with_row_index("_rank").select("_row", _bucket=pl.col("_rank") // (at_once * each))
+    place = place.sort("_row")
+
+    def keyed() -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+        begin = 0
+        for part in parts:
+            frame = pl.read_parquet(part).with_row_index("_row", offset=begin)
+            begin += len(frame)
+            part.unlink()
+            some = frame.join(place, on="_row", how="inner", maintain_order="left")
+            yield some.drop("_row", "_bucket"), some["_bucket"]
+
+    found: list[Path] = []
+    for bucket in together(keyed(), -(-n // each), folder):
+        for block in [bucket] if n == 1 else bucket.sort("pair_id").iter_slices(at_once):
+            found.append(folder / f"block-{len(found):05d}.parquet")
+            block.write_parquet(found[-1], compression="lz4")
+    return found
 
 
 def without_repeats(rows: pl.DataFrame, content: Sequence[str], where: str, key: str = "pair_id") -> pl.DataFrame:

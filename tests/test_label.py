@@ -9,6 +9,7 @@ import pytest
 from data_tools.__main__ import main as data_tools
 from data_tools.artifact import read_json, read_table
 from data_tools.schema import PREFERENCE
+from genrm_lightning import label_command
 from genrm_lightning.__main__ import main
 from genrm_lightning.labelling.labels import LABELS
 
@@ -164,3 +165,121 @@ def test_raw_pairs_are_not_written_over(tmp_path, capsys, place):
     shutil.copy(place / "new.jsonl", tmp_path / "x.broken.jsonl")
     argv = ["--judge", place / "judge", "--data", tmp_path / "x.broken.jsonl", "--out", tmp_path / "x.parquet"]
     assert main(["label", *map(str, argv)]) == 2 and "would write over" in capsys.readouterr().err
+
+
+TABLES = ("labels.parquet", "labels.ties.parquet", "labels.abstained.parquet")
+RULES = ["--confidence", "0.51", "--ties", "0.005", "--export", "trl"]
+
+
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Pairs are judged seven at a time."""
+    monkeypatch.setattr(label_command, "AT_ONCE", 7)
+
+
+def written(folder):
+    """What a call of label left in a folder, by name; manifests and times apart."""
+    tables = {name: read_table(folder / name, LABELS) for name in TABLES if (folder / name).exists()}
+    texts = {name: (folder / f"labels.{name}").read_text() for name in ("trl.jsonl", "broken.jsonl", "report.json")}
+    assert not list(folder.glob(".*")), "nothing of the work is left"
+    return tables, texts
+
+
+def same(one, other):
+    assert one[0].keys() == other[0].keys() and one[1] == other[1]
+    assert all(table.equals(other[0][name]) for name, table in one[0].items())
+
+
+def test_blocks_change_nothing(tmp_path, place, capsys, in_blocks, monkeypatch):
+    """By scores of a file: what a model says has other last digits in another batch."""
+    ids = read_table(place / "train.parquet", PREFERENCE).select("pair_id")
+    scores = pl.Series([(7 * i % 11 - 5) / 4 + (i % 3 == 0) / 1000 for i in range(len(ids))])
+    ids.with_columns(chosen_reward=scores, rejected_reward=pl.lit(0.0)).write_parquet(tmp_path / "scores.parquet")
+    rules = ["--confidence", "0.6", "--ties", "0.02", "--export", "trl", "--judge", tmp_path / "scores.parquet"]
+    folder, out = tmp_path / "blocks/labels.judging", tmp_path / "blocks/labels.parquet"
+    assert label(place, out, *rules) == 0
+    made = {path: path.stat().st_mtime_ns for path in folder.glob("block-*/*")}
+    assert [path.parent.name for path in sorted(made) if path.name == "manifest.json"] == [
+        f"block-0000{i}" for i in range(5)
+    ]
+    first = written(tmp_path / "blocks")
+    assert label(place, out, *rules, "--confidence", "0.7") == 0  # another threshold: nothing is judged again
+    assert len(read_table(out, LABELS)) < len(first[0]["labels.parquet"])
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("block-*/*")} == made
+    monkeypatch.undo()
+    assert label(place, tmp_path / "one/labels.parquet", *rules) == 0
+    same(first, written(tmp_path / "one"))
+    assert len(first[0]) == 3 and first[0]["labels.parquet"]["pair_id"].is_sorted()
+    # What was judged as one stays one, also where it is more than a block now; what was judged in blocks is refused.
+    capsys.readouterr()
+    assert (
+        label(place, out, *rules) == 2 and "labels.judging: holds what was judged of other" in capsys.readouterr().err
+    )
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("block-*/*")} == made
+    monkeypatch.setattr(label_command, "AT_ONCE", 7)
+    judged = tmp_path / "one/labels.judging/manifest.json"
+    before = judged.stat().st_mtime_ns
+    assert label(place, tmp_path / "one/labels.parquet", *rules) == 0 and judged.stat().st_mtime_ns == before
+    assert [path.name for path in judged.parent.iterdir() if path.is_dir()] == []
+    same(first, written(tmp_path / "one"))
+
+
+def test_a_killed_call_goes_on_at_its_block(tmp_path, place, in_blocks, monkeypatch):
+    assert label(place, tmp_path / "whole/labels.parquet", *RULES) == 0
+    judge_pairs, seen = label_command.judge_pairs, []
+
+    def killed(judge, pairs, folder, *arguments, **options):
+        seen.append(folder.name)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return judge_pairs(judge, pairs, folder, *arguments, **options)
+
+    monkeypatch.setattr(label_command, "judge_pairs", killed)
+    out = tmp_path / "killed/labels.parquet"
+    assert label(place, out, *RULES) == 130
+    monkeypatch.setattr(label_command, "judge_pairs", judge_pairs)
+    assert [path.name for path in out.parent.iterdir()] == ["labels.judging"]
+    done = {path: path.stat().st_mtime_ns for path in out.parent.glob("labels.judging/block-*/manifest.json")}
+    assert sorted(path.parent.name for path in done) == seen[:2]
+    left = out.parent / ".labels.pairs/.scratch.01234567.tmp"  # of a call that had no time to clear up
+    left.mkdir(parents=True)
+    (left / "block-00003.parquet").write_bytes(b"half")
+    assert label(place, out, *RULES) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    same(written(out.parent), written(tmp_path / "whole"))
+
+
+def test_processes_divide_the_shards_of_every_block(tmp_path, place, judges, capsys, in_blocks):
+    """A judge that writes: who draws the last shard of a block ends the block, and who ends the last one writes."""
+    flags = [*FLAGS, "--sampling.rationale_tokens", "6", "--shard_size", "4", "--seed", "3", "--rows", "9"]
+    argv = ["label", "--judge", str(judges / "STaRSFT"), "--data", str(place / "new.jsonl"), *flags]
+    whole, out = tmp_path / "whole/labels.parquet", tmp_path / "divided/labels.parquet"
+    assert main([*argv, "--out", str(whole)]) == 0
+    capsys.readouterr()
+    assert main([*argv, "--out", str(out), "--shard", "1/2"]) == 0
+    said = capsys.readouterr().out
+    assert "part 1/2 is drawn, still missing: block-00000/shard-" in said and said.count("\n") == 1 and not out.exists()
+    assert main([*argv, "--out", str(out), "--shard", "2/2"]) == 0
+    labels = read_table(out, LABELS)
+    assert labels.equals(read_table(whole, LABELS)) and labels["n_tokens"].min() > 0
+
+
+def test_a_block_in_which_nothing_fits(tmp_path, place, capsys, in_blocks):
+    rows = [
+        {
+            "id": f"{'ab'[i > 8]}{i:02d}",
+            "prompt": "Hi",
+            "response_a": "yes",
+            "response_b": "no " * (3000 if i < 9 else 1),
+        }
+        for i in range(20)
+    ]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["--judge", str(place / "judge"), "--data", str(tmp_path / "x.jsonl"), "--out", str(tmp_path / "x.parquet")]
+    assert main(["label", *argv, *FLAGS]) == 0
+    counts = read_json(tmp_path / "x.report.json")["counts"]
+    assert counts["did not fit"] == 9 and sum(counts[name] for name in ("labels", "ties", "abstained")) == 11
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
+    argv[-1] = str(tmp_path / "y.parquet")
+    capsys.readouterr()
+    assert main(["label", *argv, *FLAGS]) == 2 and "no row fits" in capsys.readouterr().err

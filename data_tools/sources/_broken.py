@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 # Reasons are few and fixed, so that they can be counted; the detail says the rest.
 NOT_JSON = "not JSON"
@@ -31,3 +33,8 @@ class Broken:
     reason: str
     detail: str
     text: str | None = None
+
+    def line(self, file: Path) -> str:
+        """A line of JSON that says where it stands and what is wrong, without the row itself."""
+        said = {"file": str(file), "row": self.row, "reason": self.reason, "detail": self.detail}
+        return json.dumps(said) + "\n"

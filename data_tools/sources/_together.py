@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 _BUCKET = 8 << 20  # bytes of raw text
-_MOST = 256  # files that are open at once
+MOST = 256  # files that are open at once
 _UNPACKED = 5  # times the bytes of a compressed file that it has as text
 _PLAIN = (".jsonl", ".ndjson", ".json", ".csv")
 
@@ -19,7 +19,7 @@ _PLAIN = (".jsonl", ".ndjson", ".json", ".csv")
 def buckets_for(file: Path) -> int:
     """How many buckets a file's rows need. Of the file alone: the order of its rows is the same with any memory."""
     size = file.stat().st_size * (1 if file.suffix.lower() in _PLAIN else _UNPACKED)
-    return min(-(-size // _BUCKET), _MOST)
+    return min(-(-size // _BUCKET), MOST)
 
 
 def together(chunks: Iterable[tuple[pl.DataFrame, pl.Series]], n: int, folder: Path | None) -> Iterator[pl.DataFrame]:

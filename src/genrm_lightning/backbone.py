@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 HEAD_FILE = "head.safetensors"
+# peft's file, and the reward head's name in that of an exported adapter (export_adapter.py).
+ADAPTER_FILE, ADAPTER_HEAD = "adapter_model.safetensors", "base_model.model.score.weight"
 PRECISION = "bf16-mixed"  # trainer.precision where a config names none
 
 
@@ -153,7 +155,7 @@ def load_policy(settings: BackboneSettings, scores: int = 0, reference: bool = F
         lm = _add_adapter(lm, settings.lora, folder)
     lm = _as_trained(lm, settings, folder, scores)
     if reference and info.get("adapter"):
-        add_copy(lm, folder)
+        add_copy(lm, folder, adapter_config(folder, trained=False))
     policy = Policy(lm, scores)
     policy.has_reference = adapters and (reference or not info.get("adapter"))
     if scores:
@@ -188,7 +190,7 @@ def empty_policy(settings: BackboneSettings, scores: int = 0, device: str = "met
             lm = _add_adapter(lm, settings.lora, folder)
         lm = _as_trained(lm, settings, folder, scores)
         if reference and info.get("adapter"):
-            lm.add_adapter(COPY, _adapter_config(folder, trained=False))
+            lm.add_adapter(COPY, adapter_config(folder, trained=False))
         policy = Policy(lm, scores)
     policy.has_reference = adapters and (reference or not info.get("adapter"))
     return policy
@@ -239,7 +241,7 @@ def load_judge(folder: str, dtype: torch.dtype, scores: int = 0) -> Policy:
 def scores_of(name: str) -> int:
     """Outputs of the reward head that a judge folder or a sequence classifier holds; 0: it holds none."""
     folder = resolve(name)
-    head = _head_file(folder)
+    head = reward_head(folder)
     if head is not None:
         return len(head)
     return 0 if judge_info(folder).get("adapter") else classes_of(config_of(folder))
@@ -305,7 +307,8 @@ def _with_adapter(lm: PreTrainedModel, folder: str, is_trainable: bool = False) 
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(lm, folder, is_trainable=is_trainable)
+        config = adapter_config(folder, trained=is_trainable)
+        return PeftModel.from_pretrained(lm, folder, is_trainable=is_trainable, config=config)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
@@ -318,7 +321,7 @@ def _empty_adapter(lm: PreTrainedModel, folder: str) -> nn.Module:
     from peft import get_peft_model
 
     try:
-        return get_peft_model(lm, _adapter_config(folder, trained=True))
+        return get_peft_model(lm, adapter_config(folder, trained=True))
     except (OSError, ValueError) as error:
         raise UserError(
             f"backbone.name: the adapter in '{folder}' does not fit its base ({first_line(error)}); "
@@ -326,30 +329,41 @@ def _empty_adapter(lm: PreTrainedModel, folder: str) -> nn.Module:
         ) from None
 
 
-def _adapter_config(folder: str, trained: bool) -> PeftConfig:
+def adapter_config(folder: str, trained: bool) -> PeftConfig:
+    """The config of a judge folder's adapter. An exported reward model's is a classifier's: here the head is apart."""
     from peft import PeftConfig
 
     config = PeftConfig.from_pretrained(folder)
     config.inference_mode = not trained
+    config.task_type, config.modules_to_save = "CAUSAL_LM", None
     return config
 
 
-def _head_file(folder: str) -> Tensor | None:
-    """The weight in a judge folder's head file, (scores, H); None where there is no such file."""
-    path = Path(folder) / HEAD_FILE
-    if not path.is_file():
-        return None
-    try:
-        return load_file(path)["weight"]
-    except (SafetensorError, KeyError) as error:
-        raise UserError(
-            f"{path}: not a reward head ({first_line(error)}); restore the judge folder as it was saved"
-        ) from None
+def reward_head(folder: str) -> Tensor | None:
+    """The reward head that lies in a judge folder, (scores, H): in its own file, or in an exported adapter's.
+
+    None where there is neither.
+    """
+    for file, name in ((HEAD_FILE, "weight"), (ADAPTER_FILE, ADAPTER_HEAD)):
+        path = Path(folder) / file
+        if not path.is_file():
+            continue
+        try:
+            with safe_open(path, "pt") as tensors:
+                if file == HEAD_FILE or name in tensors.keys():  # noqa: SIM118  (no dict)
+                    return tensors.get_tensor(name)
+        except (SafetensorError, KeyError) as error:
+            if file == ADAPTER_FILE:
+                break  # whoever loads the adapter says what is wrong with it
+            raise UserError(
+                f"{path}: not a reward head ({first_line(error)}); restore the judge folder as it was saved"
+            ) from None
+    return None
 
 
 def _load_head(policy: Policy, folder: str, weight: Tensor | None) -> bool:
     """Give the policy the head of its folder's file, else ``weight``; False where there is neither."""
-    stored = _head_file(folder)
+    stored = reward_head(folder)
     weight = weight if stored is None else stored
     if weight is None:
         return False

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import EXAMPLE
+from data_tools.visible import visible
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
@@ -167,10 +168,15 @@ def _plan(argv: list[str]) -> None:
 
 
 def _export(argv: list[str]) -> None:
-    parser = command_parser("export", "A judge -> one plain Hugging Face folder, adapters merged.")
+    parser = command_parser("export", "A judge -> one plain Hugging Face folder, its adapter merged or alone.")
     parser.add_argument("--judge", type=str, required=True, help="judge folder")
     parser.add_argument("--out", type=str, required=True, help="folder to write")
     parser.add_argument("--dtype", type=str, default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--adapter", type=bool, default=False, help="the LoRA adapter alone, as a PEFT folder")
+    parser.add_argument(
+        "--base", type=str | None, default=None,
+        help="hub id or folder under which others find the model it was trained from; left out: as this machine does",
+    )  # fmt: skip
     parser.add_argument(
         "--evaluation", type=str | None, default=None, help="output of evaluate of this judge: numbers of its card"
     )
@@ -180,14 +186,19 @@ def _export(argv: list[str]) -> None:
     import torch
 
     from genrm_lightning.export import export_judge
+    from genrm_lightning.export_adapter import base_notice, export_adapter
     from genrm_lightning.quiet import no_loading_bars
 
     no_loading_bars()
-    model = export_judge(
-        arguments.judge, arguments.out, getattr(torch, arguments.dtype), evaluation=arguments.evaluation,
-        license=arguments.license,
-    )  # fmt: skip
-    print(f"{type(model).__name__}: {arguments.out}")
+    judge, out, dtype = arguments.judge, arguments.out, getattr(torch, arguments.dtype)
+    said = {name: arguments[name] for name in ("base", "evaluation", "license")}
+    if not arguments.adapter:
+        print(f"{type(export_judge(judge, out, dtype, **said)).__name__}: {out}")
+        return
+    config = export_adapter(judge, out, dtype, **said)
+    print(f"{config.task_type} adapter of rank {config.r}: {out}")
+    if notice := base_notice(config, judge):
+        print(visible(notice))
 
 
 def _built(parser: ArgumentParser, argv: list[str], kind: type):

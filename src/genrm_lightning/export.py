@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,6 +60,7 @@ def export_judge(
     out: str | Path,
     dtype: torch.dtype = torch.float32,
     *,
+    base: str | None = None,
     evaluation: str | Path | None = None,
     license: str | None = None,
 ) -> PreTrainedModel:
@@ -70,6 +72,7 @@ def export_judge(
         judge: a judge folder, or any model that is a backbone.
         out: the folder to write; it appears whole.
         dtype: of the weights.
+        base: what the card calls the model it was trained from; None: as the judge folder does, of a folder its end.
         evaluation: output of ``evaluate`` of this judge, whose numbers go into the model card.
         license: that the card names; the base model's and the data's are for the user to find out.
 
@@ -80,30 +83,62 @@ def export_judge(
         UserError: ``out`` holds something already, the judge cannot be read, or a reward model's family has no
             sequence classifier or its tokenizer reads a whole conversation otherwise than its parts.
     """
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        raise UserError(f"--out: {out} holds something already; name a new folder")
-    text = export_card(judge, scores_of(judge), evaluation, license)  # whose mistakes come before the work
-    renderer = load_renderer(judge)
+    text = export_text(judge, out, evaluation, license, base)
     scores = scores_of(judge)
-    template = scoring_template(renderer) if scores else renderer.template
-    if scores:
-        _check_rendering(renderer, template, judge)
+    renderer, template = template_of(judge, scores)
     policy = load_judge(judge, dtype, scores)
     model = _classifier(policy, judge).to(dtype) if scores else policy.lm
     model.config.pad_token_id = renderer.pad_id
     if not scores and model.generation_config is not None:
         model.generation_config.pad_token_id = renderer.pad_id
-    info = judge_info(resolve(judge))
-    facts = {key: info[key] for key in ("objective", "judge_prompt") if key in info}
-    if not scores and "judge_prompt" in info:
-        facts |= prompt_facts(info["judge_prompt"])
     with atomic_folder(out) as temporary:
         model.save_pretrained(temporary)
-        renderer.tokenizer.chat_template = template
-        renderer.tokenizer.save_pretrained(temporary)
-        write_json(temporary / JUDGE_FILE, {"adapter": False, "template_hash": renderer.template_hash, **facts})
-        write_text(temporary / "README.md", text)
+        write_beside(temporary, judge, renderer, template, text, adapter=False)
     return model
+
+
+def export_text(
+    judge: str,
+    out: str | Path,
+    evaluation: str | Path | None,
+    license: str | None,
+    base: str | None,
+    adapter: bool = False,
+) -> str:
+    """The card of an export, made before the work: the mistakes in what it is told are then found first.
+
+    Raises:
+        UserError: ``out`` holds something already; as :func:`~genrm_lightning.export_card.export_card`.
+    """
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise UserError(f"--out: {out} holds something already; name a new folder")
+    return export_card(judge, scores_of(judge), evaluation, license, base=base, adapter=adapter)
+
+
+def template_of(judge: str, scores: int) -> tuple[Renderer, str]:
+    """The judge's renderer, and the chat template that goes out with it.
+
+    Raises:
+        UserError: of a reward model, where plain transformers would read a conversation otherwise.
+    """
+    renderer = load_renderer(judge)
+    if not scores:
+        return renderer, renderer.template
+    template = scoring_template(renderer)
+    _check_rendering(renderer, template, judge)
+    return renderer, template
+
+
+def write_beside(folder: Path, judge: str, renderer: Renderer, template: str, text: str, **facts: Any) -> None:
+    """What lies beside the weights of every export: tokenizer, template, ``genrm.json``, card."""
+    info = judge_info(resolve(judge))
+    facts |= {key: info[key] for key in ("objective", "judge_prompt") if key in info}
+    if not scores_of(judge) and "judge_prompt" in info:
+        facts |= prompt_facts(info["judge_prompt"])
+    renderer.tokenizer.chat_template = template
+    renderer.tokenizer.save_pretrained(folder)
+    write_json(folder / JUDGE_FILE, {"template_hash": renderer.template_hash, **facts})
+    write_text(folder / "README.md", text)
 
 
 def scoring_template(renderer: Renderer) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -294,8 +293,7 @@ def put_away(out: Path, broken: Sequence[tuple[Path, Broken]]) -> None:
     path = out.with_name(f"{out.stem}.broken.jsonl")
     path.unlink(missing_ok=True)
     if broken:
-        rows = ({"file": str(f), "row": row.row, "reason": row.reason, "detail": row.detail} for f, row in broken)
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(path, "".join(row.line(file) for file, row in broken))
 
 
 def judged_here(
@@ -315,7 +313,12 @@ def judged_here(
     try:
         return judge_pairs(judge, pairs, folder, where, inputs, share=arguments.share, part=arguments.part)
     except Missing as missing:
-        files = [path.name for path in missing.args]
-        names = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if files[3:] else "")
-        print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")
+        tell_missing(arguments, folder, missing.args)
         return None
+
+
+def tell_missing(arguments: Namespace, folder: Path, shards: Sequence[Path]) -> None:
+    """A line that says which shards in ``folder`` other processes are to draw."""
+    files = [str(path.relative_to(folder)) for path in shards]
+    names = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if files[3:] else "")
+    print(f"{folder}: part {'/'.join(map(str, arguments.part))} is drawn, still missing: {names}")

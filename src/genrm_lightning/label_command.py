@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +17,29 @@ from rich.table import Table
 from rich.text import Text
 
 from data_tools import exports, lineage
-from data_tools.artifact import MANIFEST, read_json, write_json, write_table
+from data_tools.artifact import MANIFEST, atomic_path, read_json, remove, write_json
 from data_tools.errors import UserError
+from data_tools.passes import scratch
 from data_tools.schema import PREFERENCE
-from data_tools.unlabelled import Unlabelled, load_unlabelled
+from data_tools.unlabelled import AT_ONCE, Unlabelled, read_unlabelled
 from genrm_lightning.evaluation.folder import SETS, read_evaluation, read_set
-from genrm_lightning.judges.base import Judge, by_contents, way
+from genrm_lightning.judges.base import Judge, Judged, by_contents, way
+from genrm_lightning.judges.stage import Missing, judge_pairs
 from genrm_lightning.judging_commands import (
     at_work,
     command_parser,
     common_flags,
-    drawn,
     judge_flags,
     judge_from,
-    judged_here,
-    put_away,
     refuse_inputs,
     settings_of,
     stopping_flags,
+    tell_missing,
 )
-from genrm_lightning.labelling.labels import LABELS, Labels, check_thresholds, labels_of
+from genrm_lightning.labelling.blocks import NAMES, LabelParts, at_once, label_blocks
+from genrm_lightning.labelling.labels import check_thresholds, labels_of
 from genrm_lightning.labelling.trust import Promise, least_confidence, promises
+from genrm_lightning.locking import remove_empty
 from genrm_lightning.samplers.base import SamplingSettings
 
 
@@ -71,19 +76,36 @@ def label(argv: list[str]) -> None:
     if arguments.agreement is not None:
         chosen = least_confidence(*held_out, arguments.agreement, arguments.ties)
         confidence = chosen.confidence
-    given = load_unlabelled(arguments.data)
-    pairs = drawn(given.pairs, arguments.rows, ", ".join(arguments.data))
     folder = out.with_name(f"{out.stem}.judging")
-    with at_work(arguments, folder):
+    with closing(judge), at_work(arguments, folder), _space(out, arguments) as space:
+        given = read_unlabelled(arguments.data, space, arguments.rows, at_once(folder, AT_ONCE))
+        labels = partial(labels_of, confidence=confidence, tie=arguments.ties, judge=judge.name)
+        parts = LabelParts(space)
         try:
-            judged = judged_here(arguments, judge, pairs, folder, "the pairs", arguments.data)
-        finally:
-            judge.close()
-        if judged is None:
+            label_blocks(given.blocks, partial(_judged, arguments, judge), labels, folder, parts)
+        except Missing as missing:
+            tell_missing(arguments, folder, missing.args)
             return
-        found = labels_of(pairs, judged.judgments, confidence=confidence, tie=arguments.ties, judge=judge.name)
         promise = promises(*held_out, (confidence,), arguments.ties)[0] if held_out else None
-        _write(arguments, out, judge.name, found, given, judged.dropped, confidence, promise)
+        _write(arguments, out, judge.name, parts, given, confidence, promise)
+
+
+@contextmanager
+def _space(out: Path, arguments: Namespace) -> Iterator[Path]:
+    """A folder for a while, in one of this output alone: judging takes days, and others sweep what is a day old."""
+    own = out.with_name(f".{out.stem}.pairs")
+    if not arguments.share and arguments.part is None:
+        remove(own)  # of a killed call: nobody else is at work on this output
+    try:
+        with scratch(own) as space:
+            yield space
+    finally:
+        remove_empty([own])
+
+
+def _judged(arguments: Namespace, judge: Judge, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
+    inputs = [name for name in arguments.data if Path(name).is_file()]
+    return judge_pairs(judge, pairs, folder, where, inputs, share=arguments.share, part=arguments.part)
 
 
 def study(argv: list[str]) -> None:
@@ -174,38 +196,36 @@ def _write(
     arguments: Namespace,
     out: Path,
     judge: str,
-    found: Labels,
+    found: LabelParts,
     given: Unlabelled,
-    dropped: frozenset[str],
     confidence: float,
     promise: Promise | None,
 ) -> None:
     """Every table, the formats, the report; the labels themselves last, so that their being there means all is."""
     for path in _outputs(out):  # of a call before: what is there now must belong together
         path.unlink(missing_ok=True)
-    counts = {"labels": len(found.labels), "ties": len(found.ties), "abstained": len(found.abstained)}
-    counts |= {"did not fit": len(dropped), "broken": len(given.broken), "repeats": given.repeats}
+    counts = {name: found.counts[name] for name in NAMES}
     for name in ("ties", "abstained"):
-        table = getattr(found, name)
-        beside = out.with_name(f"{out.stem}.{name}.parquet")
-        if len(table):
-            write_table(table, beside, LABELS)
-    put_away(out, given.broken)
-    tokens = sum(int(getattr(found, name)["n_tokens"].sum()) for name in ("labels", "ties", "abstained"))
+        if counts[name]:
+            found.write(name, out.with_name(f"{out.stem}.{name}.parquet"))
+    counts |= {"did not fit": found.counts["dropped"], "broken": given.n_broken, "repeats": given.repeats}
+    if given.n_broken:
+        with atomic_path(out.with_name(f"{out.stem}.broken.jsonl")) as temporary:
+            shutil.copyfile(given.broken, temporary)
     report = {
         "judge": judge,
         "confidence": confidence,
         "ties": arguments.ties,
         "counts": counts,
-        "tokens": tokens,
+        "tokens": found.counts["tokens"],
         "promise": None if promise is None else promise.as_dict(),
     }
     write_json(out.with_name(f"{out.stem}.report.json"), report)
-    for name in arguments.export if len(found.labels) else ():
+    for name in arguments.export if counts["labels"] else ():
         module = exports.formats()[name]
         target = out.with_name(f"{out.stem}.{name}{module.ENDINGS[0] if module.ENDINGS else ''}")
-        exports.export(found.labels.select(list(PREFERENCE)).lazy(), name, target)
-    write_table(found.labels, out, LABELS)
+        exports.export(found.scan("labels").select(list(PREFERENCE)), name, target)
+    found.write("labels", out)
     settings = {"judge": judge, "confidence": confidence, "ties": arguments.ties}
     lineage.write(out, "label", [file for file in arguments.data if Path(file).exists()], settings, counts)
     _show(out, report)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
 COPY = "reference"  # the frozen copy of a continued adapter, beside the trained "default"
 
 
-def add_copy(lm: nn.Module, folder: str) -> None:
+def add_copy(lm: nn.Module, folder: str, config: PeftConfig) -> None:
     """Load a judge folder's adapter a second time, frozen: a resumed fit, too, has the policy it began with.
 
     Args:
         lm: a peft model that goes on with the adapter of ``folder``; the copy is float32 as well.
+        config: of that adapter, frozen.
     """
+    lm.add_adapter(COPY, config)
     lm.load_adapter(folder, COPY, torch_device="cpu")
 
 
