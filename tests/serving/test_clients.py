@@ -255,7 +255,7 @@ def test_a_thousand_at_once(place):
     assert judged(server).status_code == 200 and counted(server)["genrm_queue_length"] == 0
 
 
-@pytest.mark.parametrize("kind", ["reward", "direct", "cot"])
+@pytest.mark.parametrize("kind", ["reward", "cot"])
 def test_a_judge_that_says_no_number(place, tmp_path, kind):
     """Weights that are none, in the middle of the model: a sentence for each request, and /health says it."""
     broken = shutil.copytree(place.folder / kind, tmp_path / "broken")
