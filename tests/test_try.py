@@ -2,8 +2,11 @@
 
 import io
 import re
+import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from genrm_lightning.__main__ import main
 
@@ -64,3 +67,14 @@ def test_half_characters_are_data(capfd, judges):
 def test_a_long_prompt_is_shortened(capfd, judges):
     argv = ["--prompt", "word " * 3000, *PAIR[2:]]
     assert "is better" in tried(capfd, judges, "STaRSFT", *argv) or "no preference" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["BradleyTerry", "GenRM"])
+def test_a_judge_that_says_no_number(capfd, judges, tmp_path, kind):
+    """Weights that are none: no verdict is made of what it says."""
+    broken = shutil.copytree(judges / kind, tmp_path / "broken")
+    for path in broken.glob("*.safetensors"):
+        save_file({name: torch.full_like(x, torch.nan) for name, x in load_file(path).items()}, path, {"format": "pt"})
+    assert main(["try", "--judge", str(broken), *FLAGS, *PAIR]) == 2
+    said = capfd.readouterr()
+    assert "is better" not in said.out and "no number" in said.err and said.err.strip().count("\n") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -88,6 +89,11 @@ def shards_of(
         places: [pair id, swapped] of the prompts wanted; None: all.
         shard_size: judge prompts a shard.
     """
-    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
-    facts = {"iteration": iteration, "seed": seed, "judge": judge}
+    salt, facts = named(purpose, judge, iteration, seed, told)
     return Shards(Path(folder), requests(pairs, template, told, places), settings, shard_size, salt, facts)
+
+
+def named(purpose: str, judge: str, iteration: int, seed: int, told: Told | None) -> tuple[str, dict[str, Any]]:
+    """A draw's name, and the columns that are the same in all its rows: ``salt`` and ``facts`` of :class:`Shards`."""
+    salt = f"{purpose}|{iteration if purpose == 'sample' else 0}|{seed}" + (f"|{told}" if told else "")
+    return salt, {"iteration": iteration, "seed": seed, "judge": judge}

@@ -35,7 +35,8 @@ def serve(argv: list[str]) -> None:
             f"--host: {arguments.host}: is reached from other machines; export a token of your own in "
             f"{arguments.token_env} first"
         )
-    service = Service(judge, arguments.name or Path(judge.name).name or judge.name, limits)  # no path goes out
+    name = arguments.name or Path(judge.name).name or judge.name  # no path goes out
+    service = Service(judge, name.encode("utf-8", "replace").decode(), limits)  # half characters of a folder's name
     with bound(arguments.host, arguments.port) as listening:
         service.start()
         host, port = listening.getsockname()[:2]

@@ -23,7 +23,7 @@ from data_tools.artifact import digest_of, write_table
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT
 from genrm_lightning.claims import Claims
-from genrm_lightning.samplers.base import Request, Sampler, SamplingSettings
+from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings
 
 _ORDER = ("pair_id", "swapped", "sample_index")
 
@@ -213,18 +213,26 @@ class Shards:
         rows = []
         chunk = self.chunks[number]
         for index, samples in sampler.sample(chunk, self.settings, self.salt):
-            request = chunk[index]
-            for sample_index, sample in enumerate(samples, request.first):  # fewer where the sampler stops early
-                own = {"pair_id": request.pair_id, "swapped": request.swapped, "sample_index": sample_index}
-                rows.append({**vars(sample), **own, **self.facts})
+            rows += rows_of(chunk[index], samples, self.facts)
             drew(len(samples), sum(sample.n_tokens for sample in samples))
-        table = pl.DataFrame(rows, schema=JUDGMENT).sort(_ORDER)
+        table = table_of(rows)
         key = self.keys[number]
         reading = sampler.reading()
         said = {"key": key, "rows": _digest(key, table, reading)} | ({"reading": reading} if reading else {})
         write_table(table, self.path(number), JUDGMENT, said)
         self._readings[number] = reading
         self._read[number] = table
+
+
+def rows_of(request: Request, samples: Sequence[Sample], facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a judge prompt's samples; ``facts`` as of :class:`Shards`."""
+    own = {"pair_id": request.pair_id, "swapped": request.swapped, **facts}
+    return [{**vars(sample), **own, "sample_index": i} for i, sample in enumerate(samples, request.first)]
+
+
+def table_of(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """JUDGMENT, sorted by pair, order and sample."""
+    return pl.DataFrame(rows, schema=JUDGMENT).sort(_ORDER)
 
 
 def _parsed(data: bytes) -> tuple[str, pl.DataFrame | None]:

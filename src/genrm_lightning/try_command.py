@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,6 +197,8 @@ def _show_numbers(judged: Judged, console: Console) -> None:
 
 def _conclude(p: list[float], console: Console) -> None:
     mean = sum(p) / len(p)
+    if not math.isfinite(mean):
+        raise UserError("the judge's answer is no number; its weights or --dtype may be to blame")
     better = _FIRST if mean > 0.5 else _SECOND
     verdict = "no preference" if mean == 0.5 else f"{better} is better, p = {max(mean, 1 - mean):.3f}"
     if (min(p) > 0.5) != (max(p) > 0.5):

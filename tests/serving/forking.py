@@ -20,6 +20,8 @@ import httpx2
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
+KINDS = {"reward": "BradleyTerry", "direct": "GenRM", "cot": "STaRSFT"}  # of the judges, by their objectives
+COT_FLAGS = ("--sampling.n_samples", 2, "--sampling.rationale_tokens", 8)
 
 
 class Server:
@@ -34,8 +36,8 @@ class Server:
         """Its address, once it listens; it answers when its judge is loaded."""
         limit = time.monotonic() + 60
         while self._url is None:
-            assert time.monotonic() < limit, self.log.read_text()
             said = self.log.read_text()
+            assert time.monotonic() < limit and not said.startswith("error: "), said
             if "served at " in said and "token" in said:
                 self._url = said.partition("served at ")[2].split()[0]
             else:
@@ -63,10 +65,12 @@ class Forks:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT)
 
-    def serve(self, judge: Path, *flags: Any, **env: str) -> Server:
+    def serve(self, judge: Path | None, *flags: Any, **env: str) -> Server:
+        """None: the judge that the flags name."""
         self._n += 1
         log = self.folder / f"server-{self._n}.log"
-        argv = ["serve", "--judge", judge, "--dtype", "float32", "--port", "0", "--name", "judge", *flags]
+        named = () if judge is None else ("--judge", judge)
+        argv = ["serve", *named, "--dtype", "float32", "--port", "0", "--name", "judge", *flags]
         env = {"GENRM_TOKEN": TOKEN, **env}
         return Server(self, self.ask({"argv": list(map(str, argv)), "log": str(log), "env": env}), log)
 

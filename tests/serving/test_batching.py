@@ -136,3 +136,41 @@ def test_a_batch_that_panics_harms_no_later_one():
         batcher.submit("g", ["short"])[0].result(5)
     assert batcher.submit("g", ["fine"])[0].result(5) == "fine"
     assert batcher.close(5)
+
+
+def test_what_is_cancelled_leaves_its_place():
+    run, left = Run(held=True), []
+    batcher = started(run, most=1, capacity=2, taken_back=lambda: left.append(1))
+    batcher.submit("x", [0])
+    until(lambda: run.batches)
+    gone, stays = batcher.submit("x", [2, 4])
+    with pytest.raises(Refused, match="full"):
+        batcher.submit("x", [6])
+    assert gone.cancel() and batcher.waiting == 1 and left == [1]
+    (late,) = batcher.submit("x", [8])
+    run.free.set()
+    assert (stays.result(10), late.result(10)) == (8, 16) and left == [1]
+    assert [works for _, works in run.batches] == [[0], [4], [8]]
+    assert batcher.close(10)
+
+
+def test_a_first_of_a_batch_that_is_cancelled_while_it_waits_ends_nothing():
+    batcher = started(Run(), wait=0.2)
+    (gone,) = batcher.submit("x", [2])
+    time.sleep(0.05)
+    assert gone.cancel()
+    time.sleep(0.3)
+    assert batcher.alive and batcher.submit("x", [4])[0].result(10) == 8
+    assert batcher.close(10) and not batcher.alive
+
+
+def test_large_works_share_no_batch():
+    run = Run(held=True)
+    batcher = started(run, most=4, room=10, size=lambda work: work, capacity=100)
+    batcher.submit("x", [0])
+    until(lambda: run.batches)
+    futures = batcher.submit("x", [4, 6, 2, 50, 2, 2, 2, 2, 2])
+    run.free.set()
+    wait(futures, 10)
+    assert [works for _, works in run.batches] == [[0], [4, 6], [2], [50], [2, 2, 2, 2], [2]]
+    assert batcher.close(10)

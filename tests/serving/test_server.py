@@ -14,20 +14,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genrm_lightning import objectives
 from genrm_lightning.__main__ import main
-from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.judges.memory import content_id, judge_in_memory, p_first, pairs_of
 from genrm_lightning.labelling.labels import labels_of
 from genrm_lightning.ranking.rewards import JudgeReward
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.serving.answers import sigmoid
-from tests.serving.forking import TOKEN, Forks
+from tests.serving.forking import KINDS, TOKEN
 
 CLOSE = {"abs": 1e-5}
 SAMPLING = SamplingSettings(n_samples=2, rationale_tokens=8)
-COT_FLAGS = ("--sampling.n_samples", 2, "--sampling.rationale_tokens", 8)
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}]
 HOSTILE = (
     "a fox",
@@ -38,27 +35,6 @@ HOSTILE = (
     "",
     "🦊" * 50,
 )
-KINDS = {"reward": "BradleyTerry", "direct": "GenRM", "cot": "STaRSFT"}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_llama):
-    """What forks servers, and the judges: the one is started while the others are made."""
-    folder = tmp_path_factory.mktemp("serving")
-    forks = Forks(folder)
-    for kind, objective in KINDS.items():
-        torch.manual_seed(2)
-        options = {} if kind == "reward" else {"judge_prompt": "brief"}
-        made = getattr(objectives, objective)(backbone=BackboneSettings(str(tiny_llama), lora=None), **options)
-        made.configure_model()
-        made.save(folder / kind)
-    yield forks
-    forks.close()
-
-
-@pytest.fixture(scope="module")
-def servers(place):
-    return {kind: place.serve(place.folder / kind, *(COT_FLAGS if kind == "cot" else ())) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +152,18 @@ def test_a_token_is_asked_for(servers):
     assert TOKEN not in server.log.read_text()
 
 
+def test_of_a_name_that_is_there_twice_the_last_counts(servers):
+    """As everywhere in Python and JavaScript; no other part of the server reads the body again."""
+    twice = b'{"text_1": "x", "text_2": "y", "text_2": ["a fox", "the sky"]}'
+    assert len(post(servers["reward"], "/score", twice)["data"]) == 2
+
+
+def test_a_name_that_is_no_text(place):
+    """Half characters, from a command line in another encoding: answers are JSON all the same."""
+    server = place.serve(place.folder / "reward", "--name=judge-\udcff")
+    assert post(server, "/score", {"text_1": "x", "text_2": "y"})["model"] == "judge-?"
+
+
 def test_openrlhf(servers, offline):
     """As its remote reward model is called: by requests, which can carry no header, but a password in the address."""
     url = servers["reward"].url.replace("http://", f"http://openrlhf:{TOKEN}@") + "/get_reward"
@@ -243,6 +231,25 @@ def test_openai(servers):
         ("/get_reward", {"query": ["ab"], "prompts": ["b"]}, 400, "query.0: does not begin with its prompt"),
         ("/get_reward", {"query": ["ab"], "prompts": ["a", "b"]}, 400, "prompts 2"),
         ("/get_reward", {"query": ["ab"], "prompts": ["a"], "labels": []}, 400, "labels has 0 items"),
+        ("/get_reward", b'{"query": ["ab"], "prompts": ["a"], "labels": ' + b'[{"x":' * 5000, 400, "no JSON"),
+        ("/score", b'{"text_1": "x", "queries": "y", "text_2": "z"}', 422, "queries: is unknown here"),
+        ("/score", {"text_1": "x", "text_2": "y", "use_activation": 10**3000}, 422, "use_activation: "),
+        ("/v1/chat/completions", b'{"messages": [], "seed": ' + b"9" * 5000 + b"}", 400, "no JSON"),
+        (
+            "/v1/chat/completions",
+            b'{"temperature": 1e999, "messages": [{"role": "user", "content": "x"}]}',
+            422,
+            "temp",
+        ),
+        (
+            "/v1/chat/completions",
+            b'{"seed": 1' + b"0" * 4000 + b', "messages": [{"role": "user", "content": "x"}]}',
+            422,
+            "seed: ",
+        ),
+        ("/compare", b'{"prompt": "\\udfff\\ud800", "response_a": "", "response_b": ""}', 400, "no JSON"),
+        ("/compare", b'{"prompt": "x", "response_a": NaN, "response_b": ""}', 422, "response_a: "),
+        ("/compare", b'\xef\xbb\xbf{"prompt": "x"}', 400, "no JSON"),
         ("/nothing", {}, 404, "there is no such address"),
         ("/health", {}, 405, "POST is not answered here"),
     ],

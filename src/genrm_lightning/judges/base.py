@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -143,6 +144,15 @@ class Judge(ABC):
         """As :meth:`judge`, for callers that want no folder; nothing is said, and nothing left on the disk."""
         with TemporaryDirectory(prefix="genrm-") as folder:
             return self.judge(pairs, Path(folder), where, aloud=False)
+
+    def judge_rows(self, rows: Sequence[tuple[str, Any, str, str]], where: str = "pairs") -> Judged:
+        """As :meth:`judge_now`, of rows as :func:`~genrm_lightning.judges.memory.pairs_of` takes them.
+
+        A table holds a copy of a prompt for each of its pairs; who hands rows on need not make one.
+        """
+        from genrm_lightning.judges.memory import pairs_of  # which needs this module
+
+        return self.judge_now(pairs_of(rows), where)
 
     def open(self) -> None:  # noqa: B027  (not every one holds something)
         """Load what judging needs, and hold it from call to call until :meth:`close`."""

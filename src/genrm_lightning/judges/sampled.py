@@ -18,12 +18,12 @@ from genrm_lightning.budget import TooLong, policy_key
 from genrm_lightning.claims import Claims
 from genrm_lightning.evaluation.stopping import StoppingSettings
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judgments import fitting, shards_of
+from genrm_lightning.judgments import fitting, named, requests, shards_of
 from genrm_lightning.progress import Progress
-from genrm_lightning.samplers.base import Sampler, SamplingSettings
+from genrm_lightning.samplers.base import PromptRefused, Sampler, SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, chosen_sampler
 from genrm_lightning.samplers.sequential import check_stopping, until_decided
-from genrm_lightning.shards import Shards
+from genrm_lightning.shards import Shards, rows_of, table_of
 from genrm_lightning.star.stage import identity
 
 
@@ -105,12 +105,7 @@ class SampledJudge(Judge):
 
     def asked(self, pairs: pl.DataFrame, folder: Path, where: str, aloud: bool = True) -> Shards:
         """Both orders of the pairs that fit, as shards in ``folder``."""
-        renderer = self.sampler.rendered_by(self.backbone)
-        if renderer is not None:
-            pairs = fitting(
-                pairs, renderer, self.sampling, template=self.judge_prompt, told=self.told, too_long=self.too_long,
-                where=where, context=self.sampler.context(self.backbone), aloud=aloud, load=self._renderer,
-            )  # fmt: skip
+        pairs = self._fitting(pairs, where, aloud)
         return shards_of(
             folder, pairs, self.sampling, template=self.judge_prompt, judge=self.name, iteration=self.iteration,
             seed=self.seed, purpose=self.purpose, told=self.told, shard_size=self.shard_size,
@@ -138,6 +133,46 @@ class SampledJudge(Judge):
         while (table := shards.table()) is None:
             self.fill(shards, label=where, aloud=aloud)
         return self.judged(table, pairs)
+
+    def judge_now(self, pairs: pl.DataFrame, where: str) -> Judged:
+        """As :meth:`Judge.judge_now`; the samples of :meth:`judge`, and no text is written anywhere."""
+        return self._now(pairs, where, each=False)[0]
+
+    def judge_each(self, pairs: pl.DataFrame, where: str) -> tuple[Judged, dict[str, PromptRefused]]:
+        """As :meth:`judge_now`, but a pair of which a prompt is refused, by a served model, harms no other.
+
+        Returns:
+            What is said of the others; pair id -> what was said of a refused one.
+        """
+        return self._now(pairs, where, each=True)
+
+    def _now(self, pairs: pl.DataFrame, where: str, each: bool) -> tuple[Judged, dict[str, PromptRefused]]:
+        asked = requests(self._fitting(pairs, where, aloud=False), self.judge_prompt, self.told)
+        salt, facts = named(self.purpose, self.name, self.iteration, self.seed, self.told)
+        sampler = until_decided(lambda: self.opened, self.stopping)()
+        sampler.check(asked, self.sampling)
+        refused: dict[str, PromptRefused] = {}
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(asked), self.shard_size):  # as shards are: so much is held at a time
+            chunk = asked[start : start + self.shard_size]
+            draw = sampler.attempt if each else sampler.sample
+            for index, samples in draw(chunk, self.sampling, salt):
+                if isinstance(samples, PromptRefused):
+                    refused[chunk[index].pair_id] = samples
+                else:
+                    rows += rows_of(chunk[index], samples, facts)
+        table = table_of([row for row in rows if row["pair_id"] not in refused])
+        gone = frozenset(pairs["pair_id"]) - {request.pair_id for request in asked}
+        return Judged(table, None, gone), refused
+
+    def _fitting(self, pairs: pl.DataFrame, where: str, aloud: bool) -> pl.DataFrame:
+        renderer = self.sampler.rendered_by(self.backbone)
+        if renderer is None:
+            return pairs
+        return fitting(
+            pairs, renderer, self.sampling, template=self.judge_prompt, told=self.told, too_long=self.too_long,
+            where=where, context=self.sampler.context(self.backbone), aloud=aloud, load=self._renderer,
+        )  # fmt: skip
 
     def open(self) -> None:
         """Make the sampler now and not with the first call that needs it; it is kept until :meth:`close`."""

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from data_tools.errors import UserError
 from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.memory import Turns, content_id, judge_in_memory, p_first, pairs_of
+from genrm_lightning.judges.memory import Turns, content_id, p_first
 from genrm_lightning.ranking.tournament import RankingSettings, rank
 
 Mode = Literal["auto", "score", "reference", "group"]
@@ -124,7 +124,7 @@ class JudgeReward:
         ids = [content_id(*row) for row in rows]
         unique = {each: (each, *row) for each, row in zip(ids, rows, strict=True)}
         try:
-            return ids, judge_in_memory(self.judge, pairs_of(list(unique.values()))) if rows else None
+            return ids, self.judge.judge_rows(list(unique.values())) if rows else None
         except NoneFits:
             return ids, None
 

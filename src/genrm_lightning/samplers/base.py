@@ -83,6 +83,19 @@ class Sample:
     finish_reason: str
 
 
+class PromptRefused(UserError):
+    """One prompt cannot be answered; others may be.
+
+    Attributes:
+        status: of HTTP, that the one who refused it gave.
+        said: in its own words, made harmless.
+    """
+
+    def __init__(self, message: str, status: int, said: str) -> None:
+        super().__init__(message)
+        self.status, self.said = status, said
+
+
 class Sampler(ABC):
     """Draws K rationales a prompt and reads the verdict after each."""
 
@@ -103,6 +116,12 @@ class Sampler(ABC):
             salt: names the draw (iteration and seed): with the request and the sample's index it fixes every
                 random number, so a rerun draws the same samples.
         """
+
+    def attempt(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str
+    ) -> Iterator[tuple[int, list[Sample] | PromptRefused]]:
+        """As :meth:`sample`, but a prompt that is refused ends nothing: what was said of it stands in its place."""
+        yield from self.sample(requests, settings, salt)
 
     def reading(self) -> str | None:
         """How verdicts are read, where :meth:`check` found that out; None where it is always the same.

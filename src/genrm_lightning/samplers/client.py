@@ -37,6 +37,14 @@ T = TypeVar("T")
 class Refusal(Exception):
     """The server answered that it will not do this, now or later; its own words, made harmless."""
 
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+class Unanswered(UserError):
+    """One request had no answer that is one, however often it was sent; others may have."""
+
 
 class _Fault(Exception):
     """Something that another try may mend. ``wait``: seconds that the server asks for; ``billed``: it worked on it."""
@@ -138,7 +146,7 @@ class Client:
         if now - since > patience:
             raise UserError(f"sampler.openai.url: {where}: {said}; no answer for {patience:g} s; {on} once it answers")
         if fault.kind not in ("connection", "rate") and faults[fault.kind] >= _FAULTS:
-            raise UserError(f"sampler.openai.url: {where}: {said}, {_FAULTS} times for one request; {on}")
+            raise Unanswered(f"sampler.openai.url: {where}: {said}, {_FAULTS} times for one request; {on}")
         # Jitter changes no sample: it only keeps requests from coming back all at once.
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults[fault.kind] - 1)) * random.uniform(0.5, 1)
         if fault.wait is not None:
@@ -198,7 +206,7 @@ class Client:
             raise _Fault(f"status {status}", said)
         if 300 <= status < 400:
             said += f", which leads to {self._shown(response.headers.get('location', 'nowhere'))}; give that address"
-        raise Refusal(said)
+        raise Refusal(said, status)
 
     def _words(self, data: bytes) -> str:
         """The server's own message, in one harmless line."""

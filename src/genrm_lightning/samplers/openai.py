@@ -18,16 +18,16 @@ import queue
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from data_tools.errors import UserError
 from data_tools.judging import Verdict, parse
 from data_tools.order import hash64, unit
 from genrm_lightning.budget import REMEDY
-from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings
-from genrm_lightning.samplers.client import Client, Refusal
+from genrm_lightning.samplers.base import PromptRefused, Request, Sample, Sampler, SamplingSettings
+from genrm_lightning.samplers.client import Client, Refusal, Unanswered
 from genrm_lightning.samplers.dialect import Dialect, counted_at_most, learn
 from genrm_lightning.samplers.replies import Rationale, Reply, cut, p_of_a, replies
 
@@ -73,8 +73,17 @@ class OpenAISampler(Sampler):
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:
+        with closing(self.attempt(requests, settings, salt)) as drawn:  # what is under way ends with the first refusal
+            for place, samples in drawn:
+                if isinstance(samples, PromptRefused):
+                    raise samples
+                yield place, samples
+
+    def attempt(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str
+    ) -> Generator[tuple[int, list[Sample] | PromptRefused]]:
         self.check(requests, settings)
-        done: queue.SimpleQueue[tuple[int, list[Sample]] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, list[Sample] | PromptRefused] | None] = queue.SimpleQueue()
         future = self._start(self._all(requests, settings, salt, done))
         future.add_done_callback(lambda _: done.put(None))
         try:
@@ -108,13 +117,20 @@ class OpenAISampler(Sampler):
     async def _all(self, requests: Sequence[Request], settings: SamplingSettings, salt: str, done) -> None:
         slots = asyncio.Semaphore(self.settings.concurrency)
         found: dict[int, dict[int, Sample]] = {}
+        refused: set[int] = set()
 
         async def draw(place: int, indices: range) -> int:
             async with slots:  # rationale and verdict in one slot: the prompt is still in the server's cache
-                for index, sample in zip(
-                    indices, await self._samples(requests[place], indices, settings, salt), strict=True
-                ):
-                    found[place][index] = sample
+                if place in refused:
+                    return place
+                try:
+                    samples = await self._samples(requests[place], indices, settings, salt)
+                except PromptRefused as error:
+                    if place not in refused:
+                        done.put((place, error))
+                    refused.add(place)
+                    return place
+                found[place].update(zip(indices, samples, strict=True))
             return place
 
         tasks = []
@@ -127,7 +143,7 @@ class OpenAISampler(Sampler):
             for finished in asyncio.as_completed(tasks):
                 place = await finished
                 asked = requests[place].indices(settings)
-                if len(found[place]) == len(asked):
+                if len(found[place]) == len(asked) and place not in refused:
                     done.put((place, [found[place][i] for i in asked]))
                     found[place] = {}
         finally:
@@ -172,9 +188,13 @@ class OpenAISampler(Sampler):
         try:
             return await self.client.post(path, body, counted_at_most(body, self.dialect.limit), replies)
         except Refusal as refusal:
-            raise UserError(
-                f"pair '{request.pair_id}': its judge prompt was refused: {refusal}; if it is too long, {REMEDY}"
+            raise PromptRefused(
+                f"pair '{request.pair_id}': its judge prompt was refused: {refusal}; if it is too long, {REMEDY}",
+                refusal.status,
+                str(refusal),
             ) from None
+        except Unanswered as error:
+            raise PromptRefused(str(error), 502, str(error)) from None
 
 
 def _key(request: Request, index: int, salt: str) -> str:

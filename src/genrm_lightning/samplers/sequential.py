@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.errors import UserError
 from data_tools.judging import Verdict
 from genrm_lightning.evaluation.stopping import StoppingSettings, error
-from genrm_lightning.samplers.base import Request, Sample, Sampler, SamplingSettings
+from genrm_lightning.samplers.base import PromptRefused, Request, Sample, Sampler, SamplingSettings
 
 
 class SequentialSampler(Sampler):
@@ -45,14 +45,29 @@ class SequentialSampler(Sampler):
         Raises:
             ValueError: only one order of a pair is asked for, or a part of its samples.
         """
+        return self._rounds(self.sampler.sample, requests, settings, salt)
+
+    def attempt(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str
+    ) -> Iterator[tuple[int, list[Sample] | PromptRefused]]:
+        """As :meth:`Sampler.attempt`; where one order of a pair is refused the other is left as it is."""
+        return self._rounds(self.sampler.attempt, requests, settings, salt)
+
+    def _rounds(self, draw: Callable, requests: Sequence[Request], settings: SamplingSettings, salt: str) -> Iterator:
         open_pairs = _pairs(requests)
         drawn: list[list[Sample]] = [[] for _ in requests]
         done = 0
         for k in self.stopping.looks(settings.n_samples):
             indices = [index for pair in open_pairs for index in pair]
             asked = [replace(requests[index], first=done, n_samples=k - done) for index in indices]
-            for place, samples in self.sampler.sample(asked, settings, salt):
-                drawn[indices[place]] += samples
+            refused = {}
+            for place, samples in draw(asked, settings, salt):
+                if isinstance(samples, PromptRefused):
+                    refused[indices[place]] = samples
+                else:
+                    drawn[indices[place]] += samples
+            yield from refused.items()
+            open_pairs = [pair for pair in open_pairs if not refused.keys() & set(pair)]
             done = k
             decided = self._decided([[drawn[index] for index in pair] for pair in open_pairs], k, settings.n_samples)
             for pair, ends in zip(open_pairs, decided, strict=True):

@@ -11,7 +11,7 @@ from uuid import uuid4
 from data_tools.judging import render_completion
 from data_tools.order import chosen_is_a
 from genrm_lightning.judges.base import Judged
-from genrm_lightning.serving.engine import Written
+from genrm_lightning.serving.works import Written
 
 
 def head(kind: str, prefix: str, model: str) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from genrm_lightning.serving.refusals import full, stopping
@@ -17,7 +19,7 @@ from genrm_lightning.serving.refusals import full, stopping
 Run = Callable[[Hashable, list[Any]], list[Any]]
 
 
-@dataclass
+@dataclass(eq=False)  # one is equal to itself alone
 class _Item:
     group: Hashable
     work: Any
@@ -30,16 +32,28 @@ class Batcher:
     Args:
         run: called in that thread alone; an exception it raises is the answer to each item of the batch.
         most: items of a batch.
+        room: sizes of a batch's items together, where one alone is not larger: what one client sends may keep the
+            others waiting, and fill the memory, no longer and no more than that.
+        size: of a work.
         wait: seconds that the first item of a batch waits for others to join it.
         capacity: items that may wait. A request of more is taken all the same where nothing else waits.
-        watch: told the size of each batch.
+        taken_back: called for each item that is cancelled while it waits.
     """
 
     def __init__(
-        self, run: Run, *, most: int, wait: float, capacity: int, watch: Callable[[int], None] = lambda size: None
+        self,
+        run: Run,
+        *,
+        most: int,
+        wait: float,
+        capacity: int,
+        room: float = math.inf,
+        size: Callable[[Any], int] = lambda work: 0,
+        taken_back: Callable[[], None] = lambda: None,
     ) -> None:
-        self.run, self.most, self.wait, self.capacity, self.watch = run, most, wait, capacity, watch
-        self._waiting: deque[_Item] = deque()
+        self.run, self.most, self.wait, self.capacity = run, most, wait, capacity
+        self.room, self.size, self.taken_back = room, size, taken_back
+        self._waiting: dict[_Item, None] = {}  # the oldest first
         self._running: list[_Item] = []
         self._closed = False
         self._changed = threading.Condition()
@@ -49,12 +63,16 @@ class Batcher:
         self._thread.start()
 
     @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         """Items that no batch has taken yet."""
         return len(self._waiting)
 
     def submit(self, group: Hashable, works: Sequence[Any], admitted: bool = False) -> list[Future]:
-        """A future of each work; one that is cancelled before its turn is not run.
+        """A future of each work; one that is cancelled before its turn is not run, and leaves its place to others.
 
         Args:
             group: only works of one group share a batch.
@@ -69,9 +87,20 @@ class Batcher:
                 raise stopping()
             if not admitted and self._waiting and len(self._waiting) + len(items) > self.capacity:
                 raise full()
-            self._waiting.extend(items)
+            self._waiting.update(dict.fromkeys(items))
             self._changed.notify()
+        for item in items:
+            item.future.add_done_callback(partial(self._left, item))
         return [item.future for item in items]
+
+    def _left(self, item: _Item, future: Future) -> None:
+        """Forget an item that was cancelled."""
+        if future.cancelled():
+            with self._changed:
+                waited = item in self._waiting
+                self._waiting.pop(item, None)
+            if waited:
+                self.taken_back()
 
     def close(self, seconds: float) -> bool:
         """Refuse what waits and end the thread; whether it ended in that time: a batch cannot be broken off."""
@@ -91,7 +120,6 @@ class Batcher:
             if not items:
                 continue
             try:
-                self.watch(len(items))
                 results = list(self.run(items[0].group, [item.work for item in items]))
                 if len(results) != len(items):
                     raise RuntimeError(f"expected {len(items)} results of a batch, got {len(results)}")
@@ -103,18 +131,27 @@ class Batcher:
     def _next(self) -> list[_Item]:
         """The next batch; empty when all is over."""
         with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            end = time.monotonic() + self.wait
-            while len(self._waiting) < self.most and not self._closed and (left := end - time.monotonic()) > 0:
-                self._changed.wait(left)
-            if not self._waiting:
-                return []
-            group = self._waiting[0].group
-            batch = [item for item in self._waiting if item.group == group][: self.most]
-            taken = set(map(id, batch))
-            self._waiting = deque(item for item in self._waiting if id(item) not in taken)
-            return batch
+            while not self._closed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                end = time.monotonic() + self.wait
+                while len(self._waiting) < self.most and not self._closed and (left := end - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                if self._waiting:  # else all of them were cancelled
+                    return self._take()
+            return []
+
+    def _take(self) -> list[_Item]:
+        group = next(iter(self._waiting)).group
+        batch, sizes = [], 0
+        for item in islice((item for item in self._waiting if item.group == group), self.most):
+            sizes += self.size(item.work)
+            if batch and sizes > self.room:
+                break
+            batch.append(item)
+        for item in batch:
+            del self._waiting[item]
+        return batch
 
 
 def _settle(item: _Item, result: Any) -> None:

@@ -1,80 +1,30 @@
-"""What a batch is: pairs that the judge compares, or conversations that it writes a judgment to."""
+"""The judge behind the queue: batches of pairs that it compares, or of conversations that it writes a judgment to."""
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from json import dumps
 from typing import Any
 
 import polars as pl
 
-from data_tools.errors import DiskFull, UserError
+from data_tools.errors import UserError
 from genrm_lightning.backbone import load_renderer
 from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.memory import Turns, content_id, judge_in_memory, pairs_of
+from genrm_lightning.judges.memory import judge_in_memory, pairs_of
 from genrm_lightning.judges.reading import ReadingJudge
 from genrm_lightning.judges.sampled import SampledJudge
-from genrm_lightning.samplers.base import Request, Sample, SamplingSettings
+from genrm_lightning.samplers.base import PromptRefused, Request, SamplingSettings
 from genrm_lightning.serving.refusals import Refused, Unfit
+from genrm_lightning.serving.works import Chat, Drawing, Pair, Written
 
-PAIRS = "pairs"  # the group of all pairs: any of them may share a batch
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A pair to compare; its id is one of its content."""
-
-    pair_id: str
-    prompt: str | Turns
-    first: str
-    second: str
-
-    @classmethod
-    def of(cls, prompt: str | Turns, first: str, second: str) -> Pair:
-        return cls(content_id(prompt, first, second), prompt, first, second)
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A conversation to write judgments to."""
-
-    messages: Turns
-    n: int
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How judgments to a conversation are drawn: what conversations of one batch share."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-
-    def settings(self, base: SamplingSettings) -> SamplingSettings:
-        """At a temperature of 0 the likeliest token, and the likelier letter."""
-        greedy = self.temperature == 0
-        return SamplingSettings(
-            n_samples=1,
-            temperature=1.0 if greedy else self.temperature,
-            top_p=1e-9 if greedy else self.top_p,
-            verdict_temperature=1e-6 if greedy else base.verdict_temperature,
-            rationale_tokens=self.max_tokens,
-            batch_tokens=base.batch_tokens,
-        )
-
-
-@dataclass(frozen=True)
-class Written:
-    """Judgments to a conversation, and the tokens of its prompt."""
-
-    samples: list[Sample]
-    prompt_tokens: int
+_OWN_FAULT = (400, 413, 422)  # what a server says of a request and not of itself
+_Asked = tuple[int, Request, int]  # place in the batch, what is asked, tokens of its prompt
 
 
 class Engine:
@@ -127,31 +77,47 @@ class Engine:
 
     def _pairs(self, works: Sequence[Pair]) -> list[Judged | Refused]:
         """Where the batch fails it is judged in halves, so that a pair that cannot be judged harms no other one."""
-        rows = pairs_of([(work.pair_id, work.prompt, work.first, work.second) for work in works])
+        refused: dict[str, PromptRefused] = {}
         try:
-            judged = judge_in_memory(self.judge, rows, "the request")
+            rows = pairs_of([(work.pair_id, work.prompt, work.first, work.second) for work in works])
+            if self._served:
+                judged, refused = self.judge.judge_each(rows, "the request")
+            else:
+                judged = judge_in_memory(self.judge, rows, "the request")
         except NoneFits:
             return [Unfit("the pair")] * len(works)
         except BaseException as error:  # a panic of a library in Rust is no Exception
-            if len(works) > 1 and not self._served:  # a server that did not answer would not do so for the half of them
+            away = self._served and isinstance(error, UserError)  # it would not answer for the half of them either
+            if len(works) > 1 and not away:
                 half = len(works) // 2
                 return self._pairs(works[:half]) + self._pairs(works[half:])
-            return [self._refusal(error)]
-        return [Unfit("the pair") if work.pair_id in judged.dropped else _only(judged, work.pair_id) for work in works]
+            return [self._refusal(error)] * len(works)
+        return [self._result(work.pair_id, judged, refused) for work in works]
+
+    def _result(self, pair_id: str, judged: Judged, refused: dict[str, PromptRefused]) -> Judged | Refused:
+        if pair_id in judged.dropped:
+            return Unfit("the pair")
+        if pair_id in refused:
+            error = refused[pair_id]
+            if error.status in _OWN_FAULT:
+                return Refused(400, f"the model behind this server refuses the pair: {error.said}")
+            return self._refusal(error)
+        mine = _only(judged, pair_id)
+        return mine if _finite(mine) else _no_number()
 
     def _chats(self, drawing: Drawing, works: Sequence[Chat]) -> list[Written | Refused]:
         judge = self.judge
         assert isinstance(judge, SampledJudge)
         sampler, settings = judge.opened, drawing.settings(judge.sampling)
         found: dict[int, Written | Refused] = {}
-        asked: list[tuple[int, Request, int]] = []
+        asked: list[_Asked] = []
         for place, work in enumerate(works):
             name = blake2b(dumps(work.messages).encode(), digest_size=16).hexdigest()
             request = Request(name, False, work.messages, n_samples=work.n)
             try:
                 length = len(sampler.renderer.prompt(work.messages))
-            except UserError as error:  # of the chat template
-                found[place] = Refused(400, str(error))
+            except BaseException as error:  # the chat template's, or a panic of the tokenizer's
+                found[place] = self._refusal(error)
                 continue
             try:
                 sampler.check([request], settings)
@@ -159,26 +125,48 @@ class Engine:
                 found[place] = Unfit(f"the conversation of {length} tokens with a judgment of {drawing.max_tokens}")
                 continue
             asked.append((place, request, length))
-        try:
-            for index, samples in sampler.sample([one for _, one, _ in asked], settings, f"chat|{drawing.seed}"):
-                place, _, length = asked[index]
-                found[place] = Written(samples, length)
-        except BaseException as error:
-            found |= {place: self._refusal(error) for place, _, _ in asked if place not in found}
+        found |= self._written(asked, settings, f"chat|{drawing.seed}")
         return [found[place] for place in range(len(works))]
+
+    def _written(self, asked: list[_Asked], settings: SamplingSettings, salt: str) -> dict[int, Written | Refused]:
+        """Place -> what is written there; in halves where a conversation fails, as with pairs."""
+        found: dict[int, Written | Refused] = {}
+        try:
+            for index, samples in self.judge.opened.sample([request for _, request, _ in asked], settings, salt):
+                place, _, length = asked[index]
+                sound = all(math.isfinite(sample.p_a) for sample in samples)
+                found[place] = Written(samples, length) if sound else _no_number()
+        except BaseException as error:
+            if len(asked) == 1:
+                return {asked[0][0]: self._refusal(error)}
+            left = [one for one in asked if one[0] not in found]
+            half = (len(left) + 1) // 2
+            for some in (left[:half], left[half:]):
+                found |= self._written(some, settings, salt) if some else {}
+        return found
 
     def _refusal(self, error: BaseException) -> Refused:
         """What a single pair or batch is told that the judge failed on."""
-        if isinstance(error, DiskFull):
-            traceback.print_exception(error, file=sys.stderr)
-            return Refused(503, "the server has no room left on its disk; send the request again later")
         if isinstance(error, UserError) and not self._served:
             return Refused(400, str(error))  # a role that the template refuses, a pair too long under too_long: error
+        if isinstance(error, UserError):
+            if self.aloud:
+                print(f"serve: {error}", file=sys.stderr, flush=True)
+            return Refused(502, "the model behind this server could not be asked; its log says more")
         if self.aloud:
             traceback.print_exception(error, file=sys.stderr)
-        if isinstance(error, UserError):
-            return Refused(502, "the model behind this server could not be asked; its log says more")
         return Refused(500, f"the judge failed on the request ({type(error).__name__}); the server's log says more")
+
+
+def _finite(judged: Judged) -> bool:
+    columns = [judged.judgments["p_a"]]
+    if judged.rewards is not None:
+        columns += [judged.rewards["chosen_reward"], judged.rewards["rejected_reward"]]
+    return all(column.is_finite().all() for column in columns)
+
+
+def _no_number() -> Refused:
+    return Refused(500, "the judge's answer is no number (NaN or infinite); its weights or their dtype may be to blame")
 
 
 def _only(judged: Judged, pair_id: str) -> Judged:

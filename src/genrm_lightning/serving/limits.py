@@ -17,8 +17,9 @@ class Limits:
         queue: pairs that may wait, and requests that may be under way.
         items: of one request.
         tokens: that one request may have written: its n times max_tokens.
-        characters: bytes of a request's body.
-        seconds: for one request.
+        characters: bytes of a request's body; and characters of the texts of a batch that holds more than one item.
+        seconds: for one request, from its head on.
+        head: seconds for a request's head, from when the connection is there or the answer before it was sent.
         grace: seconds that requests under way are given when the server is stopped.
     """
 
@@ -29,6 +30,7 @@ class Limits:
     tokens: int = 16384
     characters: int = 1_000_000
     seconds: float = 120.0
+    head: float = 10.0
     grace: float = 30.0
 
     def __post_init__(self) -> None:

@@ -26,6 +26,9 @@ class Metrics:
             buckets=_SECONDS, **own,
         )  # fmt: skip
         self._batches = Histogram("genrm_batch_size", "Items judged together.", buckets=_SIZES, **own)
+        self._taken_back = Counter(
+            "genrm_taken_back", "Items that left the queue unjudged: their client was gone, or their time over.", **own
+        )
         self._tokens = Counter("genrm_written_tokens", "Tokens that the judge wrote.", **own)
         self._gauges = {
             name: Gauge(f"genrm_{name}", text, **own)
@@ -42,6 +45,9 @@ class Metrics:
 
     def batch(self, size: int) -> None:
         self._batches.observe(size)
+
+    def taken_back(self) -> None:
+        self._taken_back.inc()
 
     def tokens(self, written: int) -> None:
         self._tokens.inc(written)

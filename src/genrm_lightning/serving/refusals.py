@@ -43,6 +43,11 @@ def stopping() -> Refused:
     return Refused(503, "the server is being stopped; ask another one", {"Connection": "close"})
 
 
+def gone() -> Refused:
+    """For the counters alone: there is nobody who could read it."""
+    return Refused(499, "the client has gone away")
+
+
 def too_slow(seconds: float) -> Refused:
     return Refused(
         504, f"no answer within {seconds:g} s (--limits.seconds); send less at a time, or the same again later"

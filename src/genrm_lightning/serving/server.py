@@ -13,6 +13,7 @@ from types import FrameType
 from data_tools.errors import UserError
 from genrm_lightning.serving import extra
 from genrm_lightning.serving.app import make_app
+from genrm_lightning.serving.protocol import patient
 from genrm_lightning.serving.service import Service
 
 with extra():
@@ -56,10 +57,16 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, token: str) -> None:
         super().__init__(
             uvicorn.Config(
-                make_app(service, token), log_level="warning", access_log=False, server_header=False, lifespan="off",
-                timeout_graceful_shutdown=_LAST, ws="none",
+                make_app(service, token),
+                http=patient(service.limits.head),
+                ws="none",
+                lifespan="off",
+                timeout_graceful_shutdown=_LAST,
+                server_header=False,
+                access_log=False,
+                log_level="error",  # nothing that a client sends makes the log grow
             )
-        )  # fmt: skip
+        )
         self.service = service
         self._last: float | None = None  # when grace ends
 
@@ -84,7 +91,7 @@ class Server(uvicorn.Server):
             if self._last is None:
                 self._last = now + self.service.limits.grace
             if self.service.in_flight and now >= self._last:
-                self.service.close(0)  # they are told so
+                self.service.end()  # they are told so
                 return True
             if not self.service.in_flight:
                 return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,12 +14,14 @@ from genrm_lightning.ranking.rewards import JudgeReward, compares
 from genrm_lightning.ranking.tournament import MOST
 from genrm_lightning.serving import answers
 from genrm_lightning.serving.batching import Batcher
-from genrm_lightning.serving.engine import PAIRS, Chat, Drawing, Engine, Pair
+from genrm_lightning.serving.engine import Engine
+from genrm_lightning.serving.health import Health
 from genrm_lightning.serving.limits import Limits
 from genrm_lightning.serving.metrics import Metrics
 from genrm_lightning.serving.queued import QueuedJudge
 from genrm_lightning.serving.refusals import Refused, Unfit, stopping
 from genrm_lightning.serving.shapes import ChatAsked, ClassifyAsked, CompareAsked, RewardAsked, ScoreAsked, Text, turns
+from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair
 
 _THREADS = 64  # requests whose rewards are computed at a time: their threads mostly wait for the queue
 
@@ -36,10 +38,13 @@ class Service:
         self.metrics = Metrics()
         self.engine = Engine(judge)
         self.batcher = Batcher(
-            self.engine, most=limits.batch, wait=limits.wait_ms / 1000, capacity=limits.queue, watch=self.metrics.batch
-        )
+            self._judged, most=limits.batch, wait=limits.wait_ms / 1000, capacity=limits.queue,
+            room=limits.characters, size=lambda work: work.characters, taken_back=self.metrics.taken_back,
+        )  # fmt: skip
+        self.health = Health(limits.seconds)
+        self.timers: set[asyncio.Timeout] = set()  # of the requests that are read and answered
         self.threads = ThreadPoolExecutor(min(_THREADS, limits.queue), "rewards")
-        self.stopping = False
+        self.stopping = self.ended = False
         self.in_flight = 0
         self.metrics.watch("queue_length", lambda: self.batcher.waiting)
         self.metrics.watch("requests_in_flight", lambda: self.in_flight)
@@ -52,6 +57,28 @@ class Service:
         """
         self.engine.load()
         self.batcher.start()
+
+    @property
+    def status(self) -> str:
+        """ok, stopping, or failing: the judge does not answer."""
+        if self.stopping:
+            return "stopping"
+        return "failing" if self.health.failing or not self.batcher.alive else "ok"
+
+    def _judged(self, group: Hashable, works: list[Any]) -> list[Any]:
+        self.metrics.batch(len(works))
+        with self.health.batch() as results:
+            results.append(self.engine(group, works))
+        return results[0]
+
+    def end(self) -> None:
+        """Answer all requests that are under way, also those that are still read: their time is over. For the event
+        loop's thread."""
+        self.ended = True
+        self.close(0)
+        for timer in self.timers:
+            if not timer.expired():
+                timer.reschedule(asyncio.get_running_loop().time())
 
     def close(self, seconds: float = 5.0) -> bool:
         """Refuse what is still open; whether nothing runs any more after so many seconds."""
@@ -161,7 +188,11 @@ class Service:
             work = asyncio.get_running_loop().run_in_executor(self.threads, lambda: reward(prompts, texts, **columns))
         except RuntimeError:  # the threads are shut down
             raise stopping() from None
-        found = await work
+        try:
+            found = await work
+        except asyncio.CancelledError:
+            queued.give_up()
+            raise
         self.metrics.tokens(queued.written)
         if None in found:
             raise Unfit(f"{field}.{found.index(None)}:")
@@ -169,9 +200,10 @@ class Service:
 
     def _check_groups(self, prompts: list[Any], field: str) -> None:
         """Of a judge that compares responses, without references."""
-        sizes = Counter(map(json.dumps, prompts))
+        known = {id(prompt): json.dumps(prompt) for prompt in prompts}  # one may stand for all of them
+        sizes = Counter(known[id(prompt)] for prompt in prompts)
         for i, prompt in enumerate(prompts):
-            n = sizes[json.dumps(prompt)]
+            n = sizes[known[id(prompt)]]
             if n == 1:
                 raise Refused(
                     400,
