@@ -70,7 +70,7 @@ def values(run):
     }
     for name in tags["histograms"]:
         each = [(e.step, e.histogram_value) for e in events.Histograms(name)]
-        found[name] = [(step, [h.min, h.max, h.num, h.sum, *h.bucket_limit, *h.bucket]) for step, h in each]
+        found[name] = [(step, [h.min, h.max, h.num, h.sum / h.num, *h.bucket_limit, *h.bucket]) for step, h in each]
     curve = "judge/A_is_the_better_response"
     each = events.Tensors(curve) if curve in tags["tensors"] else []
     return found | {curve: [(e.step, tensor_util.make_ndarray(e.tensor_proto).ravel().tolist()) for e in each]}
