@@ -1,6 +1,6 @@
 """What a LightningCLI run needs around the objective.
 
-Progress, checkpoints that are whole or absent, one curve whatever kills the fit, what it took, its config, predictions.
+Progress, checkpoints that are whole or absent, what it took, its config, predictions.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning as L
 import polars as pl
@@ -15,16 +16,12 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
-from torch.utils.tensorboard import FileWriter
 
 from data_tools.artifact import atomic_path, full_disk_told, replace_folder, sweep, temporary_name, write_json
 from data_tools.errors import UserError
 from genrm_lightning.checkpoints import UNREADABLE, read_rest, read_whole, unreadable
-from genrm_lightning.dashboards.logger import first_step
 from genrm_lightning.progress import Progress
 
 PREDICTIONS = "predictions.parquet"
@@ -174,10 +171,16 @@ class CheckpointFiles(TorchCheckpointIO):
         weights_only: bool | None = None,
         whole: bool = True,
     ) -> dict[str, Any]:
-        """Args: whole: of a folder of shards, put the tensors together; else only what is said of them is read."""
+        """
+        Args:
+            whole: read every tensor, those of a folder of shards put together. Else only what is said of them is read;
+                the tensors of a file then lie on the disk until they are looked at.
+        """
         try:
             if Path(path).is_dir():
                 checkpoint = (read_whole if whole else read_rest)(Path(path))
+            elif not whole and is_zipfile(path):  # as torch's files have been since 1.6
+                checkpoint = torch.load(path, map_location, weights_only=True, mmap=True)
             else:
                 checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
         except FileNotFoundError as error:
@@ -192,30 +195,6 @@ class CheckpointFiles(TorchCheckpointIO):
                 f"name a file of <trainer.default_root_dir>/{CHECKPOINTS}"
             )
         return checkpoint
-
-
-class OneCurve(Callback):
-    """A killed and resumed fit is one curve: no step twice, and at most the checkpoint's own is lost.
-
-    A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on; a
-    checkpoint lets the logger write what it holds back (Lightning logs the checkpoint's own step after it).
-    """
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for logger, writer in self._writers(trainer):
-            # What SummaryWriter(purge_step=...) writes; the step is not known yet when the logger is made.
-            begun, step = SessionLog(status=SessionLog.START), trainer.global_step + first_step(logger)
-            writer.add_event(Event(step=step, file_version="brain.Event:2"))
-            writer.add_event(Event(step=step, session_log=begun))
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        for _, writer in self._writers(trainer):
-            writer.flush()
-
-    @staticmethod
-    def _writers(trainer: L.Trainer) -> list[tuple[TensorBoardLogger, FileWriter]]:
-        ours = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        return [(logger, logger.experiment._get_file_writer()) for logger in ours if trainer.is_global_zero]
 
 
 class Spent(Callback):

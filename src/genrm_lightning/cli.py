@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_tools.artifact import full_disk_told, put_back
@@ -30,12 +30,13 @@ from genrm_lightning.callbacks import (
     ConfigFile,
     FitProgress,
     LastCheckpoint,
-    OneCurve,
     Predictions,
     Spent,
 )
 from genrm_lightning.dashboards import hparams
 from genrm_lightning.dashboards.callback import Dashboard
+from genrm_lightning.dashboards.logger import FitLogger
+from genrm_lightning.dashboards.one_curve import OneCurve
 from genrm_lightning.finite import last_checkpoint
 from genrm_lightning.locking import absent, only_one, remove_empty
 from genrm_lightning.objectives import Objective
@@ -96,7 +97,7 @@ class GenRMCLI(LightningCLI):
         fitting = self.subcommand == "fit"
         if given.logger in (None, True):
             # validate and test print their numbers; only a fit has curves.
-            kwargs["logger"] = fitting and TensorBoardLogger(str(root), name="tensorboard", sub_dir=None)
+            kwargs["logger"] = fitting and FitLogger(root)
         wanted = []
         if given.enable_progress_bar is not False:
             wanted.append((ProgressBar, FitProgress))
@@ -161,6 +162,7 @@ class GenRMCLI(LightningCLI):
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
         root = Path(self.trainer.default_root_dir)
         made = absent(root)
+        kwargs["ckpt_path"] = self._go_on(kwargs.get("ckpt_path"))
         # The other processes of this fit write nothing of their own there.
         alone = (
             only_one(root, "--trainer.default_root_dir") if self.trainer.is_global_zero else contextlib.nullcontext()
@@ -174,6 +176,34 @@ class GenRMCLI(LightningCLI):
                     shutil.rmtree(root, ignore_errors=True)
                     remove_empty(made[1:])
                 raise
+
+    def _go_on(self, given: str | None) -> str | None:
+        """The path of the checkpoint that a fit goes on from; the default logger goes on with its run.
+
+        Lightning looks for the checkpoint only later, and reads it when the logger has begun to write.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        found = self.trainer._checkpoint_connector._select_ckpt_path(
+            TrainerFn.FITTING, given, model_provided=True, model_connected=True
+        )
+        ours = [logger for logger in self.trainer.loggers if isinstance(logger, FitLogger)]
+        if found and ours and self._reads_checkpoints():
+            checkpoint = CheckpointFiles().load_checkpoint(found, whole=False)
+            for logger in ours:
+                logger.go_on(checkpoint)
+        return found
+
+    def _reads_checkpoints(self) -> bool:
+        """Whether checkpoints are files or folders of ours, and not of another sharded strategy."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDP2Strategy):
+            return True
+        try:
+            return isinstance(strategy.checkpoint_io, CheckpointFiles)
+        except NotImplementedError:
+            return False
 
     def after_fit(self) -> None:
         if self.trainer.interrupted:

@@ -1,28 +1,22 @@
 """The dashboard of fits of the tiny Llama, read back with TensorBoard's own readers."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
-from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.text.text_plugin import plugin_util
 from torch.utils.tensorboard import SummaryWriter
 
-from data_tools.artifact import write_json, write_table
-from data_tools.schema import PREFERENCE
+from data_tools.artifact import write_json
 from genrm_lightning.__main__ import main
 from genrm_lightning.dashboards import hparams
 from genrm_lightning.dashboards.board import tags
@@ -30,78 +24,10 @@ from genrm_lightning.dashboards.layout import layout
 from genrm_lightning.dashboards.samples import example_texts
 from genrm_lightning.star import fitting
 from genrm_lightning.star.variants import VARIANTS
+from tests.dashboards.common import charts, config, fit, points, read
 from tests.objectives.common import make
 from tests.tiny import examples, preferences
-from tests.tiny_star import ROOT, write_yaml
-
-CATEGORIES = ["maths", "chat/long"]
-
-
-def config(folder, backbone, *, objective="GenRM", first_step=0, **trainer):
-    """A fit of 11 pairs with 7 held-out ones, uneven for two processes, which validates after every second step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = preferences(18).with_columns(category=pl.Series([CATEGORIES[i % 2] for i in range(18)]))
-    write_table(rows[:11], folder / "train.parquet", PREFERENCE)
-    write_table(rows[11:], folder / "validation.parquet", PREFERENCE)
-    prompt = {"judge_prompt": "brief"} if objective == "GenRM" else {}
-    return {
-        "model": {
-            "class_path": f"genrm_lightning.objectives.{objective}",
-            "init_args": {
-                "backbone": {"name": str(backbone), "lora": None}, "optimizer": {"learning_rate": 1e-3}, **prompt,
-            },
-        },
-        "data": {
-            "class_path": "genrm_lightning.data.Tables",
-            "init_args": {
-                "train": str(folder / "train.parquet"), "validation": str(folder / "validation.parquet"),
-                "batch_size": 8,
-            },
-        },
-        "trainer": {
-            "accelerator": "cpu", "devices": 1, "precision": "32-true", "default_root_dir": str(folder / "out"),
-            "val_check_interval": 2, "enable_progress_bar": False,
-            "logger": {
-                "class_path": "genrm_lightning.dashboards.logger.ContinuedLogger",
-                "init_args": {"save_dir": str(folder), "version": "run", "first_step": first_step},
-            },
-            **trainer,
-        },
-    }  # fmt: skip
-
-
-def fit(folder, backbone, *flags, **more):
-    file = write_yaml(folder / "fit.yaml", config(folder, backbone, **more))
-    assert main(["fit", "--config", str(file), *flags]) == 0
-    return folder / "run"
-
-
-def read(folder) -> EventAccumulator:
-    return EventAccumulator(
-        str(folder), size_guidance=dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
-    ).Reload()
-
-
-def points(events) -> dict[str, list[int]]:
-    """Steps of everything that has steps, by tag."""
-    tags = events.Tags()
-    found = {name: [e.step for e in events.Scalars(name)] for name in tags["scalars"]}
-    found |= {name: [e.step for e in events.Histograms(name)] for name in tags["histograms"]}
-    found |= {name: [e.step for e in events.Images(name)] for name in tags["images"]}
-    return found | {name: [e.step for e in events.Tensors(name)] for name in tags["tensors"] if "text" in name}
-
-
-def charts(events) -> dict[str, dict[str, list[str]]]:
-    """category -> chart -> tags of the layout that TensorBoard takes, the last."""
-    content = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
-    return {
-        category.title: {
-            chart.title: [t for s in chart.margin.series for t in (s.value, s.lower, s.upper)]
-            or [t.strip("^$").replace("\\", "") for t in chart.multiline.tag]
-            for chart in category.chart
-        }
-        for category in layout_pb2.Layout.FromString(content).category
-    }
+from tests.tiny_star import write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -241,25 +167,6 @@ def test_switched_off(tiny_llama, tmp_path):
     tags = read(tmp_path / "run").Tags()
     assert not [name for kind in tags.values() if isinstance(kind, list) for name in kind if "judge" in name]
     assert "train/gradient_norm" not in tags["scalars"] and "custom_scalars__config__" not in tags["tensors"]
-
-
-def test_two_processes_show_what_one_does(whole, tiny_llama, tmp_path):
-    """Sharded (FSDP2): seven held-out pairs are uneven for two, and each has a part of the gradient."""
-    given = config(tmp_path, tiny_llama, max_epochs=2, devices=2)
-    given["data"]["init_args"]["batch_size"] = 4
-    file = write_yaml(tmp_path / "fit.yaml", given)
-    argv = ["fit", "--config", ROOT / "configs/trainer/fsdp.yaml", "--config", file]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "genrm_lightning", *map(str, argv)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    ours, one = read(tmp_path / "run"), read(whole)
-    assert len(list((tmp_path / "run").glob("*tfevents*"))) == 1, "the first process alone writes"
-    for name in ("judge/accuracy", "val/brier", "val/position_bias", "category/maths", "train/gradient_norm"):
-        found, expected = ([(e.step, e.value) for e in events.Scalars(name)] for events in (ours, one))
-        assert [step for step, _ in found] == [step for step, _ in expected], name
-        assert [v for _, v in found] == pytest.approx([v for _, v in expected], rel=1e-2), name
-    assert [e.histogram_value.num for e in ours.Histograms("margins/verdict_log_odds")] == [14, 14]
 
 
 class Page(HTMLParser):

@@ -19,7 +19,7 @@ from genrm_lightning.dashboards.held_out import (
     BINS,
     OTHERS,
     Collector,
-    HeldOut,
+    ValidationRows,
     average_precision,
     by_category,
     numbers,
@@ -33,12 +33,12 @@ from genrm_lightning.evaluation.intervals import clustered_interval, effective_n
 from genrm_lightning.prefix import Branch, Tree, collate
 
 
-def drawn(n: int = 200, seed: int = 0) -> HeldOut:
+def drawn(n: int = 200, seed: int = 0) -> ValidationRows:
     """Pairs in both orders; a judge that likes A."""
     rng = np.random.default_rng(seed)
     index, is_a = np.repeat(np.arange(2 * n), 1), np.tile([True, False], n)
     margins = rng.normal(0.4, 1.5, 2 * n) + np.where(is_a, 0.8, -0.8)
-    return HeldOut([f"p{i // 2}" for i in range(2 * n)], margins, (index, is_a, margins))
+    return ValidationRows([f"p{i // 2}" for i in range(2 * n)], margins, (index, is_a, margins))
 
 
 def batch(pairs, right):
@@ -68,10 +68,10 @@ def test_reliability_counts_pairs():
     """Twenty pairs of a model without an order: their forty presentations are worth twenty; a tie is half right."""
     margins = np.where(np.arange(20) % 3 == 0, -1.0, 1.0)
     shown = np.tile(np.arange(20), 2), np.repeat([True, False], 20), np.tile(margins, 2)
-    [(_, share, n, effective)] = reliability(HeldOut([f"p{i}" for i in range(20)], margins, shown))
+    [(_, share, n, effective)] = reliability(ValidationRows([f"p{i}" for i in range(20)], margins, shown))
     assert share == 13 / 20 and n == 40
     assert effective == pytest.approx(effective_n(margins > 0, per_pair=1)) == 20
-    ties = HeldOut(["p", "q", "r", "s"], np.zeros(4), (np.arange(4), np.ones(4, bool), np.zeros(4)))
+    ties = ValidationRows(["p", "q", "r", "s"], np.zeros(4), (np.arange(4), np.ones(4, bool), np.zeros(4)))
     assert [one[:3] for one in reliability(ties)] == [(0.5, 0.5, 4)]
     # Pairs in both orders lie between one trial a pair and one a presentation.
     whole = reliability(drawn())
@@ -88,7 +88,7 @@ def test_accuracy_counts_rows():
     """One pair right in both orders, one always A; of the third one order alone, in which B is right and is said."""
     margins = np.array([2.0, 2.0, 1.0, -1.0, 3.0])
     is_a = np.array([True, False, True, False, False])
-    found = numbers(HeldOut(["p", "p", "q", "q", "r"], margins, (np.arange(5), is_a, margins)))
+    found = numbers(ValidationRows(["p", "p", "q", "q", "r"], margins, (np.arange(5), is_a, margins)))
     assert found["accuracy"] == 0.8 and found["accuracy_low"] < 0.8 < found["accuracy_high"]
 
 
@@ -96,24 +96,24 @@ def test_a_model_without_an_order_counts_in_both():
     collector = Collector(scores=1)
     collector.add(batch(["p", "q"], [0, 0]), {"accuracy": torch.tensor([1.0, -2.0]), "chosen_reward": torch.ones(2)})
     collector.add(batch(["r"], [0]), {})  # only filled up
-    rows = collector.held_out()
+    rows = collector.taken()
     assert rows.pairs == ["p", "q"] and len(rows.right[0]) == 4
     found = numbers(rows)
     assert found["accuracy"] == 0.5
     assert found["average_precision"] == pytest.approx(average_precision_score(*rows.right))
     assert rows.spread["chosen_reward"].tolist() == [1, 1]
-    assert not len(collector.held_out()), "a pass begins with none"
+    assert not len(collector.taken()), "a pass begins with none"
 
 
 def test_letters_and_both_orders():
     letters = Collector(scores=0)
     letters.add(batch(["p", "q"], [0, 1]), {"accuracy": torch.tensor([1.0, 2.0])})
-    labels, p_a = letters.held_out().right
+    labels, p_a = letters.taken().right
     assert labels.tolist() == [True, False] and np.allclose(p_a, [sigmoid(1.0), 1 - sigmoid(2.0)])
     both = Collector(scores=2)
     values = {"accuracy": [1.0], "margin_chosen_first": [3.0], "margin_rejected_first": [-1.0]}
     both.add(batch(["p"], [0]), {name: torch.tensor(value) for name, value in values.items()})
-    rows = both.held_out()
+    rows = both.taken()
     assert np.allclose(rows.right[1], [sigmoid(3.0), 1 - sigmoid(-1.0)])
     assert numbers(rows)["accuracy"] == 1.0
 
@@ -142,11 +142,11 @@ def test_rows_of_several_processes():
     whole = drawn(6)
     cut = [0, 3, 3, 12]
     parts = [
-        HeldOut(whole.pairs[a:b], whole.margins[a:b], (np.arange(b - a), *(x[a:b] for x in whole.shown[1:])))
+        ValidationRows(whole.pairs[a:b], whole.margins[a:b], (np.arange(b - a), *(x[a:b] for x in whole.shown[1:])))
         for a, b in pairwise(cut)
     ]
     assert numbers(together(parts)) == numbers(whole)
-    assert numbers(together([HeldOut()])) == {}
+    assert numbers(together([ValidationRows()])) == {}
 
 
 def test_pictures_read_on_any_page_and_take_any_name():

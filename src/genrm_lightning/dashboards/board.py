@@ -15,9 +15,10 @@ from data_tools.errors import is_full
 from data_tools.order import hash64
 from data_tools.visible import visible
 from genrm_lightning.dashboards import hparams
-from genrm_lightning.dashboards.held_out import HeldOut, by_category, numbers
+from genrm_lightning.dashboards.held_out import ValidationRows, by_category, numbers
 from genrm_lightning.dashboards.layout import CATEGORY, ENDS, layout
-from genrm_lightning.dashboards.logger import first_step
+from genrm_lightning.dashboards.logger import event_files, first_step
+from genrm_lightning.dashboards.one_curve import curves_before
 
 _FEWEST = 20  # presentations that pictures are drawn of: of fewer they would show noise
 _SHARE = 0.02  # of a fit's time that pictures may take
@@ -30,20 +31,21 @@ class Board:
 
     Args:
         before: categories of other runs' layouts that are to stand above.
-        known: tags that the layout knew when the checkpoint was written from which a fit goes on. Where it goes on in
-            the same run they stay in the layout, whether they get new points or not.
+        begins: step at which the fit goes on, 0: it begins. Curves that a run has from before it stay in the layout,
+            whether they get new points or not.
     """
 
-    def __init__(
-        self, loggers: Sequence[TensorBoardLogger], before: Sequence[str] = (), known: Collection[str] = ()
-    ) -> None:
+    def __init__(self, loggers: Sequence[TensorBoardLogger], before: Sequence[str] = (), begins: int = 0) -> None:
         self.runs = [(logger.experiment, first_step(logger)) for logger in loggers]
         self.folders = [Path(logger.log_dir) for logger in loggers]
         self.before = before
-        self.known = set(known) if all(map(_goes_on, self.folders)) else set()
+        # Not what a checkpoint remembers: the validation at its own step comes after it.
+        self.known = set.intersection(
+            *(curves_before(folder, start + begins) for folder, (_, start) in zip(self.folders, self.runs, strict=True))
+        )
         self.written: set[str] = set()  # tags of scalars
         self.shown: set[str] = set()  # those that the layout knows
-        self.pending: tuple[int, HeldOut, Mapping[str, str]] | None = None  # a pass without its pictures
+        self.pending: tuple[int, ValidationRows, Mapping[str, str]] | None = None  # a pass without its pictures
         self.drawn, self.took = time.perf_counter(), 0.0
         self.draws = True  # until a picture fails
 
@@ -81,7 +83,7 @@ class Board:
         for writer, _ in self.runs:
             hparams.end(writer)
 
-    def held_out(self, rows: HeldOut, categories: Mapping[str, str], step: int) -> None:
+    def held_out(self, rows: ValidationRows, categories: Mapping[str, str], step: int) -> None:
         """Show a validation pass."""
         found = {f"judge/{name}": value for name, value in numbers(rows).items()}
         of_kinds = by_category(rows, categories)
@@ -130,7 +132,7 @@ class Board:
 
 def _goes_on(folder: Path) -> bool:
     """Whether another fit's events stand in the run beside this one's own."""
-    return len(list(folder.glob("*tfevents*"))) > 1
+    return len(event_files(folder)) > 1
 
 
 def tags(names: Iterable[str]) -> dict[str, str]:

@@ -57,7 +57,6 @@ class Dashboard(Callback):
         self.pace: Pace | None = None
         self.board: Board | None = None  # of the first process
         self.rows: Collector | None = None  # of a validation pass
-        self.known: list[str] = []  # tags of the layout when the checkpoint was written from which a fit goes on
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -67,7 +66,7 @@ class Dashboard(Callback):
         self.begun = self.logged = False
         count = peak = None
         if trainer.is_global_zero:
-            self.board = Board(loggers, self.before, self.known if self.resumed else ())
+            self.board = Board(loggers, self.before, trainer.global_step)
             count = counter(pl_module, _trees(trainer))
             peak = peak_flops(trainer.strategy.root_device, str(trainer.precision))
         self.pace = Pace(trainer.world_size, count, peak)
@@ -115,7 +114,7 @@ class Dashboard(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.rows is None:
             return
-        parts: list[Any] = [self.rows.held_out()]
+        parts: list[Any] = [self.rows.taken()]
         if trainer.world_size > 1:
             own, parts = parts[0], [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, own)
@@ -140,12 +139,6 @@ class Dashboard(Callback):
         self._lay_out(trainer)
         if self.hparams and self.settings and not trainer.interrupted:
             self.board.succeeded()
-
-    def state_dict(self) -> dict[str, list[str]]:
-        return {"shown": sorted(self.board.shown) if self.board else self.known}
-
-    def load_state_dict(self, state_dict: dict[str, list[str]]) -> None:
-        self.known = state_dict["shown"]
 
     def _pace(self, trainer: L.Trainer) -> dict[str, float]:
         found = self.pace.read(trainer.strategy.root_device)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_tools.visible import visible
-from genrm_lightning.dashboards.held_out import HeldOut, average_precision, precision_recall, reliability
+from genrm_lightning.dashboards.held_out import ValidationRows, average_precision, precision_recall, reliability
 from genrm_lightning.evaluation.intervals import wilson
 
 _INK, _GREY, _FAINT, _BLUE, _ORANGE = "#202124", "#5f6368", "#9aa0a6", "#1a73e8", "#e8710a"
@@ -31,7 +31,7 @@ _LABEL = 18  # characters of a category's name
 
 
 def pictures(
-    rows: HeldOut, categories: Mapping[str, tuple[float, float, float, int]], of: str
+    rows: ValidationRows, categories: Mapping[str, tuple[float, float, float, int]], of: str
 ) -> dict[str, NDArray[np.uint8]]:
     """Reliability, precision over recall and accuracy by category, by name: (height, width, 3) uint8 each.
 
@@ -60,7 +60,7 @@ def pictures(
     return found
 
 
-def _reliability(panel: Any, rows: HeldOut) -> None:
+def _reliability(panel: Any, rows: ValidationRows) -> None:
     means, shares, counts, effective = (np.array(column) for column in zip(*reliability(rows), strict=True))
     low, high = np.array([wilson(share, n) for share, n in zip(shares, effective, strict=True)]).T
     panel.plot([0.5, 1], [0.5, 1], color=_FAINT, linestyle="--", linewidth=1)

@@ -28,7 +28,7 @@ SPREAD = ("reward_margin", "chosen_reward", "rejected_reward", "chosen_logp_per_
 
 
 @dataclass
-class HeldOut:
+class ValidationRows:
     """The rows of a validation pass, one an example.
 
     Attributes:
@@ -76,13 +76,13 @@ class Collector:
                 self.values.setdefault(name, []).append(values[name].detach())
         self.values.setdefault("right", []).append(batch.right)
 
-    def held_out(self) -> HeldOut:
+    def taken(self) -> ValidationRows:
         """The rows so far; nothing is kept of them here."""
         pairs, self.pairs = self.pairs, []
         found = {name: torch.cat(parts).float().cpu().numpy().astype(np.float64) for name, parts in self.values.items()}
         self.values = {}
         if not pairs:
-            return HeldOut()
+            return ValidationRows()
         index, margins = np.arange(len(pairs)), found["accuracy"]
         if self.scores == 0:
             shown = index, found["right"] == 0, margins
@@ -90,21 +90,21 @@ class Collector:
             both = (margins, margins) if self.scores == 1 else _orders(found)
             shown = np.tile(index, 2), np.repeat([True, False], len(pairs)), np.concatenate(both)
         spread = {name: found[name][np.isfinite(found[name])] for name in SPREAD if name in found}
-        return HeldOut(pairs, margins, shown, spread)
+        return ValidationRows(pairs, margins, shown, spread)
 
 
 def _orders(found: Mapping[str, Numbers]) -> tuple[Numbers, Numbers]:
     return found["margin_chosen_first"], found["margin_rejected_first"]
 
 
-def together(parts: Iterable[HeldOut]) -> HeldOut:
+def together(parts: Iterable[ValidationRows]) -> ValidationRows:
     """The rows of several processes as those of one; any may have none."""
     parts = [part for part in parts if len(part)]
     if not parts:
-        return HeldOut()
+        return ValidationRows()
     starts = np.cumsum([0, *(len(part) for part in parts)])
     index = [part.shown[0] + start for part, start in zip(parts, starts, strict=False)]
-    return HeldOut(
+    return ValidationRows(
         [pair for part in parts for pair in part.pairs],
         np.concatenate([part.margins for part in parts]),
         (np.concatenate(index), *(np.concatenate([part.shown[i] for part in parts]) for i in (1, 2))),
@@ -112,7 +112,7 @@ def together(parts: Iterable[HeldOut]) -> HeldOut:
     )
 
 
-def numbers(rows: HeldOut) -> dict[str, float]:
+def numbers(rows: ValidationRows) -> dict[str, float]:
     """Scalars of a pass by name, beside those that the objective's metrics log; what is undefined is left out.
 
     ``accuracy`` with ``_low`` and ``_high``: :func:`accuracy`; ``average_precision``: of :func:`precision_recall`.
@@ -126,7 +126,7 @@ def numbers(rows: HeldOut) -> dict[str, float]:
     return found
 
 
-def accuracy(rows: HeldOut, wanted: NDArray[np.int64] | None = None) -> tuple[float, float, float]:
+def accuracy(rows: ValidationRows, wanted: NDArray[np.int64] | None = None) -> tuple[float, float, float]:
     """(share of the rows judged rightly, low, high): a 95 % interval that counts the rows of one pair together.
 
     Args:
@@ -138,7 +138,7 @@ def accuracy(rows: HeldOut, wanted: NDArray[np.int64] | None = None) -> tuple[fl
     return share, *wilson(share, effective_n(hits, [rows.pairs[i] for i in wanted], per_pair=1))
 
 
-def by_category(rows: HeldOut, categories: Mapping[str, str]) -> dict[str, tuple[float, float, float, int]]:
+def by_category(rows: ValidationRows, categories: Mapping[str, str]) -> dict[str, tuple[float, float, float, int]]:
     """{category: (accuracy, low, high, pairs)}, as :func:`accuracy` counts.
 
     The categories with the most pairs stand alone; the others are put together, and pairs without one are left out.
@@ -168,7 +168,7 @@ def sigmoid(margins: Numbers) -> Numbers:
     return np.where(margins >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def reliability(rows: HeldOut) -> list[tuple[float, float, int, float]]:
+def reliability(rows: ValidationRows) -> list[tuple[float, float, int, float]]:
     """Of each bin of confidence that has any presentation: (mean confidence, share right, how many, effective number).
 
     BINS bins in [0.5, 1]. A tie is half right, as in ``val/ece``. The effective number is for an interval: the
