@@ -31,5 +31,5 @@ def test_rounds_ask_for_new_pairs_until_there_are_none():
 def test_the_best_are_compared_where_the_best_is_sought():
     """0 and 1 lead and have not met; the others lost to both."""
     done = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-    fit = strengths(4, *np.array(done).T, [1, 1, 1, 1, 0.5], weight=4)
+    fit = strengths(4, *np.array(done).T, [1, 1, 1, 1, 0.5])
     assert next_round(fit, done, "best")[0] == (0, 1)

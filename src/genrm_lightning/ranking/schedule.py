@@ -2,7 +2,7 @@
 
 The first round is a ring drawn by hash: every candidate is compared twice, and all of them are connected. After each
 round strengths are fitted, and the next one takes the comparisons from which most is learned: the expected gain in
-information about θ_i − θ_j is about ½ log(1 + w p(1 − p) var(θ_i − θ_j)) (the D-optimal choice of active pairwise
+information about θ_i − θ_j is about ½ log(1 + I var(θ_i − θ_j)), I = Σ_orders p(1 − p) / φ (the D-optimal choice of active pairwise
 comparison; Mikhailiuk et al., ASAP, arXiv 2004.05691, take the exact expectation of the same). Where the best one is
 sought, a pair counts as much as either of them may still be the best. Each candidate is in at most one comparison of a
 round, so that a round can be judged in one batch; a pair is asked about once: most judges would repeat themselves.
@@ -30,18 +30,16 @@ def first_round(n: int, key: str) -> list[Pair]:
     return [(a, b) for a, b in zip(order, order[1:] + order[:1], strict=True)]
 
 
-def next_round(fit: Strengths, done: Collection[Pair], goal: Goal = "best", weight: float = 1.0) -> list[Pair]:
+def next_round(fit: Strengths, done: Collection[Pair], goal: Goal = "best") -> list[Pair]:
     """The comparisons of the next round, the most telling first; none where every pair has been compared.
 
     Args:
         done: pairs compared already, in either order.
         goal: best: which one is the strongest; order: all of it.
-        weight: that a comparison will have in the fit.
     """
     n = len(fit.theta)
     i, j = np.triu_indices(n, 1)
-    p = 1 / (1 + np.exp(-np.abs(fit.theta[i] - fit.theta[j])))
-    gain = 0.5 * np.log1p(weight * p * (1 - p) * fit.variance(i, j))
+    gain = 0.5 * np.log1p(fit.information(i, j) * fit.variance(i, j))
     if goal == "best":
         best = fit.best()
         gain *= np.maximum(best[i], best[j])
