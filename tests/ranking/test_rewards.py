@@ -98,10 +98,9 @@ def test_what_holds_no_text_has_no_reward(read, kind):
 
 
 def test_verl_from_parquet(read):
-    turns = np.array(
-        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPTS[0]}], dtype=object
-    )
-    as_list = verl_score(read["GenRM"])("x", TEXTS[0], "Green.", {"prompt": turns.tolist()})
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPTS[0]}]
+    turns = np.array(said, dtype=object)
+    as_list = verl_score(read["GenRM"])("x", TEXTS[0], "Green.", {"prompt": said})
     named = {"data_source": "x", "solution_str": TEXTS[0], "ground_truth": "Green.", "extra_info": {"prompt": turns}}
     assert verl_score(read["GenRM"])(**named) == pytest.approx(as_list)
     with pytest.raises(ValueError, match="expected ground_truth"):

@@ -19,11 +19,11 @@ def centred(covariance: Floats) -> Floats:
 def robust(design: Floats, residual: Floats, weight: Floats, precision: Floats, inverse: Floats) -> Floats:
     """(n, n) covariance of n strengths less their mean.
 
-    H⁻¹ (Σ_c g_c g_cᵀ + Λ) H⁻¹ with g_c the score of a comparison, both orders together, over 1 − its leverage: clustered
-    (Liang, Zeger 1986, Biometrika 73), with the jackknife's correction for few of them (HC3; MacKinnon, White 1985, J.
-    Econometrics 29; CR3 of Bell, McCaffrey 2002). Λ is the prior's precision. Where residuals are smaller by chance than
-    the dispersion says, the model's own H⁻¹ stands: rows and columns are scaled up to the sandwich's variances, never
-    down.
+    H⁻¹ (Σ_c g_c g_cᵀ + Λ) H⁻¹ with g_c the score of a comparison, both orders together, over 1 − its leverage:
+    clustered (Liang, Zeger 1986, Biometrika 73), with the jackknife's correction for few of them (HC3; MacKinnon,
+    White 1985, J. Econometrics 29; CR3 of Bell, McCaffrey 2002). Λ is the prior's precision. Where residuals are
+    smaller by chance than the dispersion says, the model's own H⁻¹ stands: rows and columns are scaled up to the
+    sandwich's variances, never down.
 
     Args:
         design: (m, orders, n + 1), the last column that of the position.

@@ -2,10 +2,11 @@
 
 The first round is a ring drawn by hash: every candidate is compared twice, and all of them are connected. After each
 round strengths are fitted, and the next one takes the comparisons from which most is learned: the expected gain in
-information about θ_i − θ_j is about ½ log(1 + I var(θ_i − θ_j)), I = Σ_orders p(1 − p) / φ (the D-optimal choice of active pairwise
-comparison; Mikhailiuk et al., ASAP, arXiv 2004.05691, take the exact expectation of the same). Where the best one is
-sought, a pair counts as much as either of them may still be the best. Each candidate is in at most one comparison of a
-round, so that a round can be judged in one batch; a pair is asked about once: most judges would repeat themselves.
+information about θ_i − θ_j is about ½ log(1 + I var(θ_i − θ_j)), I = Σ_orders p(1 − p) / φ (the D-optimal choice of
+active pairwise comparison; Mikhailiuk et al., ASAP, arXiv 2004.05691, take its exact expectation). Where the best
+one is sought, a pair counts as much as either of them may still be the best. Each candidate is in at most one
+comparison of a round, so that a round can be judged in one batch; a pair is asked about once: most judges would repeat
+themselves.
 """
 
 from __future__ import annotations
