@@ -29,7 +29,7 @@ def groups(sizes, seed=0, spread=2.0):
 
 
 def test_the_best_is_found_with_few_comparisons():
-    theta = groups([16] * 20)
+    theta = groups([16] * 12)
     referee = Referee(theta, noise=0.5)
     found = rank({name: 16 for name in theta}, referee, RankingSettings())
     picked = [int(one.fit.order[0]) for one in found.values()]
