@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks import entry
 from benchmarks.ranking_judges import JUDGES, SimulatedJudge
-from genrm_lightning.ranking.bradley_terry import Strengths
+from genrm_lightning.ranking.bradley_terry import Strengths, strengths
 from genrm_lightning.ranking.schedule import Goal, Pair, first_round, next_round
 from genrm_lightning.ranking.tournament import Ranking, RankingSettings, rank
 
@@ -43,10 +43,15 @@ def covered(judge: SimulatedJudge, n: int, prompts: int, settings: RankingSettin
     """
     draw = np.random.default_rng(n)
     theta = {f"{k}": draw.normal(0, spread, n) for k in range(prompts)}
-    found = rank(dict.fromkeys(theta, n), referee(judge, theta, draw), settings)
+    if settings.goal == "order" and settings.most(n) == n * (n - 1) // 2:  # one fit does
+        i, j = np.triu_indices(n, 1)
+        fits = {name: strengths(n, i, j, judge.says(one[i] - one[j], draw)) for name, one in theta.items()}
+    else:
+        ranked = rank(dict.fromkeys(theta, n), referee(judge, theta, draw), settings)
+        fits = {name: one.fit for name, one in ranked.items()}
     rows = []
-    for name, one in found.items():
-        low, high = one.fit.intervals()
+    for name, fit in fits.items():
+        low, high = fit.intervals()
         truth = judge.truth(theta[name])
         rows.append(np.stack([(low <= truth) & (truth <= high), (high - low) / 2], 1))
     return np.stack(rows)
