@@ -95,10 +95,17 @@ def schedule_table(sizes: Sequence[int], scale: float, spread: float) -> Table:
         for n in sizes:
             prompts = max(2, round(PROMPTS[n] * scale))
             spent, right, lacks = best_of(choose, n, prompts, spread)
-            row += [f"{spent:.0f} ({100 * right:.0f} %; {lacks:.2f})", f"{ordered(choose, n, prompts, spread):.0f}"]
+            row += [
+                f"{spent:.0f} ({100 * right:.0f} %; {lacks:.2f})",
+                f"{_count(ordered(choose, n, prompts, spread), n)}",
+            ]
         table.add_row(name, *row)
     table.add_row("every pair", *(cell for n in sizes for cell in (f"{n * (n - 1) // 2}", "")))
     return table
+
+
+def _count(spent: float, n: int) -> str:
+    return f"{spent:.0f}" if np.isfinite(spent) else f"not in {min(12 * n, n * (n - 1) // 2)}"
 
 
 def best_of(choose: Chooser, n: int, prompts: int, spread: float = 1.0, error: float = 0.05) -> tuple[float, ...]:
