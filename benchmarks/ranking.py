@@ -97,7 +97,7 @@ def schedule_table(sizes: Sequence[int], scale: float, spread: float) -> Table:
             spent, right, lacks = best_of(choose, n, prompts, spread)
             row += [
                 f"{spent:.0f} ({100 * right:.0f} %; {lacks:.2f})",
-                f"{_count(ordered(choose, n, prompts, spread), n)}",
+                _count(ordered(choose, n, prompts, spread), n),
             ]
         table.add_row(name, *row)
     table.add_row("every pair", *(cell for n in sizes for cell in (f"{n * (n - 1) // 2}", "")))
