@@ -20,7 +20,7 @@ from data_tools.errors import UserError
 from data_tools.order import hash64
 from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge
-from genrm_lightning.judges.memory import p_first, pairs_of
+from genrm_lightning.judges.memory import p_both, pairs_of
 from genrm_lightning.judges.stage import judge_pairs
 from genrm_lightning.judging_commands import (
     at_work,
@@ -35,7 +35,7 @@ from genrm_lightning.judging_commands import (
 )
 from genrm_lightning.parsing import mistakes_told
 from genrm_lightning.ranking.tables import GROUPS, RANKED, by_reward, ranked
-from genrm_lightning.ranking.tournament import MOST, Ranking, RankingSettings, rank
+from genrm_lightning.ranking.tournament import MOST, Both, Ranking, RankingSettings, rank
 from genrm_lightning.samplers.base import SamplingSettings
 
 
@@ -105,7 +105,7 @@ def _texts(rows: pl.DataFrame) -> dict[str, tuple[list[dict[str, str]], list[str
 def _tournament(judge: Judge, rows: pl.DataFrame, folder: Path, settings: RankingSettings) -> dict[str, Ranking]:
     texts = _texts(rows)
 
-    def compare(number: int, asked: list[tuple[str, int, int]]) -> list[float | None]:
+    def compare(number: int, asked: list[tuple[str, int, int]]) -> list[Both | None]:
         # Equal responses need no judge, and no judge could tell them apart.
         same = {one for one in asked if texts[one[0]][1][one[1]] == texts[one[0]][1][one[2]]}
         shown = [
@@ -113,13 +113,13 @@ def _tournament(judge: Judge, rows: pl.DataFrame, folder: Path, settings: Rankin
             for group, i, j in asked
             if (group, i, j) not in same
         ]
-        p: dict[str, float] = {}
+        p: dict[str, Both] = {}
         if shown:
             # By its pairs: with more comparisons a run goes on from the rounds that are the same.
             place = folder / f"round-{number:03d}-{digest_of(shown)[:8]}"
             with suppress(NoneFits):  # none of the round's: they count for nothing, the others go on
-                p = p_first(judge_pairs(judge, pairs_of(shown), place, f"round {number + 1}"))
-        return [0.5 if one in same else p.get(pair_id(*one)) for one in asked]
+                p = p_both(judge_pairs(judge, pairs_of(shown), place, f"round {number + 1}"))
+        return [(0.5, 0.5) if one in same else p.get(pair_id(*one)) for one in asked]
 
     return rank({group: len(responses) for group, (_, responses) in texts.items()}, compare, settings)
 
@@ -175,6 +175,7 @@ def _report(judge: str, table: pl.DataFrame, groups: pl.DataFrame, given: Candid
         "p(best) in the mean": groups["p_best"].mean(),
         "cyclic triples": int(groups["cyclic"].sum()),
         "triples compared": int(groups["triples"].sum()),
+        "candidates in cycles": int(groups["in_cycles"].sum()),
         "broken rows": len(given.broken),
         "repeated rows": given.repeats,
     }

@@ -1,5 +1,6 @@
 """Rewards of responses by real judges."""
 
+import numpy as np
 import pytest
 
 from data_tools.errors import UserError
@@ -78,3 +79,30 @@ def test_what_cannot_be(read, tmp_path):
     (tmp_path / "s.csv").write_text("pair_id,chosen_reward,rejected_reward\nx,1,2\n")
     with pytest.raises(UserError, match="a file of scores"):
         JudgeReward(StoredScores(tmp_path / "s.csv"))
+
+
+@pytest.mark.parametrize("kind", ["BradleyTerry", "GenRM", "PairRM"])
+def test_what_holds_no_text_has_no_reward(read, kind):
+    """And changes nobody else's, whatever form it has; an empty text is a text."""
+    reward = JudgeReward(read[kind])
+    answers = [[{"role": "assistant", "content": text}] for text in ("Blue.", "Red.", "")]
+    call = [{"role": "assistant", "content": None, "tool_calls": []}]
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": "Bl"}, {"type": "text", "text": "ue."}]}]
+    prompt = [{"role": "user", "content": "Name a colour.", "name": None}]
+    alone = reward([prompt] * 3, answers)
+    mixed = reward([prompt] * 6, [None, answers[0], call, answers[1], [], answers[2]])
+    assert [mixed[0], mixed[2], mixed[4]] == [None] * 3 and None not in alone
+    assert [mixed[1], mixed[3], mixed[5]] == pytest.approx(alone, abs=1e-6)
+    assert reward([prompt] * 3, [parts, *answers[1:]]) == pytest.approx(alone, abs=1e-6)
+    assert reward([prompt], [None]) == [None] and reward([], []) == []
+
+
+def test_verl_from_parquet(read):
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPTS[0]}]
+    turns = np.array(said, dtype=object)
+    as_list = verl_score(read["GenRM"])("x", TEXTS[0], "Green.", {"prompt": said})
+    named = {"data_source": "x", "solution_str": TEXTS[0], "ground_truth": "Green.", "extra_info": {"prompt": turns}}
+    assert verl_score(read["GenRM"])(**named) == pytest.approx(as_list)
+    with pytest.raises(ValueError, match="expected ground_truth"):
+        verl_score(read["GenRM"])("x", TEXTS[0], None, {"prompt": turns})
+    assert isinstance(verl_score(read["BradleyTerry"])("x", TEXTS[0], None, {"prompt": turns}), float)

@@ -31,5 +31,16 @@ def test_rounds_ask_for_new_pairs_until_there_are_none():
 def test_the_best_are_compared_where_the_best_is_sought():
     """0 and 1 lead and have not met; the others lost to both."""
     done = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-    fit = strengths(4, *np.array(done).T, [1, 1, 1, 1, 0.5], weight=4)
+    fit = strengths(4, *np.array(done).T, [1, 1, 1, 1, 0.5])
     assert next_round(fit, done, "best")[0] == (0, 1)
+
+
+def test_what_tells_little_waits_for_the_next_fit():
+    """Two lead by far: only their comparison is asked where the best is sought, and others too where the order is."""
+    theta = np.array([3.0, 2.9, 0, -0.1, -0.2, -0.3])
+    done = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 4), (3, 5), (0, 5), (1, 4)]
+    i, j = np.array(done).T
+    p = 1 / (1 + np.exp(theta[j] - theta[i]))
+    fit = strengths(6, i, j, np.stack([p, p], 1))
+    assert next_round(fit, done, "best") == [(0, 1)]
+    assert len(next_round(fit, done, "order")) == 3

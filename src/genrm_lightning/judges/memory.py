@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from data_tools.order import chosen_is_a
 from data_tools.schema import PREFERENCE
 from genrm_lightning.evaluation.voting import verdicts
 from genrm_lightning.judges.base import Judge, Judged
@@ -55,6 +56,19 @@ def p_first(judged: Judged) -> dict[str, float]:
     """pair id -> probability that its first response is the better one: the mean over orders and samples."""
     said: Any = verdicts(judged.judgments).select("pair_id", "p_chosen").iter_rows()
     return dict(said)
+
+
+def p_both(judged: Judged) -> dict[str, tuple[float, float]]:
+    """pair id -> probabilities that its first response is the better one, where it is shown as A, and as B.
+
+    In the mean over samples.
+    """
+    table = judged.judgments.group_by("pair_id", "swapped").agg(pl.col("p_a").cast(pl.Float64).mean())
+    found: dict[str, dict[bool, float]] = {}
+    for pair_id, swapped, p_a in table.iter_rows():
+        as_a = chosen_is_a(pair_id, swapped)
+        found.setdefault(pair_id, {})[as_a] = p_a if as_a else 1 - p_a
+    return {pair_id: (sides[True], sides[False]) for pair_id, sides in found.items()}
 
 
 def _turns(prompt: str | Turns) -> Turns:

@@ -21,8 +21,8 @@ from typing import Any, Literal
 from data_tools.errors import UserError
 from genrm_lightning.budget import NoneFits
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.memory import Turns, content_id, p_first
-from genrm_lightning.ranking.tournament import RankingSettings, rank
+from genrm_lightning.judges.memory import Turns, content_id, p_both
+from genrm_lightning.ranking.tournament import Both, RankingSettings, rank
 
 Mode = Literal["auto", "score", "reference", "group"]
 Text = str | Turns
@@ -58,32 +58,51 @@ class JudgeReward:
         self.ranking = RankingSettings("order", comparisons=ranking.comparisons if ranking else None)
         self.__name__ = f"judge_{mode}"  # the name of TRL's column of logs
 
-    def __call__(self, prompts: Sequence[Text], completions: Sequence[Text], **columns: Any) -> list[float | None]:
-        """A reward a completion; None (which TRL leaves out) of one that does not fit the judge's context.
+    def __call__(
+        self, prompts: Sequence[Text], completions: Sequence[Text | None], **columns: Any
+    ) -> list[float | None]:
+        """A reward a completion; None of one that does not fit the judge's context, or that holds no text.
+
+        TRL leaves None out of a group's mean (1.16; earlier ones may count it as 0).
 
         Args:
-            prompts, completions: texts or lists of turns, one each; of a completion the last turn counts.
-            columns: of the training table.
+            prompts, completions: texts or lists of turns, one each; of a completion the last turn counts. An empty text
+                is one like any other; None, no turn, or a turn without content (a tool's call) is none.
+            columns: of the training table, and what else TRL hands on. A row without a reference has no reward.
 
         Raises:
             ValueError: two lengths, or references are asked for and not given.
         """
         if len(prompts) != len(completions):
             raise ValueError(f"expected a completion of each prompt, got {len(completions)} of {len(prompts)}")
-        texts = [_text(completion) for completion in completions]
         references = columns.get(self.reference)
         mode = self.mode
         if mode == "auto":
             mode = "score"
             if compares(self.judge):
                 mode = "group" if references is None else "reference"
-        if mode == "score":
-            return self._scored(prompts, texts)
+        texts = [_text(completion) for completion in completions]
+        others: list[str | None] = [""] * len(texts)
         if mode == "reference":
             if references is None or len(references) != len(texts):
                 raise ValueError(f"expected a column '{self.reference}' with a reference response of each completion")
-            return self._against(prompts, texts, [_text(one) for one in references])
-        return self._among(prompts, texts)
+            others = [_text(one) for one in references]
+        told = [
+            (at, _plain(prompt), text, other)
+            for at, (prompt, text, other) in enumerate(zip(prompts, texts, others, strict=True))
+            if text is not None and other is not None
+        ]
+        shown, kept = [row[1] for row in told], [row[2] for row in told]
+        if mode == "score":
+            found = self._scored(shown, kept)
+        elif mode == "reference":
+            found = self._against([row[1:] for row in told])
+        else:
+            found = self._among(shown, kept)
+        rewards: list[float | None] = [None] * len(texts)
+        for (at, *_), reward in zip(told, found, strict=True):
+            rewards[at] = reward
+        return rewards
 
     def _scored(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
         ids, judged = self._judged([(*row, row[1]) for row in zip(prompts, texts, strict=True)])
@@ -91,19 +110,19 @@ class JudgeReward:
         found = {row["pair_id"]: row["chosen_reward"] for row in rewards}
         return [found.get(each) for each in ids]
 
-    def _against(self, prompts: Sequence[Text], texts: list[str], references: list[str]) -> list[float | None]:
-        return self._p(list(zip(prompts, texts, references, strict=True)))
+    def _against(self, rows: Sequence[tuple[Text, str, str]]) -> list[float | None]:
+        return [None if one is None else sum(one) / 2 for one in self._p(rows)]
 
     def _among(self, prompts: Sequence[Text], texts: list[str]) -> list[float | None]:
         members: dict[str, list[int]] = {}
         for i, prompt in enumerate(prompts):
             members.setdefault(json.dumps(prompt), []).append(i)
 
-        def compare(number: int, asked: list[tuple[str, int, int]]) -> list[float | None]:
+        def compare(number: int, asked: list[tuple[str, int, int]]) -> list[Both | None]:
             pairs = [(members[group][i], members[group][j]) for group, i, j in asked]
             shown = [(a, b) for a, b in pairs if texts[a] != texts[b]]
             said = dict(zip(shown, self._p([(prompts[a], texts[a], texts[b]) for a, b in shown]), strict=True))
-            return [said.get(pair, 0.5) for pair in pairs]
+            return [said.get(pair, (0.5, 0.5)) for pair in pairs]
 
         rewards: list[float | None] = [None] * len(texts)
         for group, one in rank({name: len(found) for name, found in members.items()}, compare, self.ranking).items():
@@ -113,10 +132,10 @@ class JudgeReward:
                     rewards[members[group][place]] = reward
         return rewards
 
-    def _p(self, rows: Sequence[tuple[Text, str, str]]) -> list[float | None]:
-        """Of each (prompt, first, second) the probability that the first is better; None where it does not fit."""
+    def _p(self, rows: Sequence[tuple[Text, str, str]]) -> list[Both | None]:
+        """Of each (prompt, first, second) that the first is better, shown first and second; None: it does not fit."""
         ids, judged = self._judged(rows)
-        found = {} if judged is None else p_first(judged)
+        found = {} if judged is None else p_both(judged)
         return [found.get(each) for each in ids]
 
     def _judged(self, rows: Sequence[tuple[Text, str, str]]) -> tuple[list[str], Judged | None]:
@@ -144,9 +163,14 @@ def verl_score(judge: Judge) -> Callable[..., float]:
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **_: Any
     ) -> float:
-        if not (extra_info or {}).get("prompt"):
+        prompt: Any = (extra_info or {}).get("prompt")
+        if hasattr(prompt, "tolist"):  # read from Parquet, turns are an array
+            prompt = prompt.tolist()
+        if not prompt:
             raise ValueError("expected extra_info['prompt'], the conversation that was answered, got none")
-        (found,) = reward([extra_info["prompt"]], [solution_str], reference=[ground_truth])
+        if reward.mode == "reference" and _text(ground_truth) is None:
+            raise ValueError("expected ground_truth, the reference response that this judge compares with, got none")
+        (found,) = reward([prompt], [solution_str], reference=[ground_truth])
         if found is None:
             raise ValueError("expected a response that fits the judge's context, got a longer one")
         return found
@@ -159,5 +183,17 @@ def compares(judge: Judge) -> bool:
     return judge.objective != "BradleyTerry"
 
 
-def _text(completion: Text) -> str:
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+def _text(completion: Any) -> str | None:
+    """The text of a completion: of turns the last one's, of a turn's parts (TRL's form beside images) the texts."""
+    if isinstance(completion, list):
+        completion = completion[-1].get("content") if completion else None
+    if isinstance(completion, list):
+        completion = "".join(part["text"] for part in completion if part.get("type") == "text")
+    return completion
+
+
+def _plain(prompt: Text) -> Text:
+    """Of turns role and content alone, as text: data sets fill in keys that other rows have."""
+    if isinstance(prompt, str):
+        return prompt
+    return [{"role": turn["role"], "content": _text([turn]) or ""} for turn in prompt]

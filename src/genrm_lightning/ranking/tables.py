@@ -34,6 +34,7 @@ GROUPS = pl.Schema(
         "rounds": pl.Int32,
         "cyclic": pl.Int32,  # triples that no order agrees with
         "triples": pl.Int32,  # whose three pairs were all compared
+        "in_cycles": pl.Int32,  # candidates from which a chain of wins, of any length, leads back to them
     }
 )
 
@@ -54,7 +55,7 @@ def ranked(rows: pl.DataFrame, found: dict[str, Ranking]) -> tuple[pl.DataFrame,
             numbers = map(float, (middle[i], low[i], high[i], rates[i], best[i]))
             candidates.append((name, i, rank, *(numbers if one.compared[i] else [None] * 5), played[i]))
         first, (cyclic, triples) = one.order[0], one.cycles()
-        counts = (len(one.pairs), len(one.unfit), one.rounds, cyclic, triples)
+        counts = (len(one.pairs), len(one.unfit), one.rounds, cyclic, triples, int(one.in_cycles().sum()))
         known = (first, float(best[first])) if one.compared[first] else (None, None)
         groups.append((name, one.n, *known, *counts))
     names = ("group_id", "candidate", "rank", "strength", "low", "high", "win_rate", "p_best", "comparisons")
@@ -75,7 +76,7 @@ def by_reward(rows: pl.DataFrame, rewards: pl.DataFrame) -> tuple[pl.DataFrame, 
     groups = table.group_by("group_id", maintain_order=True).agg(
         candidates=pl.len(), best=pl.col("candidate").first(), unfit=pl.col("reward").null_count()
     )
-    zero = {name: pl.lit(0) for name in ("comparisons", "rounds", "cyclic", "triples")}
+    zero = {name: pl.lit(0) for name in ("comparisons", "rounds", "cyclic", "triples", "in_cycles")}
     groups = groups.with_columns(p_best=pl.lit(None, pl.Float64), **zero)
     return _joined(rows, table), groups.select(pl.col(name).cast(dtype) for name, dtype in GROUPS.items())
 

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.errors import UserError
-from genrm_lightning.ranking.bradley_terry import Floats, Strengths, cycles, strengths
+from genrm_lightning.ranking.bradley_terry import Floats, Strengths, strengths
+from genrm_lightning.ranking.cycles import cycles, in_cycles
 from genrm_lightning.ranking.schedule import Goal, Pair, first_round, next_round
 
 MOST = 64  # candidates of a prompt
-WEIGHT = 2.0  # outcomes that a comparison counts for: one an order
-
-# (round, [(group, i, j)]) -> of each the probability that i is better than j, None where the pair did not fit.
-Compare = Callable[[int, list[tuple[str, int, int]]], list[float | None]]
+Both = tuple[float, float]
+# (round, [(group, i, j)]) -> of each the probabilities that i is better than j, where i is shown first and where it is
+# shown second; None where the pair did not fit.
+Compare = Callable[[int, list[tuple[str, int, int]]], Sequence[Both | None]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Ranking:
     Attributes:
         n: how many there are.
         pairs: compared so far.
-        outcomes: of each pair the probability that the first is better.
+        said: of each pair the probabilities that the first is better, where it is shown first, and second.
         unfit: pairs that did not fit the judge's context.
         rounds: how often the judge was asked.
         fit: the strengths by now.
@@ -62,7 +63,7 @@ class Ranking:
 
     n: int
     pairs: list[Pair] = field(default_factory=list)
-    outcomes: list[float] = field(default_factory=list)
+    said: list[Both] = field(default_factory=list)
     unfit: list[Pair] = field(default_factory=list)
     rounds: int = 0
     fit: Strengths = field(init=False)
@@ -72,7 +73,12 @@ class Ranking:
 
     def refit(self) -> None:
         i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
-        self.fit = strengths(self.n, i, j, self.outcomes, WEIGHT)
+        self.fit = strengths(self.n, i, j, self.said)
+
+    @property
+    def outcomes(self) -> list[float]:
+        """Of each pair the probability that the first is better, in the mean over both orders."""
+        return [(first + second) / 2 for first, second in self.said]
 
     @property
     def compared(self) -> NDArray[np.bool_]:
@@ -91,9 +97,14 @@ class Ranking:
         return self.fit.best(self.compared)
 
     def cycles(self) -> tuple[int, int]:
-        """(cyclic triples, triples compared): :func:`~genrm_lightning.ranking.bradley_terry.cycles`."""
+        """(cyclic triples, triples compared): :func:`~genrm_lightning.ranking.cycles.cycles`."""
         i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
         return cycles(self.n, i, j, self.outcomes)
+
+    def in_cycles(self) -> NDArray[np.bool_]:
+        """(n,) whether a chain of wins leads back: :func:`~genrm_lightning.ranking.cycles.in_cycles`."""
+        i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
+        return in_cycles(self.n, i, j, self.outcomes)
 
 
 def rank(groups: dict[str, int], compare: Compare, settings: RankingSettings) -> dict[str, Ranking]:
@@ -121,7 +132,7 @@ def rank(groups: dict[str, int], compare: Compare, settings: RankingSettings) ->
                 found[name].unfit.append((i, j))
             else:
                 found[name].pairs.append((i, j))
-                found[name].outcomes.append(p)
+                found[name].said.append(p)
         for name in {name for name, _, _ in asked}:
             found[name].refit()
         number += 1
@@ -143,5 +154,5 @@ def _wanted(name: str, one: Ranking, settings: RankingSettings) -> Sequence[Pair
     elif settings.goal == "best" and one.best().max() >= 1 - settings.error:
         return []
     else:
-        pairs = next_round(one.fit, done, settings.goal, WEIGHT)
+        pairs = next_round(one.fit, done, settings.goal)
     return [(min(pair), max(pair)) for pair in pairs[:left]]
