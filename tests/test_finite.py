@@ -18,7 +18,8 @@ from genrm_lightning.backbone import BackboneSettings, load_renderer
 from genrm_lightning.batching import batch_plan
 from genrm_lightning.callbacks import LastCheckpoint
 from genrm_lightning.data import Tables
-from genrm_lightning.finite import NotFinite, gradient_norm
+from genrm_lightning.errors import NotFinite
+from genrm_lightning.finite import gradient_norm
 from genrm_lightning.objectives import BradleyTerry, OptimizerSettings
 from tests.tiny import make_trainer, preferences
 from tests.tiny_star import python, write_yaml

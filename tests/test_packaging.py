@@ -55,7 +55,7 @@ def test_compromised_lightning_is_excluded(version: str) -> None:
 def test_imports_are_declared(folder: str, extras: tuple[str, ...]) -> None:
     """Whatever a module imports at its top is a dependency. What is imported inside a function is optional."""
     declared = {name.replace("-", "_") for name in requirements(*extras)} | {"data_tools"}
-    declared |= {"yaml"} if "pyyaml" in declared else set()
+    declared |= {module for name, module in {"pyyaml": "yaml", "protobuf": "google"}.items() if name in declared}
     declared |= {"genrm_lightning"} if extras else set()
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -12,11 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from data_tools.errors import UserError
-
-
-class NotFinite(UserError):
-    """A loss, a gradient or a weight is NaN or infinite: one line that names the pairs, and where to go on."""
+from genrm_lightning.errors import NotFinite
 
 
 class Watch:

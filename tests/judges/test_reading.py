@@ -1,14 +1,18 @@
 """What a judge says without a rationale, against what its objective says of the same pairs."""
 
+import shutil
+
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from data_tools.artifact import read_table
+from data_tools.artifact import read_table, write_table
 from data_tools.errors import UserError
 from data_tools.order import chosen_is_a
-from data_tools.schema import JUDGMENT
+from data_tools.schema import JUDGMENT, PREFERENCE
 from genrm_lightning import objectives
+from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import BackboneSettings
 from genrm_lightning.evaluation.scores import pair_scores, presentations
 from genrm_lightning.judges import reading
@@ -110,3 +114,19 @@ def test_chunks_that_were_read_are_not_read_again(tmp_path, tiny_llama, monkeypa
     assert changed == [False, True, False] and "damaged" in capsys.readouterr().err
     with pytest.raises(UserError, match="shard-00000.parquet: of other pairs"):
         read(objectives.BradleyTerry, tmp_path / "judge", preferences(PAIRS + 1).tail(PAIRS), folder)
+
+
+@pytest.mark.parametrize("kind", ["BradleyTerry", "GenRM", "STaRSFT"])
+def test_a_judge_that_says_no_number(tmp_path, capsys, judges, kind):
+    """A weight that is none: one line, and no verdict is kept that a sound judge would have to be told from."""
+    broken = tmp_path / "broken"
+    shutil.copytree(judges / kind, broken)
+    weights = load_file(broken / "model.safetensors")
+    next(value for name, value in weights.items() if "norm" in name)[:] = torch.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    write_table(preferences(3), tmp_path / "pairs.parquet", PREFERENCE)
+    argv = ["evaluate", "--judge", broken, "--data", tmp_path / "pairs.parquet", "--out", tmp_path / "out"]
+    assert main([*map(str, argv), "--dtype", "float32"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "NaN or infinite" in error and "take another checkpoint" in error
+    assert not (tmp_path / "out").exists()

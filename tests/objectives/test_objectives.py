@@ -16,7 +16,7 @@ from data_tools.schema import EXAMPLE
 from genrm_lightning.backbone import load_renderer
 from genrm_lightning.batching import token_plan
 from genrm_lightning.data import Tables
-from genrm_lightning.finite import NotFinite
+from genrm_lightning.errors import NotFinite
 from genrm_lightning.objectives import (
     BradleyTerry,
     GenRM,

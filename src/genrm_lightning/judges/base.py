@@ -10,10 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import polars as pl
+from polars import selectors as cs
 
 from data_tools.judging import Verdict
 from data_tools.order import chosen_is_a
 from data_tools.schema import JUDGMENT, conform
+from genrm_lightning.errors import REMEDY, NotFinite
 
 # reward: scores of responses; direct: a verdict without a rationale; cot: rationales with verdicts; scores: a file
 Kind = Literal["reward", "direct", "cot", "scores"]
@@ -78,6 +80,14 @@ def verdicts(margins: pl.DataFrame, judge: str, seed: int = 0) -> pl.DataFrame:
         judge=pl.lit(judge),
     )
     return conform(table, JUDGMENT).sort("pair_id", "swapped")
+
+
+def check_finite(table: pl.DataFrame, name: str, where: str) -> None:
+    """Raises NotFinite where a number that judge ``name`` gave of a ``pair_id`` is NaN or infinite."""
+    odd = table.filter(pl.any_horizontal(cs.float().is_finite().not_()))["pair_id"].unique()
+    if len(odd):
+        what = f"'{name}' judges {len(odd)} pairs NaN or infinite, such as '{odd.min()}'"
+        raise NotFinite(f"{where}: {what}; {REMEDY}")
 
 
 @dataclass(frozen=True)

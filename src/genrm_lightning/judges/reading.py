@@ -16,7 +16,7 @@ from data_tools.artifact import digest_of, write_table
 from data_tools.errors import UserError
 from genrm_lightning.backbone import BackboneSettings, load_judge
 from genrm_lightning.budget import REMEDY, Limits, TooLong, fit_rows, policy_key
-from genrm_lightning.judges.base import REWARDS, Judge, Judged, verdicts
+from genrm_lightning.judges.base import REWARDS, Judge, Judged, check_finite, verdicts
 from genrm_lightning.objectives import GenRM, Objective
 from genrm_lightning.prefix import Tree, collate
 from genrm_lightning.progress import Progress
@@ -102,6 +102,7 @@ class ReadingJudge(Judge):
                 said = digest_of([key, chunk.write_ndjson()])
                 if (table := _stored(path, said)) is None:
                     table = self.read(chunk, progress.advance)
+                    check_finite(table, self.name, where)
                     write_table(table, path, READ, {"key": said})
                 else:
                     progress.advance(2 * len(table))

@@ -12,7 +12,7 @@ import polars as pl
 from data_tools.artifact import MANIFEST, digest_of, read_json, read_table, write_table
 from data_tools.errors import UserError
 from data_tools.schema import JUDGMENT
-from genrm_lightning.judges.base import REWARDS, Judge, Judged, by_contents
+from genrm_lightning.judges.base import REWARDS, Judge, Judged, by_contents, check_finite
 from genrm_lightning.locking import absent, remove_empty
 from genrm_lightning.shards import Shards
 from genrm_lightning.star.peers import shared_stage
@@ -52,6 +52,7 @@ def judge_pairs(
     key = {"stage": "judge", **by_contents(judge.key()), "pairs": digest_of(pairs.write_ndjson())}
 
     def finish(judged: Judged) -> dict[str, Any]:
+        check_finite(judged.judgments.select("pair_id", "p_a"), judge.name, where)
         write_table(judged.judgments, folder / JUDGMENTS, JUDGMENT)
         if judged.rewards is not None:
             write_table(judged.rewards, folder / REWARD_FILE, REWARDS)

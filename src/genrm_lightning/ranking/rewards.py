@@ -87,8 +87,10 @@ class JudgeReward:
             if references is None or len(references) != len(texts):
                 raise ValueError(f"expected a column '{self.reference}' with a reference response of each completion")
             others = [_text(one) for one in references]
+        prompts = list(prompts)  # a column may make its rows anew each time
+        plain = {id(prompt): _plain(prompt) for prompt in prompts}  # of a group one, however long
         told = [
-            (at, _plain(prompt), text, other)
+            (at, plain[id(prompt)], text, other)
             for at, (prompt, text, other) in enumerate(zip(prompts, texts, others, strict=True))
             if text is not None and other is not None
         ]
@@ -192,8 +194,12 @@ def _text(completion: Any) -> str | None:
     return completion
 
 
+def _is_text(turn: dict[str, Any]) -> bool:
+    return isinstance(turn["content"], str)
+
+
 def _plain(prompt: Text) -> Text:
     """Of turns role and content alone, as text: data sets fill in keys that other rows have."""
-    if isinstance(prompt, str):
+    if isinstance(prompt, str) or all(turn.keys() == {"role", "content"} and _is_text(turn) for turn in prompt):
         return prompt
     return [{"role": turn["role"], "content": _text([turn]) or ""} for turn in prompt]

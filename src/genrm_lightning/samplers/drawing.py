@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrm_lightning.errors import REMEDY, NotFinite
 from genrm_lightning.logprobs import factor, float32_sums, product
 
 # Candidates looked at first: most nuclei fit. The top 64 tokens lie in the 64 blocks with the highest maxima.
@@ -50,9 +51,14 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_p: float) -> tuple[T
 
     Returns:
         (N,) token ids, and (N,) log-probabilities under the untempered, uncut distribution, nats.
+
+    Raises:
+        NotFinite: a row's logits are no numbers.
     """
     table = (logits if temperature == 1 else logits / temperature).log_softmax(-1)
     values, order = _top(table)
+    if not values[:, 0].isfinite().all():  # one NaN makes a row NaN
+        raise NotFinite(f"the judge's logits are NaN or infinite; {REMEDY}")
     tokens, fits = _invert(values, order, u, top_p)
     if not fits.all() and values.shape[-1] < table.shape[-1]:
         wide = (~fits).nonzero().squeeze(-1)

@@ -15,6 +15,7 @@ import polars as pl
 from data_tools.errors import UserError
 from genrm_lightning.backbone import load_renderer
 from genrm_lightning.budget import NoneFits
+from genrm_lightning.errors import NotFinite
 from genrm_lightning.judges.base import Judge, Judged
 from genrm_lightning.judges.memory import judge_in_memory, pairs_of
 from genrm_lightning.judges.reading import ReadingJudge
@@ -147,6 +148,8 @@ class Engine:
 
     def _refusal(self, error: BaseException) -> Refused:
         """What a single pair or batch is told that the judge failed on."""
+        if isinstance(error, NotFinite):
+            return _no_number()
         if isinstance(error, UserError) and not self._served:
             return Refused(400, str(error))  # a role that the template refuses, a pair too long under too_long: error
         if isinstance(error, UserError):
