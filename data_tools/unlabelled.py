@@ -50,7 +50,7 @@ class Unlabelled:
         n_pairs: in all of them.
         broken: file of the rows that cannot be used (:meth:`~data_tools.sources._broken.Broken.line`).
         n_broken: their number.
-        repeats: rows without an id that stood there before.
+        repeats: rows that stood there before: the same content, under the same id or none.
     """
 
     blocks: list[Path]
@@ -121,12 +121,14 @@ def _blocks(parts: Sequence[Path], kept: pl.DataFrame, folder: Path, at_once: in
     place = place.sort("_row")
 
     def keyed() -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-        begin = 0
+        begin = taken = 0  # rows of the parts before, and those of them that are kept
         for part in parts:
             frame = pl.read_parquet(part).with_row_index("_row", offset=begin)
             begin += len(frame)
             part.unlink()
-            some = frame.join(place, on="_row", how="inner", maintain_order="left")
+            end = place["_row"].search_sorted(begin)
+            some = frame.join(place.slice(taken, end - taken), on="_row", how="inner", maintain_order="left")
+            taken = end
             yield some.drop("_row", "_bucket"), some["_bucket"]
 
     found: list[Path] = []

@@ -161,6 +161,25 @@ def test_the_same_judge_by_another_path(tmp_path, capsys, place):
     assert main(["label", *map(str, argv)]) == 0 and "verdicts" not in capsys.readouterr().err
 
 
+def test_a_second_call_leaves_no_export_of_the_first(tmp_path, place):
+    out = tmp_path / "labels.parquet"
+    assert label(place, out, "--export", "datasets", "llama-factory") == 0
+    assert (tmp_path / "labels.datasets").is_dir() and (tmp_path / "dataset_info.json").exists()
+    assert label(place, out) == 0
+    assert not (tmp_path / "labels.datasets").exists() and not (tmp_path / "dataset_info.json").exists()
+
+
+def test_what_is_read_is_not_written_into(tmp_path, capsys, place):
+    (tmp_path / "data").mkdir()
+    shutil.copy(place / "new.jsonl", tmp_path / "data/x.jsonl")
+    argv = ["label", "--judge", str(place / "judge"), "--data", str(tmp_path / "data"), "--out"]
+    assert main([*argv, str(tmp_path / "data/labels.parquet")]) == 2 and "would write into" in capsys.readouterr().err
+    scores = tmp_path / "scores.parquet"
+    scores.touch()
+    argv = ["label", "--judge", str(scores), "--data", str(place / "new.jsonl"), "--out", str(scores)]
+    assert main(argv) == 2 and "would write over" in capsys.readouterr().err
+
+
 def test_raw_pairs_are_not_written_over(tmp_path, capsys, place):
     shutil.copy(place / "new.jsonl", tmp_path / "x.broken.jsonl")
     argv = ["--judge", place / "judge", "--data", tmp_path / "x.broken.jsonl", "--out", tmp_path / "x.parquet"]
@@ -241,7 +260,7 @@ def test_a_killed_call_goes_on_at_its_block(tmp_path, place, in_blocks, monkeypa
     assert [path.name for path in out.parent.iterdir()] == ["labels.judging"]
     done = {path: path.stat().st_mtime_ns for path in out.parent.glob("labels.judging/block-*/manifest.json")}
     assert sorted(path.parent.name for path in done) == seen[:2]
-    left = out.parent / ".labels.pairs/.scratch.01234567.tmp"  # of a call that had no time to clear up
+    left = out.parent / ".labels.pairs/.pairs.01234567.tmp"  # of a call that had no time to clear up
     left.mkdir(parents=True)
     (left / "block-00003.parquet").write_bytes(b"half")
     assert label(place, out, *RULES) == 0
@@ -262,6 +281,29 @@ def test_processes_divide_the_shards_of_every_block(tmp_path, place, judges, cap
     assert main([*argv, "--out", str(out), "--shard", "2/2"]) == 0
     labels = read_table(out, LABELS)
     assert labels.equals(read_table(whole, LABELS)) and labels["n_tokens"].min() > 0
+
+
+def test_blocks_that_others_end_meanwhile(tmp_path, place, judges, capsys, in_blocks, monkeypatch):
+    """Part 1 works while part 2 stands between its blocks: part 2 has the last shard of all, and writes."""
+    flags = [*FLAGS, "--sampling.rationale_tokens", "6", "--shard_size", "4", "--rows", "14", "--out"]
+    argv = ["label", "--judge", str(judges / "STaRSFT"), "--data", str(place / "new.jsonl"), *flags]
+    out = tmp_path / "labels.parquet"
+    judge_pairs, calls = label_command.judge_pairs, []
+
+    def between(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:  # block 1; of block 0 part 1 was missing
+            monkeypatch.setattr(label_command, "judge_pairs", judge_pairs)
+            assert main([*argv, str(out), "--shard", "1/2"]) == 0 and not out.exists()
+            monkeypatch.setattr(label_command, "judge_pairs", between)
+        return judge_pairs(*arguments, **options)
+
+    monkeypatch.setattr(label_command, "judge_pairs", between)
+    assert main([*argv, str(out), "--shard", "2/2"]) == 0 and len(calls) == 3
+    assert len(read_table(out, LABELS)) == 14
+    written_at = out.stat().st_mtime_ns
+    assert main([*argv, str(out), "--shard", "1/2"]) == 0 and out.stat().st_mtime_ns == written_at
+    assert not (tmp_path / "labels.judging/writing").exists()
 
 
 def test_a_block_in_which_nothing_fits(tmp_path, place, capsys, in_blocks):

@@ -11,6 +11,7 @@ A format is a module whose name is the format's, with - for _, and which has
     notes(found, frame)  optional: lines about what the trainer makes of the rows
     beside(out)  optional: {path: JSON} of what the trainer wants beside the file
     write(rows, frame, out)  optional, of a folder: writes it
+    forget(out)  optional: removes what is there of an earlier export; else it is the file
 
 Nothing else has to be touched to add one. Pairs that do not fit are left out and counted. No format fills in what a
 table does not say: keys that no row has a value for are left out, other nulls are null.
@@ -106,6 +107,11 @@ def export(frame: pl.LazyFrame, name: str, out: str | Path) -> Exported:
     for path, value in beside.items():
         artifact.write_json(path, value)
     return Exported(found.pairs, dict(left_out.iter_rows()), notes, list(beside))
+
+
+def forget(name: str, out: Path) -> None:
+    """Remove an earlier export in the format of that name, if there is one."""
+    getattr(formats()[name], "forget", partial(Path.unlink, missing_ok=True))(out)
 
 
 def _format(name: str) -> ModuleType:

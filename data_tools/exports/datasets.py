@@ -30,8 +30,7 @@ def write(rows: Callable[[pl.LazyFrame], pl.LazyFrame], frame: pl.LazyFrame, out
     ours = {_CARD, *(f"{split}.parquet" for split in SPLITS)}
     if out.is_dir() and (others := sorted(path.name for path in out.iterdir() if path.name not in ours)):
         raise UserError(f"{out}: holds {others[0]}, which is no part of an export; use another folder")
-    card = out / _CARD
-    if out.is_dir() and any(out.iterdir()) and not (card.is_file() and _SAID in card.read_text("utf-8", "replace")):
+    if out.is_dir() and any(out.iterdir()) and not _is_ours(out):
         raise UserError(f"{out}: holds files that are no export of ours, and would be replaced; use another folder")
     split = pl.col("split").fill_null("train")
     counted = dict(frame.group_by(split).len().collect(engine="streaming").iter_rows())
@@ -42,6 +41,17 @@ def write(rows: Callable[[pl.LazyFrame], pl.LazyFrame], frame: pl.LazyFrame, out
         (folder / _CARD).write_text(
             _card({name: counted[name] for name in SPLITS if name in counted}), encoding="utf-8"
         )
+
+
+def forget(out: Path) -> None:
+    """Remove an export; a folder that is none stays."""
+    if out.is_dir() and _is_ours(out):
+        artifact.remove(out)
+
+
+def _is_ours(out: Path) -> bool:
+    card = out / _CARD
+    return card.is_file() and _SAID in card.read_text("utf-8", "replace")
 
 
 def _card(counted: dict[str, int]) -> str:

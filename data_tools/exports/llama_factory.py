@@ -32,6 +32,26 @@ def rows(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.select(pl.col("prompt").list.eval(said).alias("conversations"), *answers, *_rows.extras())
 
 
+def forget(out: Path) -> None:
+    """Remove an export, and its entry in the folder's ``dataset_info.json``, which goes as well when it is empty."""
+    out.unlink(missing_ok=True)
+    file = out.with_name("dataset_info.json")
+    entries = artifact.read_json(file) if file.exists() else None
+    if not isinstance(entries, dict):
+        return
+    left = {
+        name: entry
+        for name, entry in entries.items()
+        if not (isinstance(entry, dict) and entry.get("file_name") == out.name)
+    }
+    if left == entries:
+        return
+    if left:
+        artifact.write_json(file, left)
+    else:
+        file.unlink()
+
+
 def beside(out: Path) -> dict[Path, Any]:
     """The folder's ``dataset_info.json`` with the file in it, under its name without the ending.
 

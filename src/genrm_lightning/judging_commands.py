@@ -281,11 +281,14 @@ def drawn(pairs: pl.DataFrame, rows: int | None, where: str) -> pl.DataFrame:
 
 
 def refuse_inputs(data: Sequence[str], outputs: Sequence[Path]) -> None:
-    """Raises UserError where an output would be written over what was given."""
+    """Raises UserError where an output would be written over what was given, or into a folder that was given."""
     taken = {path.resolve() for path in outputs}
     for name in data:
-        if Path(name).resolve() in taken:
+        path = Path(name).resolve()
+        if path in taken:
             raise UserError(f"--out: would write over {name}, which is read; name another file")
+        if path.is_dir() and any(output.is_relative_to(path) for output in taken):
+            raise UserError(f"--out: would write into {name}, which is read; name a file elsewhere")
 
 
 def put_away(out: Path, broken: Sequence[tuple[Path, Broken]]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from data_tools import exports, lineage
-from data_tools.artifact import MANIFEST, atomic_path, read_json, remove, write_json
+from data_tools.artifact import MANIFEST, atomic_path, full_disk_told, read_json, remove, temporary_name, write_json
 from data_tools.errors import UserError
-from data_tools.passes import scratch
 from data_tools.schema import PREFERENCE
 from data_tools.unlabelled import AT_ONCE, Unlabelled, read_unlabelled
 from genrm_lightning.evaluation.folder import SETS, read_evaluation, read_set
@@ -39,8 +39,11 @@ from genrm_lightning.judging_commands import (
 from genrm_lightning.labelling.blocks import NAMES, LabelParts, at_once, label_blocks
 from genrm_lightning.labelling.labels import check_thresholds, labels_of
 from genrm_lightning.labelling.trust import Promise, least_confidence, promises
-from genrm_lightning.locking import remove_empty
+from genrm_lightning.locking import only_one, remove_empty
 from genrm_lightning.samplers.base import SamplingSettings
+
+_PATIENCE = 3600.0  # seconds for another process to write what all have judged
+_LEFT_OVER = 86_400  # seconds
 
 
 def label(argv: list[str]) -> None:
@@ -77,7 +80,8 @@ def label(argv: list[str]) -> None:
         chosen = least_confidence(*held_out, arguments.agreement, arguments.ties)
         confidence = chosen.confidence
     folder = out.with_name(f"{out.stem}.judging")
-    with closing(judge), at_work(arguments, folder), _space(out, arguments) as space:
+    watched = lineage.watched(file for file in arguments.data if Path(file).exists())
+    with watched, closing(judge), at_work(arguments, folder), _space(out, _alone(arguments)) as space:
         given = read_unlabelled(arguments.data, space, arguments.rows, at_once(folder, AT_ONCE))
         labels = partial(labels_of, confidence=confidence, tie=arguments.ties, judge=judge.name)
         parts = LabelParts(space)
@@ -87,20 +91,38 @@ def label(argv: list[str]) -> None:
             tell_missing(arguments, folder, missing.args)
             return
         promise = promises(*held_out, (confidence,), arguments.ties)[0] if held_out else None
-        _write(arguments, out, judge.name, parts, given, confidence, promise)
+        report = _report(arguments, judge.name, parts, given, confidence, promise)
+        with nullcontext() if _alone(arguments) else only_one(folder / "writing", patience=_PATIENCE):
+            if _alone(arguments) or not _is_written(arguments, out, folder, report):
+                _write(arguments, out, parts, given, report)
+    _show(out, report)
+
+
+def _alone(arguments: Namespace) -> bool:
+    """Whether no other process works on this output."""
+    return not arguments.share and arguments.part is None
 
 
 @contextmanager
-def _space(out: Path, arguments: Namespace) -> Iterator[Path]:
-    """A folder for a while, in one of this output alone: judging takes days, and others sweep what is a day old."""
-    own = out.with_name(f".{out.stem}.pairs")
-    if not arguments.share and arguments.part is None:
-        remove(own)  # of a killed call: nobody else is at work on this output
+def _space(out: Path, alone: bool) -> Iterator[Path]:
+    """A folder for a while beside the output, held as long as it is used; what killed calls left there is removed.
+
+    Args:
+        alone: else others may hold theirs, and where a file system knows no locks their age alone tells.
+    """
+    place = out.with_name(f".{out.stem}.pairs")
+    for left in place.glob(".pairs.*.tmp"):
+        with suppress(UserError, FileNotFoundError):  # it is held, or gone
+            if alone or time.time() - left.stat().st_mtime > _LEFT_OVER:
+                with only_one(left):
+                    remove(left)
+    space = place / temporary_name("pairs")
     try:
-        with scratch(own) as space:
+        with full_disk_told(out.parent), only_one(space):
             yield space
     finally:
-        remove_empty([own])
+        remove(space)
+        remove_empty([place])
 
 
 def _judged(arguments: Namespace, judge: Judge, pairs: pl.DataFrame, folder: Path, where: str) -> Judged:
@@ -141,7 +163,7 @@ def study(argv: list[str]) -> None:
 def _check(arguments: Namespace, out: Path) -> None:
     if out.suffix != ".parquet" or out.is_dir():
         raise UserError(f"--out: {out}: is no file that ends in .parquet; name one")
-    refuse_inputs(arguments.data, _outputs(out))
+    refuse_inputs([*arguments.data, *filter(None, [arguments.judge]), *arguments.heldout], _outputs(out))
     if arguments.agreement is not None and arguments.confidence != 0.5:
         raise UserError("--agreement: finds the confidence; leave --confidence out, or it")
     if arguments.agreement is not None and not arguments.heldout:
@@ -192,27 +214,17 @@ def _of(folder: str, name: str, function, *tables: pl.DataFrame):
         raise UserError(f"{folder}, {name}: {error}") from None
 
 
-def _write(
+def _report(
     arguments: Namespace,
-    out: Path,
     judge: str,
     found: LabelParts,
     given: Unlabelled,
     confidence: float,
     promise: Promise | None,
-) -> None:
-    """Every table, the formats, the report; the labels themselves last, so that their being there means all is."""
-    for path in _outputs(out):  # of a call before: what is there now must belong together
-        path.unlink(missing_ok=True)
+) -> dict[str, Any]:
     counts = {name: found.counts[name] for name in NAMES}
-    for name in ("ties", "abstained"):
-        if counts[name]:
-            found.write(name, out.with_name(f"{out.stem}.{name}.parquet"))
     counts |= {"did not fit": found.counts["dropped"], "broken": given.n_broken, "repeats": given.repeats}
-    if given.n_broken:
-        with atomic_path(out.with_name(f"{out.stem}.broken.jsonl")) as temporary:
-            shutil.copyfile(given.broken, temporary)
-    report = {
+    return {
         "judge": judge,
         "confidence": confidence,
         "ties": arguments.ties,
@@ -220,22 +232,59 @@ def _write(
         "tokens": found.counts["tokens"],
         "promise": None if promise is None else promise.as_dict(),
     }
-    write_json(out.with_name(f"{out.stem}.report.json"), report)
-    for name in arguments.export if counts["labels"] else ():
-        module = exports.formats()[name]
-        target = out.with_name(f"{out.stem}.{name}{module.ENDINGS[0] if module.ENDINGS else ''}")
-        exports.export(found.scan("labels").select(list(PREFERENCE)), name, target)
+
+
+def _is_written(arguments: Namespace, out: Path, folder: Path, report: dict[str, Any]) -> bool:
+    """Whether another process of this call, which saw the same judgments, has written everything."""
+    targets = [_target(out, name) for name in arguments.export if report["counts"]["labels"]]
+    said = _beside(out, ".report.json")
+    if not all(path.exists() for path in (out, lineage.manifest_of(out), said, *targets)):
+        return False
+    judged = max(path.stat().st_mtime for path in folder.rglob(MANIFEST))
+    return out.stat().st_mtime >= judged and read_json(said) == report
+
+
+def _write(arguments: Namespace, out: Path, found: LabelParts, given: Unlabelled, report: dict[str, Any]) -> None:
+    """Every table, the formats, the report; the labels themselves last, so that their being there means all is."""
+    for path in _tables(out):  # of a call before: what is there now must belong together
+        path.unlink(missing_ok=True)
+    for name in exports.formats():
+        exports.forget(name, _target(out, name))
+    for name in ("ties", "abstained"):
+        if report["counts"][name]:
+            found.write(name, _beside(out, f".{name}.parquet"))
+    if given.n_broken:
+        with atomic_path(_beside(out, ".broken.jsonl")) as temporary:
+            shutil.copyfile(given.broken, temporary)
+    write_json(_beside(out, ".report.json"), report)
+    for name in arguments.export if report["counts"]["labels"] else ():
+        exports.export(found.scan("labels").select(list(PREFERENCE)), name, _target(out, name))
     found.write("labels", out)
-    settings = {"judge": judge, "confidence": confidence, "ties": arguments.ties}
-    lineage.write(out, "label", [file for file in arguments.data if Path(file).exists()], settings, counts)
-    _show(out, report)
+    settings = {name: report[name] for name in ("judge", "confidence", "ties")}
+    lineage.write(
+        out, "label", [file for file in arguments.data if Path(file).exists()], settings, report["counts"]
+    )  # fmt: skip
+
+
+def _beside(out: Path, ending: str) -> Path:
+    return out.with_name(out.stem + ending)
+
+
+def _target(out: Path, format: str) -> Path:
+    """Where labels go in another trainer's format."""
+    endings = exports.formats()[format].ENDINGS
+    return _beside(out, f".{format}{endings[0] if endings else ''}")
+
+
+def _tables(out: Path) -> list[Path]:
+    """The files of this project's own that a call may write; the labels first, which say that all is there."""
+    endings = (".ties.parquet", ".abstained.parquet", ".broken.jsonl", ".report.json")
+    return [out, lineage.manifest_of(out), *(_beside(out, ending) for ending in endings)]
 
 
 def _outputs(out: Path) -> list[Path]:
-    """Every file that a call may write; the labels first, which say that all is there."""
-    endings = [".ties.parquet", ".abstained.parquet", ".broken.jsonl", ".report.json"]
-    endings += [f".{name}{module.ENDINGS[0]}" for name, module in exports.formats().items() if module.ENDINGS]
-    return [out, lineage.manifest_of(out), *(out.with_name(out.stem + ending) for ending in endings)]
+    """Every file, and folder, that a call may write."""
+    return [*_tables(out), *(_target(out, name) for name in exports.formats())]
 
 
 def _show(out: Path, report: dict[str, Any]) -> None:

@@ -55,7 +55,9 @@ def rank_(argv: list[str]) -> None:
     if out.suffix != ".parquet" or out.is_dir():
         raise UserError(f"--out: {out}: is no file that ends in .parquet; name one")
     sidecars = (".best.jsonl", ".groups.parquet", ".report.json", ".broken.jsonl")
-    refuse_inputs(arguments.data, [out, *(out.with_name(out.stem + end) for end in sidecars)])
+    refuse_inputs(
+        [*arguments.data, *filter(None, [arguments.judge])], [out, *(out.with_name(out.stem + end) for end in sidecars)]
+    )
     if arguments.share or arguments.part is not None:
         raise UserError("--share, --shard: a round of comparisons waits for the one before; leave them out")
     judge = judge_from(arguments, sampling, sampler)

@@ -37,22 +37,22 @@ class LabelParts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: Counter[str] = Counter()
-        self._files: dict[str, list[Path]] = {name: [] for name in NAMES}
+        self._files: dict[str, dict[int, Path]] = {name: {} for name in NAMES}
 
-    def add(self, labels: Labels, dropped: int) -> None:
-        """Take the labels of the next block."""
+    def add(self, number: int, labels: Labels, dropped: int) -> None:
+        """Take the labels of a block; those of its number."""
         self.counts["dropped"] += dropped
         for name, files in self._files.items():
             table: pl.DataFrame = getattr(labels, name)
             if len(table):
-                files.append(self.folder / f"{name}-{len(files):05d}.parquet")
-                check(table, LABELS, files[-1]).write_parquet(files[-1], compression="lz4")  # for a while: no fsync
+                files[number] = self.folder / f"{name}-{number:05d}.parquet"
+                check(table, LABELS, files[number]).write_parquet(files[number], compression="lz4")  # for a while
             self.counts[name] += len(table)
             self.counts["tokens"] += int(table["n_tokens"].sum())
 
     def scan(self, name: str) -> pl.LazyFrame:
         """LABELS rows of one of :data:`NAMES`, sorted by pair."""
-        files = self._files[name]
+        files = [file for _, file in sorted(self._files[name].items())]
         return pl.scan_parquet(files, glob=False) if files else LABELS.to_frame().lazy()
 
     def write(self, name: str, out: Path) -> None:
@@ -80,32 +80,51 @@ def label_blocks(
         parts: takes the labels.
 
     Raises:
-        Missing: shards that other processes are to draw; those of this one are drawn, of every block.
+        Missing: shards that other processes are to draw; those of this one are drawn, of every block. What the others
+            have drawn meanwhile is looked for as long as that ends a block: whoever draws the last shard has all.
         UserError: in no block fits a pair, or the folder holds blocks where there is one now, or the other way round.
     """
     _check_layout(folder, len(blocks))
-    missing: list[Path] = []
     unfit: list[NoneFits] = []
-    for number, block in enumerate(blocks):
-        alone = len(blocks) == 1
+    left = list(enumerate(blocks))
+    while left:
+        missing = _label_each(left, len(blocks), judged, labels, folder, parts, unfit)
+        if len(missing) == len(left):
+            raise Missing(*(shard for _, shards in missing for shard in shards))
+        waiting = {number for number, _ in missing}
+        left = [each for each in left if each[0] in waiting]
+    if len(unfit) == len(blocks):
+        raise unfit[0]
+
+
+def _label_each(
+    blocks: Sequence[tuple[int, Path]],
+    n_blocks: int,
+    judged: Callable[[pl.DataFrame, Path, str], Judged],
+    labels: Callable[[pl.DataFrame, pl.DataFrame], Labels],
+    folder: Path,
+    parts: LabelParts,
+    unfit: list[NoneFits],
+) -> list[tuple[int, tuple[Path, ...]]]:
+    """One look at each of some blocks; returns (number, missing shards) of those that are not whole."""
+    missing: list[tuple[int, tuple[Path, ...]]] = []
+    for number, block in blocks:
+        alone = n_blocks == 1
         place = folder if alone else folder / f"block-{number:05d}"
-        where = "the pairs" if alone else f"the pairs, block {number + 1} of {len(blocks)}"
+        where = "the pairs" if alone else f"the pairs, block {number + 1} of {n_blocks}"
         pairs = pl.read_parquet(block, glob=False).select(list(PREFERENCE))
         try:
             found = judged(pairs, place, where)
         except Missing as error:
-            missing += error.args
+            missing.append((number, error.args))
+            continue
         except NoneFits as error:
             unfit.append(error)
             parts.counts["dropped"] += len(pairs)
         else:
-            if not missing:
-                parts.add(labels(pairs, found.judgments), len(found.dropped))
+            parts.add(number, labels(pairs, found.judgments), len(found.dropped))
         block.unlink()
-    if missing:
-        raise Missing(*missing)
-    if len(unfit) == len(blocks):
-        raise unfit[0]
+    return missing
 
 
 def at_once(folder: Path, most: int) -> int:
