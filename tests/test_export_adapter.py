@@ -234,10 +234,26 @@ def test_what_cannot_be_an_adapter_is_one_line(place, judges, tmp_path, capsys):
     unfit = shutil.copytree(place / "PairRM", tmp_path / "unfit")
     stored = load_file(unfit / "adapter_model.safetensors")
     save_file({k: v for k, v in stored.items() if "q_proj" not in k}, unfit / "adapter_model.safetensors")
+    headless = shutil.copytree(place / "PairRM", tmp_path / "headless")
+    (headless / "head.safetensors").unlink()
+    empty = shutil.copytree(place / "GenRM", tmp_path / "empty")
+    (empty / "adapter_config.json").write_text("{}")
+    nameless = shutil.copytree(place / "GenRM", tmp_path / "nameless")
+    (nameless / "genrm.json").write_text('{"adapter": true}')
     for flags, said in (
         (["--judge", str(judges / "BradleyTerry")], "was not trained with LoRA, it has no adapter of its own; leave"),
         (["--judge", str(place / "base")], "was not trained with LoRA"),
-        (["--judge", str(place / "GenRM"), "--base", str(other)], f"--base: '{other}' is not the model that"),
+        (
+            ["--judge", str(place / "GenRM"), "--base", str(other)],
+            f"--base: '{other}' has not the shapes of the model that",
+        ),
+        (
+            ["--judge", str(place / "GenRM"), "--base", "./nowhere"],
+            "--base: './nowhere' is no folder and can be no hub",
+        ),
+        (["--judge", str(headless)], "head.safetensors: no such file"),
+        (["--judge", str(empty)], f"--adapter: that of '{empty}' does not fit"),
+        (["--judge", str(nameless)], "genrm.json: says nothing of a judge, or of its adapter's base"),
         (["--judge", str(broken)], "--judge: the adapter in"),
         (["--judge", str(unfit)], f"--adapter: that of '{unfit}' does not fit"),
         (["--judge", str(place / "GenRM"), "--out", str(place)], "holds something already"),

@@ -18,6 +18,7 @@ from data_tools.visible import visible
 from genrm_lightning.compare.settings import CompareSettings
 from genrm_lightning.judging_commands import command_parser
 from genrm_lightning.parsing import SUBCOMMANDS, OneLineErrors, mistakes_told
+from genrm_lightning.quiet import no_chatter
 from genrm_lightning.star.settings import StarSettings
 
 
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> int:
     """Run the command ``argv[0]`` names."""
     if argv[0] not in COMMANDS:
         raise UserError(f"'{argv[0]}' is no command; there are: {', '.join((*SUBCOMMANDS, *COMMANDS))}")
+    no_chatter()
     resolve_name(f"genrm_lightning.{COMMANDS[argv[0]]}")(argv[1:])
     return 0
 

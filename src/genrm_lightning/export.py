@@ -31,9 +31,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from data_tools.artifact import atomic_folder, write_json, write_text
 from data_tools.errors import UserError
-from genrm_lightning.backbone import load_judge, load_renderer, resolve, scores_of
-from genrm_lightning.export_card import export_card, prompt_facts
-from genrm_lightning.judge_folder import JUDGE_FILE, judge_info
+from genrm_lightning.backbone import HEAD_FILE, load_judge, load_renderer, resolve, scores_of
+from genrm_lightning.export_card import check_base, export_card, prompt_facts
+from genrm_lightning.judge_folder import JUDGE_FILE, REWARD_MODELS, judge_info
 from genrm_lightning.policy import Policy
 from genrm_lightning.rendering import DATE_STRING, Renderer
 
@@ -108,11 +108,17 @@ def export_text(
     """The card of an export, made before the work: the mistakes in what it is told are then found first.
 
     Raises:
-        UserError: ``out`` holds something already; as :func:`~genrm_lightning.export_card.export_card`.
+        UserError: ``out`` holds something already, ``base`` can be no model's name, or a reward model has lost its
+            head; as :func:`~genrm_lightning.export_card.export_card`.
     """
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
         raise UserError(f"--out: {out} holds something already; name a new folder")
-    return export_card(judge, scores_of(judge), evaluation, license, base=base, adapter=adapter)
+    if base is not None:
+        check_base(base)
+    folder, scores = Path(resolve(judge)), scores_of(judge)
+    if not scores and judge_info(folder).get("objective") in REWARD_MODELS:
+        raise UserError(f"{folder / HEAD_FILE}: no such file; '{judge}' holds no reward model")
+    return export_card(judge, scores, evaluation, license, base=base, adapter=adapter)
 
 
 def template_of(judge: str, scores: int) -> tuple[Renderer, str]:

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from data_tools.artifact import atomic_folder
 from data_tools.errors import UserError
-from genrm_lightning.backbone import ADAPTER_FILE, ADAPTER_HEAD, HEAD_FILE, resolve, reward_head, scores_of
+from genrm_lightning.backbone import ADAPTER_FILE, ADAPTER_HEAD, resolve, reward_head, scores_of
 from genrm_lightning.export import export_text, template_of, write_beside
 from genrm_lightning.export_card import resolves_here_alone
 from genrm_lightning.judge_folder import judge_info
@@ -74,10 +74,12 @@ def export_adapter(
     config, tensors = _adapter(judge, scores)
     trained_on = _shapes(judge, resolve(info["base"]), config, tensors, scores)
     if base is not None and Path(base).is_dir():
+        base = str(Path(base).resolve())  # the adapter is read from anywhere
         named = _shapes(judge, base, config, tensors, scores)
         if other := [n for n in sorted(named.keys() | trained_on) if named.get(n) != trained_on.get(n)]:
             raise UserError(
-                f"--base: '{base}' is not the model that '{judge}' was trained on ({other[0]} differs); name that one"
+                f"--base: '{base}' has not the shapes of the model that '{judge}' was trained on ({other[0]} differs); "
+                "name that one"
             )
     config.base_model_name_or_path = base or resolve(info["base"])
     with atomic_folder(out) as temporary:
@@ -91,10 +93,10 @@ def export_adapter(
 def base_notice(config: LoraConfig, judge: str) -> str | None:
     """What is to be said of a base that nobody but this machine finds; None: others find it."""
     base = config.base_model_name_or_path
-    if not resolves_here_alone(base):
-        return None
     own = judge_info(resolve(judge))["base"] == "embedded"
     why = " (its weights come from a 4-bit file; the hub's SmolLM2 has others)" if own else ""
+    if not resolves_here_alone(base):
+        return f"base: {base}; the adapter was trained on the embedded backbone{why}" if own else None
     return f"base: {base}, a folder of this machine{why}; for others publish it, and name it with --base"
 
 
@@ -112,8 +114,7 @@ def _adapter(judge: str, scores: int) -> tuple[LoraConfig, dict[str, Tensor]]:
     config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
     if scores:
         head = reward_head(str(folder))
-        if head is None:
-            raise UserError(f"{folder / HEAD_FILE}: no such file; '{judge}' holds no reward model")
+        assert head is not None  # scores_of has seen it
         config.task_type, config.modules_to_save = "SEQ_CLS", ["score"]
         tensors[ADAPTER_HEAD] = head
     return config, tensors
@@ -137,7 +138,7 @@ def _shapes(
     try:
         with torch.device("meta"):
             model = get_peft_model(cls.from_config(known, trust_remote_code=False), config)
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--adapter: that of '{judge}' does not fit '{base}' ({first_line(error)}); leave the flag out"
         ) from None

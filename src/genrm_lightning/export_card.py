@@ -110,6 +110,12 @@ def resolves_here_alone(base: str) -> bool:
     return base == "embedded" or Path(base).is_absolute() or base.startswith((".", "~")) or Path(base).is_dir()
 
 
+def check_base(base: str) -> None:
+    """Raises UserError for a name that is neither a folder's nor can be a hub id."""
+    if not Path(base).is_dir() and not _on_the_hub(base):
+        raise UserError(f"--base: '{base}' is no folder and can be no hub id (OWNER/NAME); name the model's")
+
+
 def _on_the_hub(base: str) -> bool:
     """Whether a base's name can be a hub id; the hub wants no other in a card's head."""
     try:

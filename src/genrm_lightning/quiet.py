@@ -25,13 +25,18 @@ _HARMLESS = (
 )
 
 
+def no_chatter() -> None:
+    """Harmless warnings are shown to nobody."""
+    for message in _HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+
+
 def quiet() -> None:
     """To be called after Lightning is imported: it sets its own log level then."""
     # Tips, seeds and "GPU available: False" are of level INFO.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in _HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
+    no_chatter()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warn when a process forks
 
 

@@ -8,14 +8,13 @@ from typing import Literal
 from data_tools.errors import UserError
 from genrm_lightning.budget import TooLong
 from genrm_lightning.evaluation.stopping import StoppingSettings
-from genrm_lightning.judge_folder import judge_info
+from genrm_lightning.judge_folder import REWARD_MODELS, judge_info
 from genrm_lightning.judges import stored
 from genrm_lightning.judges.base import Judge, Kind
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings
 
 PROMPT = "mt_bench"  # the judge prompt of a model that is no judge of ours
-REWARD_MODELS = ("BradleyTerry", "PairRM")
 ReadAs = Literal["auto", "reward", "direct", "cot"]
 
 
