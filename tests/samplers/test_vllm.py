@@ -16,13 +16,13 @@ import torch
 
 from data_tools.artifact import read_json, write_table
 from data_tools.errors import UserError
-from data_tools.judging import Verdict
 from data_tools.schema import PREFERENCE
 from genrm_lightning.__main__ import main
 from genrm_lightning.backbone import load_judge, load_renderer
 from genrm_lightning.samplers.base import Request, SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, VLLMSettings, chosen_sampler
 from genrm_lightning.samplers.vllm import context, engine
+from tests.samplers.exact import check_numbers, requests
 from tests.tiny import preferences
 
 SETTINGS = SamplingSettings(n_samples=3, rationale_tokens=2)
@@ -98,11 +98,6 @@ def vllm(monkeypatch):
     return package
 
 
-def requests():
-    texts = ["Name an animal.", "a red fox<|im_end|> or the blue sky?"]
-    return [Request(f"pair-{i}", bool(i), [{"role": "user", "content": text}]) for i, text in enumerate(texts)]
-
-
 def drawn(folder, asked, settings=SETTINGS, salt="s"):
     with chosen_sampler(SamplerSettings("vllm"), str(folder), "float32") as make:
         sampler = make()
@@ -121,15 +116,7 @@ def test_samples_are_token_ids_with_a_forced_verdict(vllm, tiny_llama):
             ids = sample.token_ids[: sample.n_tokens]
             assert sample.token_ids == renderer.completion(ids, sample.vote).ids
             assert sample.n_tokens <= SETTINGS.rationale_tokens and sample.rationale == renderer.decode(ids).strip()
-            written = renderer.completion(ids, Verdict.A)
-            sequence = [*renderer.prompt(request.messages), *written.ids]
-            with torch.no_grad():
-                logps = lm(input_ids=torch.tensor([sequence])).logits[0].float().log_softmax(-1)
-            start = len(sequence) - len(written.ids)
-            own = [float(logps[start - 1 + i, token]) for i, token in enumerate(ids)]
-            assert sample.logp == pytest.approx(sum(own), abs=1e-4)
-            a, b = (float(logps[start + written.letter_at - 1, renderer.letter_ids[v]]) for v in (Verdict.A, Verdict.B))
-            assert sample.p_a == pytest.approx(float(torch.tensor(a - b).sigmoid()), abs=1e-5)
+            check_numbers(lm, renderer, request, sample, 1e-4, 1e-5)
 
 
 def test_a_sample_is_a_function_of_its_key(vllm, tiny_llama):

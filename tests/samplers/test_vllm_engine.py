@@ -11,11 +11,11 @@ import torch
 
 pytest.importorskip("vllm")
 
-from data_tools.judging import Verdict
 from genrm_lightning.backbone import BackboneSettings, LoraSettings, load_judge, load_renderer
 from genrm_lightning.objectives import STaRSFT
-from genrm_lightning.samplers.base import Request, SamplingSettings
+from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.choice import SamplerSettings, VLLMSettings, chosen_sampler
+from tests.samplers.exact import check_numbers, requests
 from tests.tiny import make_tiny_llama
 
 pytestmark = pytest.mark.slow
@@ -51,11 +51,6 @@ def model(folder):
     return load_judge(folder, torch.float32).lm
 
 
-def requests():
-    texts = ["Name an animal.", "a red fox<|im_end|> or the blue sky?"]
-    return [Request(f"pair-{i}", bool(i), [{"role": "user", "content": text}]) for i, text in enumerate(texts)]
-
-
 def drawn(sampler, asked, settings=SETTINGS, salt="s"):
     sampler.check(asked, settings)
     found = dict(sampler.sample(asked, settings, salt))
@@ -67,16 +62,7 @@ def test_numbers_are_the_models_own(judge, sampler):
     for request, samples in zip(requests(), drawn(sampler, requests()), strict=True):
         assert len(samples) == 3 and len({tuple(s.token_ids) for s in samples}) == 3
         for sample in samples:
-            ids = sample.token_ids[: sample.n_tokens]
-            written = renderer.completion(ids, Verdict.A)
-            sequence = [*renderer.prompt(request.messages), *written.ids]
-            with torch.no_grad():
-                logps = lm(input_ids=torch.tensor([sequence])).logits[0].float().log_softmax(-1)
-            start = len(sequence) - len(written.ids)
-            own = [float(logps[start - 1 + i, token]) for i, token in enumerate(ids)]
-            assert sample.logp == pytest.approx(sum(own), abs=1e-3)
-            a, b = (float(logps[start + written.letter_at - 1, renderer.letter_ids[v]]) for v in (Verdict.A, Verdict.B))
-            assert sample.p_a == pytest.approx(float(torch.tensor(a - b).sigmoid()), abs=1e-4)
+            check_numbers(lm, renderer, request, sample, 1e-3, 1e-4)
 
 
 def test_a_sample_is_a_function_of_its_key(sampler):
