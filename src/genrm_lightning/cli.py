@@ -102,7 +102,9 @@ class GenRMCLI(LightningCLI):
         if given.enable_progress_bar is not False:
             wanted.append((ProgressBar, FitProgress))
         if fitting:
-            wanted += [(OneCurve, OneCurve), (Spent, Spent)]
+            wanted.append((Spent, Spent))
+            if not any(isinstance(callback, OneCurve) for callback in callbacks):
+                callbacks = [OneCurve(), *callbacks]
             if kwargs.get("logger", given.logger):
                 wanted.append((LearningRateMonitor, lambda: LearningRateMonitor("step")))
                 if self._get(self.config, "dashboard"):
@@ -162,13 +164,13 @@ class GenRMCLI(LightningCLI):
         """``trainer.fit``; a mistake found before the first step leaves no folder behind."""
         root = Path(self.trainer.default_root_dir)
         made = absent(root)
-        kwargs["ckpt_path"] = self._go_on(kwargs.get("ckpt_path"))
         # The other processes of this fit write nothing of their own there.
         alone = (
             only_one(root, "--trainer.default_root_dir") if self.trainer.is_global_zero else contextlib.nullcontext()
         )
         with alone:
             try:
+                kwargs["ckpt_path"] = self._go_on(kwargs.get("ckpt_path"))
                 with full_disk_told(root):  # whoever writes there: checkpoints, curves
                     self.trainer.fit(**kwargs)
             except UserError:

@@ -1,7 +1,10 @@
 """Fits with the default logger that are killed (SIGKILL) and go on: one curve, one line of the HParams tab."""
 
+import os
 import shutil
 import signal
+import subprocess
+from collections import Counter
 
 import pytest
 import torch
@@ -10,13 +13,16 @@ from tensorboard.plugins.hparams import metadata
 from genrm_lightning.__main__ import main
 from genrm_lightning.dashboards.logger import RUN, FitLogger
 from genrm_lightning.dashboards.one_curve import curves_before
+from genrm_lightning.locking import only_one
 from tests.dashboards.common import charts, config, points, read
+from tests.dashboards.dying import told
 from tests.tiny_star import side_by_side, write_yaml
 
 CHECKPOINTS = {
     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-    "init_args": {"every_n_train_steps": 2, "save_top_k": 0, "save_last": True},
+    "init_args": {"every_n_train_steps": 2, "save_top_k": 0, "save_last": True, "enable_version_counter": False},
 }
+TELLS = {"class_path": "tests.dashboards.dying.Tells"}
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +31,17 @@ def lives(tiny_llama, tmp_path_factory):
 
     ``whole`` in one go. ``killed`` dies twice: behind its third step, which is written and which it will take again,
     its checkpoint being of the second; and right behind the next checkpoint, of the fourth. Its runs after each death
-    are kept. Then another one begins in the same root.
+    are kept. A copy of its root, ``longer``, goes on twice: when there is nothing left to do, and for a third epoch.
+    Then another one begins in the root itself.
     """
     folder = tmp_path_factory.mktemp("lives")
     given = config(folder / "killed", tiny_llama, max_epochs=2)
     given["trainer"].pop("logger")
-    root, runs = folder / "killed/out", folder / "killed/out/tensorboard"
+    root, runs, longer = folder / "killed/out", folder / "killed/out/tensorboard", str(folder / "longer")
 
     def job(name, *dies, **more):
         died = [{"class_path": "tests.dashboards.dying.Dies", "init_args": {"steps": s, "written": w}} for s, w in dies]
-        trainer = {**given["trainer"], "callbacks": [*died, CHECKPOINTS], **more}
+        trainer = {**given["trainer"], "callbacks": [*died, TELLS, CHECKPOINTS], **more}
         file = write_yaml(folder / f"{name}.yaml", {**given, "trainer": trainer})
         resumes = ["--ckpt_path", "last"] if name not in ("whole", "killed", "fresh") else []
         return {"argv": ["fit", "--config", str(file), *resumes], "after": True}
@@ -43,11 +50,13 @@ def lives(tiny_llama, tmp_path_factory):
         job("whole", default_root_dir=str(folder / "whole")),
         job("killed", (3, True)) | {"copy": [str(runs), str(folder / "first death")]},
         job("resumed", (4, False)) | {"copy": [str(runs), str(folder / "second death")]},
-        job("done") | {"copy": [str(root / "checkpoints"), str(folder / "checkpoints")]},
+        job("done") | {"copy": [str(root), longer]},
+        job("nothing left", default_root_dir=longer),
+        job("longer", default_root_dir=longer, max_epochs=3),
         job("fresh"),
     ]
     found = side_by_side(folder, *jobs)
-    expected = [0, -signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    expected = [0, -signal.SIGKILL, -signal.SIGKILL, 0, 0, 0, 0]
     assert [one["status"] for one in found] == expected, [one["said"] for one in found]
     return folder
 
@@ -65,6 +74,20 @@ def test_a_killed_fit_is_one_curve(lives):
         assert values[0] == pytest.approx(values[1], abs=1e-6), name
     assert charts(events) == charts(whole)
     assert found["judge/accuracy"] == [1, 4]
+
+
+def test_a_fit_that_goes_on_again_and_again_is_one_curve(lives):
+    found = points(read(lives / "longer/tensorboard/version_0"))
+    steps = {"train/loss": [*range(9)], "lr-AdamW/pg1": [*range(9)], "val/loss": [1, 4, 7], "judge/accuracy": [1, 4, 7]}
+    assert {name: found[name] for name in steps} == steps
+
+
+def test_no_batch_comes_twice_and_none_is_left_out(lives):
+    whole, longer = told(lives / "whole"), told(lives / "longer")
+    assert len(longer) == 9 and longer[:6] == whole
+    for epoch in range(3):
+        trees = Counter(pair for step in longer[3 * epoch :][:3] for pair in step)
+        assert len(trees) == 11 and {*trees.values()} == {2}, "of each pair both orders"
 
 
 def test_nothing_is_missing_behind_a_kill(lives):
@@ -98,7 +121,7 @@ def test_a_fresh_fit_has_its_own_run(lives):
 
 def test_a_run_is_known_by_its_checkpoint(lives, tmp_path):
     """Not by its number: the last fit of a root may have died before it wrote a checkpoint."""
-    checkpoint = torch.load(lives / "checkpoints/last.ckpt", weights_only=True)
+    checkpoint = torch.load(lives / "longer/checkpoints/last.ckpt", weights_only=True)
     shutil.copytree(lives / "killed/out/tensorboard", tmp_path / "tensorboard")
     shutil.copytree(tmp_path / "tensorboard/version_0", tmp_path / "tensorboard/a copy of version_0")
 
@@ -113,6 +136,28 @@ def test_a_run_is_known_by_its_checkpoint(lives, tmp_path):
     for other in ({}, {RUN: None}, {RUN: "../mine"}, {RUN: 5}, {RUN: "."}):
         assert place(other) == "version_2"
     assert place(checkpoint, tmp_path / "elsewhere") == "version_0"
+
+
+def test_a_run_that_cannot_be_written_is_told_in_one_line(lives, tmp_path):
+    bound = ()
+    if not os.geteuid():  # modes do not bind root as it is
+        off = "-dac_override,-dac_read_search"
+        bound = ("setpriv", "--bounding-set", off, "--inh-caps", off)
+        if not shutil.which("setpriv") or subprocess.run([*bound, "true"], check=False).returncode:
+            pytest.skip("root cannot give up its rights here")
+    root = tmp_path / "out"
+    shutil.copytree(lives / "longer", root)
+    run = root / "tensorboard/version_0"
+    flags = ["--trainer.default_root_dir", str(root), "--ckpt_path", "last"]
+    argv = ["fit", "--config", str(lives / "longer.yaml"), *flags]
+    run.chmod(0o555)
+    try:
+        (found,) = side_by_side(tmp_path, {"argv": argv}, within=bound)
+    finally:
+        run.chmod(0o755)
+    assert found["status"] == 2
+    assert found["said"].startswith(f"error: {run}: this folder cannot be written"), found["said"]
+    assert found["said"].count("\n") == 1
 
 
 def test_a_torn_record_ends_a_file(lives, tmp_path):
@@ -148,4 +193,7 @@ def test_a_damaged_checkpoint_leaves_no_run(tmp_path, tiny_llama, capsys):
         assert main(["fit", "--config", str(file), "--ckpt_path", str(tmp_path / "bad.ckpt")]) == 2
         said = capsys.readouterr().err
         assert "bad.ckpt: not a readable checkpoint" in said and said.count("\n") == 1
+    with only_one(tmp_path / "out"):  # another fit; who is refused has not read its files
+        assert main(["fit", "--config", str(file), "--ckpt_path", str(tmp_path / "bad.ckpt")]) == 2
+    assert "another command is at work in this folder" in capsys.readouterr().err
     assert not (tmp_path / "out/tensorboard").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,21 @@ class FitLogger(TensorBoardLogger):
         super().__init__(str(root), name=FOLDER)
 
     def go_on(self, checkpoint: Mapping[str, Any]) -> None:
-        """Write to the checkpoint's run where it lies in the root, else to a new one; before anything is logged."""
+        """Write to the checkpoint's run where it lies in the root, else to a new one; before anything is logged.
+
+        Raises:
+            UserError: the run's folder cannot be written.
+        """
         wanted = checkpoint.get(RUN)
         runs = [folder for folder in Path(self.root_dir).glob("*") if wanted in map(_name, event_files(folder))]
         if runs:  # the copy of a run has its files, too
             self._version = min(runs, key=_number).name
+            # TensorBoard would find out in a thread of its own, which prints a traceback.
+            if not os.access(self.log_dir, os.W_OK | os.X_OK):
+                raise UserError(
+                    f"{self.log_dir}: this folder cannot be written, and the fit would go on with its curves there; "
+                    "make it writable, or go on in another folder with --trainer.default_root_dir"
+                )
 
     @property
     def run(self) -> str:

@@ -18,11 +18,16 @@ from genrm_lightning.dashboards.logger import RUN, FitLogger, event_files, first
 
 
 class OneCurve(Callback):
-    """No step twice and none missing, however often a fit is killed.
+    """No training step twice and none missing, however often a fit is killed and goes on.
 
-    A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on. A
-    checkpoint lets the logger write what it holds back, and the checkpoint's own step as soon as it is logged, which
-    Lightning does after it.
+    A fit that begins, or goes on, at a step tells TensorBoard to forget what an earlier one logged from there on, and
+    logs its first step there. A checkpoint lets the logger write what it holds back, and the checkpoint's own step as
+    soon as it is logged, which Lightning does after it.
+
+    One validation may be missing: where a fit dies between a checkpoint and the end of the validation behind the same
+    step, Lightning takes that validation for done.
+
+    It should be the first of the callbacks: others log in the hooks that put the steps right.
     """
 
     def __init__(self) -> None:
@@ -44,9 +49,13 @@ class OneCurve(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._flush_due(trainer)
+        _count_anew(trainer, ahead=0)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._flush_due(trainer)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            # It is logged at the step that it comes behind.
+            _count_anew(trainer, ahead=int(not trainer.fit_loop.epoch_loop._should_accumulate()))
 
     def _flush_due(self, trainer: L.Trainer) -> None:
         if self.due:
@@ -61,6 +70,16 @@ class OneCurve(Callback):
     def _writers(trainer: L.Trainer) -> list[tuple[TensorBoardLogger, FileWriter]]:
         ours = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         return [(logger, logger.experiment._get_file_writer()) for logger in ours if trainer.is_global_zero]
+
+
+def _count_anew(trainer: L.Trainer, ahead: int) -> None:
+    """Have Lightning log at the optimizer's step less ``ahead``, as it does in a fit that was never resumed.
+
+    It counts the steps that it logs at apart from the optimizer's, and a checkpoint may lie between the two counts. A
+    resumed fit makes up for that, but not one that has found nothing left to do and has written its checkpoint again.
+    """
+    if trainer.lightning_module.automatic_optimization:  # else a batch may take several steps, or none
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - ahead
 
 
 def curves_before(folder: str | Path, step: int) -> set[str]:
