@@ -57,6 +57,7 @@ def test_what_does_not_fit_has_no_reward(read):
         mode = "score" if judge.kind == "reward" and judge.objective == "BradleyTerry" else "group"
         found = JudgeReward(judge, mode)(PROMPTS[:3], [*TEXTS[:2], long])
         assert found[2] is None and None not in found[:2]
+        assert JudgeReward(judge, mode)(PROMPTS[:2], [long, long]) == [None, None]
 
 
 def test_verl(read):

@@ -122,12 +122,12 @@ class JudgeReward:
 
         def compare(number: int, asked: list[tuple[str, int, int]]) -> list[Both | None]:
             pairs = [(members[group][i], members[group][j]) for group, i, j in asked]
-            shown = [(a, b) for a, b in pairs if texts[a] != texts[b]]
-            said = dict(zip(shown, self._p([(prompts[a], texts[a], texts[b]) for a, b in shown]), strict=True))
-            return [said.get(pair, (0.5, 0.5)) for pair in pairs]
+            return self._p([(prompts[a], texts[a], texts[b]) for a, b in pairs])
 
         rewards: list[float | None] = [None] * len(texts)
-        for group, one in rank({name: len(found) for name, found in members.items()}, compare, self.ranking).items():
+        sizes = {name: len(found) for name, found in members.items()}
+        own = {name: [texts[i] for i in found] for name, found in members.items()}
+        for group, one in rank(sizes, compare, self.ranking, own).items():
             played = {i for pair in one.pairs for i in pair}
             for place, reward in enumerate(one.fit.win_rates().tolist()):
                 if place in played or one.n == 1:
