@@ -18,8 +18,8 @@ Answers of exactly 0 and 1 are votes, in which a judge does not say how sure it 
 probability of 0.99 does.
 
 What the intervals hold: the strengths that a fit to the judge's expected answers about *every* pair would give, in the
-mean over candidates (``python -m benchmarks.ranking``, nominally 95 %: every pair of 8 to 64 compared 94 to 98 %, of 4
-96 to 100 %; with few comparisons, or chosen ones, 92 to 100 %: too wide rather than too narrow). They are no statement
+mean over candidates (``python -m benchmarks.ranking``, nominally 95 %: every pair of 8 to 64 compared 93 to 98 %, of 4
+95 to 100 %; with few comparisons, or chosen ones, 92 to 100 %: too wide rather than too narrow). They are no statement
 about what people prefer. They do not hold (5 to 20 %) where votes of 0 and 1 hardly ever contradict an order: strengths
 have no upper bound then, the prior decides how far apart they lie, and only the order is known.
 """
