@@ -142,8 +142,8 @@ def _runs(choose: Chooser, n: int, prompts: int, goal: Goal, spread: float, done
         one, history, pairs = Ranking(n), [], first_round(n, str(k))
         while pairs and len(one.pairs) < 12 * n:
             pairs = [(min(pair), max(pair)) for pair in pairs]
-            one.pairs += pairs
-            one.said += [tuple(said[pair]) for pair in pairs]
+            for pair in pairs:
+                one.add(pair, tuple(said[pair]))
             one.refit()
             history.append((len(one.pairs), one.fit.theta))
             if done(one):

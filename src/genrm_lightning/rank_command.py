@@ -108,12 +108,8 @@ def _tournament(judge: Judge, rows: pl.DataFrame, folder: Path, settings: Rankin
     texts = _texts(rows)
 
     def compare(number: int, asked: list[tuple[str, int, int]]) -> list[Both | None]:
-        # Equal responses need no judge, and no judge could tell them apart.
-        same = {one for one in asked if texts[one[0]][1][one[1]] == texts[one[0]][1][one[2]]}
         shown = [
-            (pair_id(group, i, j), texts[group][0], texts[group][1][i], texts[group][1][j])
-            for group, i, j in asked
-            if (group, i, j) not in same
+            (pair_id(group, i, j), texts[group][0], texts[group][1][i], texts[group][1][j]) for group, i, j in asked
         ]
         p: dict[str, Both] = {}
         if shown:
@@ -121,9 +117,10 @@ def _tournament(judge: Judge, rows: pl.DataFrame, folder: Path, settings: Rankin
             place = folder / f"round-{number:03d}-{digest_of(shown)[:8]}"
             with suppress(NoneFits):  # none of the round's: they count for nothing, the others go on
                 p = p_both(judge_pairs(judge, pairs_of(shown), place, f"round {number + 1}"))
-        return [(0.5, 0.5) if one in same else p.get(pair_id(*one)) for one in asked]
+        return [p.get(pair_id(*one)) for one in asked]
 
-    return rank({group: len(responses) for group, (_, responses) in texts.items()}, compare, settings)
+    responses = {group: found for group, (_, found) in texts.items()}
+    return rank({group: len(found) for group, found in responses.items()}, compare, settings, responses)
 
 
 def _rewards(judge: Judge, rows: pl.DataFrame, folder: Path) -> pl.DataFrame:

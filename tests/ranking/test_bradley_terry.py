@@ -58,9 +58,54 @@ def test_equal_texts_say_nothing_of_the_judge():
     same = (theta[i] == 0) & (theta[j] == 0)
     d = (theta[i] - theta[j])[:, None] + 2 * np.array([1, -1])
     y = np.where(same[:, None], 0.5, expit(d))
-    found = strengths(5, i, j, y)
+    found = strengths(5, i, j, y, told=~same)
     assert found.position == pytest.approx(2, abs=0.05) and found.theta == pytest.approx(theta, abs=0.05)
     assert found.freedom == pytest.approx(strengths(5, i[~same], j[~same], y[~same]).freedom, abs=0.3)
+
+
+def test_even_answers_tell_of_the_position():
+    """Half of these are even, as of two votes many are, and count like any other: without them β is 1.36."""
+    draw = np.random.default_rng(0)
+    i, j = np.triu_indices(10, 1)
+    found = []
+    for _ in range(40):
+        d = draw.normal(0, 0.3, 10)
+        p = expit((d[i] - d[j])[:, None] + np.array([1, -1]))
+        found.append(strengths(10, i, j, draw.binomial(2, p) / 2).position)
+    assert np.mean(found) == pytest.approx(1.1, abs=0.1)  # few comparisons exaggerate
+
+
+def half(found):
+    low, high = found.intervals()
+    return (high - low) / 2
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("position", [0.0, 1.0])
+def test_who_is_surer_is_believed_more(n, position):
+    """Every pair, exactly by Bradley-Terry: what the prior pulls back is no noise. Of votes of 1 less is believed."""
+    i, j = np.triu_indices(n, 1)
+    nothing, best = half(strengths(n, [], [], [])), []
+    for odds in np.r_[0:2:0.1, 2:7:0.25]:
+        y = expit((odds * (j - i))[:, None] + position * np.array([1, -1]))
+        found = strengths(n, i, j, y)
+        assert (half(found) < nothing / 2).all()
+        best.append(found.best()[0])
+    assert (np.diff(best) >= -0.002).all() and best[-1] > 0.99
+    votes = strengths(n, i, j, np.ones((len(i), 2)))
+    assert best[2] < votes.best()[0] < best[-1] and (half(votes) < nothing).all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_no_comparison_makes_anything_less_certain(n):
+    draw = np.random.default_rng(n)
+    i, j = np.triu_indices(n, 1)
+    nothing = half(strengths(n, [], [], []))
+    for k in range(60):
+        m = draw.integers(1, len(i) + 1)
+        odds = draw.normal(0, 3, m)[:, None] + draw.choice([0, 1, 3]) * np.array([1, -1])
+        y = expit(odds) if k % 3 else draw.binomial(3, expit(odds)) / 3
+        assert (half(strengths(n, i[:m], j[:m], y)) <= nothing * 1.001).all()
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])

@@ -1,9 +1,12 @@
 """Rewards of responses by real judges."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from data_tools.errors import UserError
+from genrm_lightning.errors import NotFinite
+from genrm_lightning.judges.base import Judge, Judged, verdicts
 from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
 from genrm_lightning.judges.stored import StoredScores
@@ -57,6 +60,7 @@ def test_what_does_not_fit_has_no_reward(read):
         mode = "score" if judge.kind == "reward" and judge.objective == "BradleyTerry" else "group"
         found = JudgeReward(judge, mode)(PROMPTS[:3], [*TEXTS[:2], long])
         assert found[2] is None and None not in found[:2]
+        assert JudgeReward(judge, mode)(PROMPTS[:2], [long, long]) == [None, None]
 
 
 def test_verl(read):
@@ -81,19 +85,38 @@ def test_what_cannot_be(read, tmp_path):
         JudgeReward(StoredScores(tmp_path / "s.csv"))
 
 
+@pytest.mark.parametrize("mode", ["group", "reference"])
+def test_a_judge_that_says_no_number_is_named(mode):
+    class Broken(Judge):
+        name, kind, objective = "broken", "direct", "GenRM"
+
+        def key(self):
+            return {}
+
+        def judge(self, pairs, folder, where, aloud=True):
+            nothing = pl.lit(float("nan"))
+            return Judged(verdicts(pairs.select("pair_id", margin=nothing, margin_swapped=nothing), self.name))
+
+    with pytest.raises(NotFinite, match="'broken' judges . pairs NaN") as said:
+        JudgeReward(Broken(), mode)(PROMPTS, TEXTS, reference=["Green."] * 5)
+    assert "\n" not in str(said.value)
+
+
 @pytest.mark.parametrize("kind", ["BradleyTerry", "GenRM", "PairRM"])
 def test_what_holds_no_text_has_no_reward(read, kind):
     """And changes nobody else's, whatever form it has; an empty text is a text."""
     reward = JudgeReward(read[kind])
     answers = [[{"role": "assistant", "content": text}] for text in ("Blue.", "Red.", "")]
     call = [{"role": "assistant", "content": None, "tool_calls": []}]
-    parts = [{"role": "assistant", "content": [{"type": "text", "text": "Bl"}, {"type": "text", "text": "ue."}]}]
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": "Bl"}, "ue."]}]
     prompt = [{"role": "user", "content": "Name a colour.", "name": None}]
     alone = reward([prompt] * 3, answers)
     mixed = reward([prompt] * 6, [None, answers[0], call, answers[1], [], answers[2]])
     assert [mixed[0], mixed[2], mixed[4]] == [None] * 3 and None not in alone
     assert [mixed[1], mixed[3], mixed[5]] == pytest.approx(alone, abs=1e-6)
     assert reward([prompt] * 3, [parts, *answers[1:]]) == pytest.approx(alone, abs=1e-6)
+    arrays = [np.array(each, dtype=object) for each in (parts, *answers[1:])]
+    assert reward([prompt] * 3, arrays) == pytest.approx(alone, abs=1e-6)
     assert reward([prompt], [None]) == [None] and reward([], []) == []
 
 
@@ -103,6 +126,9 @@ def test_verl_from_parquet(read):
     as_list = verl_score(read["GenRM"])("x", TEXTS[0], "Green.", {"prompt": said})
     named = {"data_source": "x", "solution_str": TEXTS[0], "ground_truth": "Green.", "extra_info": {"prompt": turns}}
     assert verl_score(read["GenRM"])(**named) == pytest.approx(as_list)
+    for reference in (["Green."], [{"role": "assistant", "content": "Green."}]):
+        given = verl_score(read["GenRM"])("x", TEXTS[0], np.array(reference, dtype=object), {"prompt": said})
+        assert given == pytest.approx(as_list)
     with pytest.raises(ValueError, match="expected ground_truth"):
         verl_score(read["GenRM"])("x", TEXTS[0], None, {"prompt": turns})
     assert isinstance(verl_score(read["BradleyTerry"])("x", TEXTS[0], None, {"prompt": turns}), float)

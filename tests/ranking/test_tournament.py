@@ -75,6 +75,29 @@ def test_pairs_that_do_not_fit_are_not_asked_again():
     assert found.order == [1, 2, 3, 0] and found.best()[0] == 0 and found.best().sum() == 1
 
 
+def test_equal_texts_are_even_where_they_fit():
+    """One pair of each text is asked about; what is too long beside itself was not compared."""
+    asked = []
+
+    def compare(number, wanted):
+        asked.extend(wanted)
+        return [None if name == "long" else (0.9, 0.7) for name, _, _ in wanted]
+
+    texts = {"long": ["x", "x", "x"], "short": ["a", "a", "a", "b"], "two": ["c", "c"]}
+    sizes = {name: len(found) for name, found in texts.items()}
+    found = rank(sizes, compare, RankingSettings("order", comparisons=6), texts)
+    assert not found["long"].compared.any() and len(found["long"].unfit) == 3
+    assert found["two"].said == [(0.5, 0.5)] and found["two"].told == [False] and found["two"].compared.all()
+    short = found["short"]
+    assert short.told.count(False) == 3 and set(zip(short.told, short.said, strict=True)) == {
+        (False, (0.5, 0.5)),
+        (True, (0.9, 0.7)),
+    }
+    same = [(name, i, j) for name, i, j in asked if texts[name][i] == texts[name][j]]
+    assert sorted(name for name, _, _ in same) == ["long", "short", "two"]
+    assert short.fit.theta[:3] == pytest.approx([short.fit.theta[0]] * 3) and short.fit.position > 0.3
+
+
 def test_one_and_two_candidates():
     found = rank({"one": 1, "two": 2}, lambda number, asked: [(0.2, 0.2)] * len(asked), RankingSettings())
     assert found["one"].pairs == [] and found["one"].fit.best() == [1.0]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from data_tools.errors import UserError
 from genrm_lightning.budget import NoneFits
-from genrm_lightning.judges.base import Judge, Judged
+from genrm_lightning.judges.base import Judge, Judged, check_finite
 from genrm_lightning.judges.memory import Turns, content_id, p_both
 from genrm_lightning.ranking.tournament import Both, RankingSettings, rank
 
@@ -72,6 +72,7 @@ class JudgeReward:
 
         Raises:
             ValueError: two lengths, or references are asked for and not given.
+            NotFinite: the judge says NaN or an infinite number.
         """
         if len(prompts) != len(completions):
             raise ValueError(f"expected a completion of each prompt, got {len(completions)} of {len(prompts)}")
@@ -122,12 +123,12 @@ class JudgeReward:
 
         def compare(number: int, asked: list[tuple[str, int, int]]) -> list[Both | None]:
             pairs = [(members[group][i], members[group][j]) for group, i, j in asked]
-            shown = [(a, b) for a, b in pairs if texts[a] != texts[b]]
-            said = dict(zip(shown, self._p([(prompts[a], texts[a], texts[b]) for a, b in shown]), strict=True))
-            return [said.get(pair, (0.5, 0.5)) for pair in pairs]
+            return self._p([(prompts[a], texts[a], texts[b]) for a, b in pairs])
 
         rewards: list[float | None] = [None] * len(texts)
-        for group, one in rank({name: len(found) for name, found in members.items()}, compare, self.ranking).items():
+        sizes = {name: len(found) for name, found in members.items()}
+        own = {name: [texts[i] for i in found] for name, found in members.items()}
+        for group, one in rank(sizes, compare, self.ranking, own).items():
             played = {i for pair in one.pairs for i in pair}
             for place, reward in enumerate(one.fit.win_rates().tolist()):
                 if place in played or one.n == 1:
@@ -145,9 +146,14 @@ class JudgeReward:
         ids = [content_id(*row) for row in rows]
         unique = {each: (each, *row) for each, row in zip(ids, rows, strict=True)}
         try:
-            return ids, self.judge.judge_rows(list(unique.values())) if rows else None
+            judged = self.judge.judge_rows(list(unique.values())) if rows else None
         except NoneFits:
-            return ids, None
+            judged = None
+        if judged is not None:
+            check_finite(judged.judgments.select("pair_id", "p_a"), self.judge.name, "rewards")
+            if judged.rewards is not None:
+                check_finite(judged.rewards, self.judge.name, "rewards")
+        return ids, judged
 
 
 def verl_score(judge: Judge) -> Callable[..., float]:
@@ -165,9 +171,7 @@ def verl_score(judge: Judge) -> Callable[..., float]:
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **_: Any
     ) -> float:
-        prompt: Any = (extra_info or {}).get("prompt")
-        if hasattr(prompt, "tolist"):  # read from Parquet, turns are an array
-            prompt = prompt.tolist()
+        prompt: Any = _as_list((extra_info or {}).get("prompt"))
         if not prompt:
             raise ValueError("expected extra_info['prompt'], the conversation that was answered, got none")
         if reward.mode == "reference" and _text(ground_truth) is None:
@@ -186,12 +190,22 @@ def compares(judge: Judge) -> bool:
 
 
 def _text(completion: Any) -> str | None:
-    """The text of a completion: of turns the last one's, of a turn's parts (TRL's form beside images) the texts."""
+    """The text of a completion: of turns the last one's, of a turn's parts (TRL's form beside images) the texts.
+
+    Turns and parts may be arrays, as they are where they were read from Parquet, and texts may stand bare in both.
+    """
+    turns = _as_list(completion)
+    if isinstance(turns, list):
+        last = turns[-1] if turns else None
+        completion = _as_list(last.get("content")) if isinstance(last, dict) else last
     if isinstance(completion, list):
-        completion = completion[-1].get("content") if completion else None
-    if isinstance(completion, list):
-        completion = "".join(part["text"] for part in completion if part.get("type") == "text")
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in completion]
+        completion = "".join(part["text"] for part in parts if part.get("type") == "text")
     return completion
+
+
+def _as_list(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _is_text(turn: dict[str, Any]) -> bool:

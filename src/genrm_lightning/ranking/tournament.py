@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from genrm_lightning.ranking.schedule import Goal, Pair, first_round, next_round
 
 MOST = 64  # candidates of a prompt
 Both = tuple[float, float]
+_EVEN: Both = (0.5, 0.5)
 # (round, [(group, i, j)]) -> of each the probabilities that i is better than j, where i is shown first and where it is
 # shown second; None where the pair did not fit.
 Compare = Callable[[int, list[tuple[str, int, int]]], Sequence[Both | None]]
@@ -56,6 +57,7 @@ class Ranking:
         n: how many there are.
         pairs: compared so far.
         said: of each pair the probabilities that the first is better, where it is shown first, and second.
+        told: of each pair whether the judge said so; not of equal texts, which are even.
         unfit: pairs that did not fit the judge's context.
         rounds: how often the judge was asked.
         fit: the strengths by now.
@@ -64,6 +66,7 @@ class Ranking:
     n: int
     pairs: list[Pair] = field(default_factory=list)
     said: list[Both] = field(default_factory=list)
+    told: list[bool] = field(default_factory=list)
     unfit: list[Pair] = field(default_factory=list)
     rounds: int = 0
     fit: Strengths = field(init=False)
@@ -73,7 +76,16 @@ class Ranking:
 
     def refit(self) -> None:
         i, j = np.array(self.pairs, dtype=np.int64).reshape(-1, 2).T
-        self.fit = strengths(self.n, i, j, self.said)
+        self.fit = strengths(self.n, i, j, self.said, told=self.told)
+
+    def add(self, pair: Pair, said: Both | None, told: bool = True) -> None:
+        """How a comparison ended, for the next :meth:`refit`; None: it did not fit."""
+        if said is None:
+            self.unfit.append(pair)
+        else:
+            self.pairs.append(pair)
+            self.said.append(said)
+            self.told.append(told)
 
     @property
     def outcomes(self) -> list[float]:
@@ -107,13 +119,20 @@ class Ranking:
         return in_cycles(self.n, i, j, self.outcomes)
 
 
-def rank(groups: dict[str, int], compare: Compare, settings: RankingSettings) -> dict[str, Ranking]:
+def rank(
+    groups: dict[str, int],
+    compare: Compare,
+    settings: RankingSettings,
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Ranking]:
     """Rank the candidates of each group.
 
     Args:
         groups: id -> its number of candidates, at least 1.
         compare: judges a round; the same round of the same groups always gets the same comparisons, so that what was
             judged before can be read again.
+        texts: of each group its candidates'. Two equal ones are even, whatever the judge says of them; it is asked
+            about one such pair of each text, for whether it fits. None: all differ.
 
     Raises:
         UserError: a group of more than 64 candidates.
@@ -122,18 +141,24 @@ def rank(groups: dict[str, int], compare: Compare, settings: RankingSettings) ->
         if n > MOST:
             raise UserError(f"group '{name}' has {n} candidates, at most {MOST} are ranked; sort some out before")
     found = {name: Ranking(n) for name, n in groups.items()}
+    fits: dict[tuple[str, str], bool] = {}  # (group, text) beside itself
     number = 0
-    while asked := [(name, *pair) for name, one in found.items() for pair in _wanted(name, one, settings)]:
-        said = compare(number, asked)
-        for name in {name for name, _, _ in asked}:
-            found[name].rounds += 1
-        for (name, i, j), p in zip(asked, said, strict=True):
-            if p is None:
-                found[name].unfit.append((i, j))
+    while wanted := [(name, *pair) for name, one in found.items() for pair in _wanted(name, one, settings)]:
+        same = {
+            (name, i, j): (name, texts[name][i]) for name, i, j in wanted if texts and texts[name][i] == texts[name][j]
+        }
+        shown = {text: one for one, text in reversed(same.items()) if text not in fits}  # the first pair of each
+        asked = [one for one in wanted if one not in same or shown.get(same[one]) == one]
+        said = dict(zip(asked, compare(number, asked), strict=True))
+        fits |= {text: said[one] is not None for text, one in shown.items()}
+        for one in wanted:
+            name, *pair = one
+            if one in same:
+                found[name].add(tuple(pair), _EVEN if fits[same[one]] else None, told=False)
             else:
-                found[name].pairs.append((i, j))
-                found[name].said.append(p)
-        for name in {name for name, _, _ in asked}:
+                found[name].add(tuple(pair), said[one])
+        for name in {name for name, _, _ in wanted}:
+            found[name].rounds += 1
             found[name].refit()
         number += 1
     return found
