@@ -7,7 +7,9 @@ from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.local import LocalSampler
 from genrm_lightning.serving.engine import Engine
+from genrm_lightning.serving.limits import Limits
 from genrm_lightning.serving.refusals import Refused, Unfit
+from genrm_lightning.serving.service import Service
 from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair
 
 POISON = "poison"
@@ -75,17 +77,29 @@ def test_a_temperature_hardly_above_nothing_is_greedy(engine, temperature):
     assert found[0] == found[1]
 
 
-def test_whether_the_judge_works(engine, poisoned, monkeypatch):
-    """What a client sends is not what is tried."""
+def test_what_a_client_sends_says_nothing_of_the_judge(engine, poisoned, monkeypatch):
+    """Behind the queue: batch by batch one prompt that is too much for it, and /health says what is tried instead."""
+
+    def three():
+        for _ in range(3):
+            with pytest.raises(Refused, match="OutOfMemoryError"):
+                service.batcher.submit(PAIRS, [Pair.of("Name an animal.", "a fox", POISON)])[0].result(20)
+        return service.status
+
     poisoned()
-    works = [Pair.of("Name an animal.", "a fox", POISON)]
-    assert engine(PAIRS, works)[0].status == 500 and engine.works()
+    service = Service(engine.judge, "judge", Limits())
+    service.engine.aloud = False
+    service.start()
+    try:
+        assert three() == "ok"
 
-    def failing(self, requests, settings, salt):
-        raise torch.OutOfMemoryError
+        def failing(self, requests, settings, salt):
+            raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(LocalSampler, "sample", failing)
-    assert not engine.works()
+        monkeypatch.setattr(LocalSampler, "sample", failing)
+        assert three() == "failing"
+    finally:
+        service.close()
 
 
 def test_a_pair_that_is_too_long_where_none_may_be(judges):
