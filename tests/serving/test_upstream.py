@@ -119,7 +119,7 @@ def test_a_prompt_that_the_model_behind_will_not_have(place, servers):
         alone = asked(server, PAIRS[:2])
         begun = time.monotonic()
         *others, flagged, gone, poison = asked(server, [*PAIRS[:2], *marked])
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 25  # eight tries take more than half a minute
         assert [one.json()["p"] for one in others] == [one.json()["p"] for one in alone]
         assert flagged.status_code == gone.status_code == 400 and poison.status_code == 502
         assert "(not [flagged])" in flagged.json()["error"] and "(not [gone])" in gone.json()["error"]

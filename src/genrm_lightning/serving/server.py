@@ -66,8 +66,10 @@ def most_connections(queue: int) -> int:
         queue: requests that may be under way.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    left = math.inf if files == resource.RLIM_INFINITY else files - _open_files() - _TURNS * _AT_ONCE - _SPARE
-    return max(1, int(min(_BACKLOG + 4 * queue, left)))
+    if files == resource.RLIM_INFINITY:
+        return _BACKLOG + 4 * queue
+    left = files - _open_files() - _TURNS * _AT_ONCE - _SPARE
+    return min(_BACKLOG + 4 * queue, max(left, files // 4))  # of few files a burst may take the last ones
 
 
 def _open_files() -> int:
