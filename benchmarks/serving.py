@@ -62,7 +62,7 @@ def summary(clients: int, rows: list[Row], served: dict[str, Any], offline: dict
     """
     p, bound = served["p"], len(rows) / offline["seconds"]
     rate = len(p) / served["seconds"]
-    percentiles = quantiles(served["latencies"], n=100) if len(p) > 1 else [float("nan")] * 99
+    percentiles = quantiles(served["latencies"], n=100, method="inclusive") if len(p) > 1 else [float("nan")] * 99
     return {
         "clients": clients,
         "rate": rate,

@@ -15,6 +15,7 @@ def test_summary():
     found = serving.summary(8, rows, {**served, "failed": {"429": 1}}, offline)
     assert (found["rate"], found["offline_rate"], found["share"]) == (2.0, 4.0, 0.5)
     assert (found["lost"], found["furthest"], found["p50"]) == (1, 0.25, pytest.approx(0.2))
+    assert found["p95"] < found["p99"] < 0.3  # no latency that was not measured
     nothing = {"p": {}, "latencies": [], "seconds": 1.0, "batch": 0.0, "failed": {"ReadError": 4}}
     found = serving.summary(8, rows, nothing, offline)
     assert found["lost"] == 4 and math.isnan(found["p50"]) and math.isnan(found["furthest"])

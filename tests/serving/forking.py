@@ -1,7 +1,8 @@
 """Forks servers: a process that has imported all that is heavy, and starts a server for each line that it reads.
 
 A line is JSON: {"argv": [...], "log": FILE, "env": {...}} is answered with the server's process id, {"wait": ID} with
-its exit status. When its input ends, whatever still runs is killed.
+its exit status. The variable ULIMIT says how many files the server may have open. When its input ends, whatever still
+runs is killed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -114,6 +116,8 @@ def _run(job: dict[str, Any]) -> None:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= job["env"]
+    if files := os.environ.get("ULIMIT"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     output = os.open(job["log"], os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)

@@ -166,11 +166,23 @@ def test_a_first_of_a_batch_that_is_cancelled_while_it_waits_ends_nothing():
 
 def test_large_works_share_no_batch():
     run = Run(held=True)
-    batcher = started(run, most=4, room=10, size=lambda work: work, capacity=100)
+    batcher = started(run, most=4, room=(10, 100), size=lambda group, work: (work, 1), capacity=100)
     batcher.submit("x", [0])
     until(lambda: run.batches)
     futures = batcher.submit("x", [4, 6, 2, 50, 2, 2, 2, 2, 2])
     run.free.set()
     wait(futures, 10)
     assert [works for _, works in run.batches] == [[0], [4, 6], [2], [50], [2, 2, 2, 2], [2]]
+    assert batcher.close(10)
+
+
+def test_works_that_are_large_in_another_measure_share_no_batch():
+    run = Run(held=True)
+    batcher = started(run, most=4, room=(100, 10), size=lambda group, work: (1, work * len(group)), capacity=100)
+    batcher.submit("x", [0])
+    until(lambda: run.batches)
+    futures = [*batcher.submit("x", [6, 4, 2]), *batcher.submit("xx", [4, 2, 8])]
+    run.free.set()
+    wait(futures, 10)
+    assert run.batches == [("x", [0]), ("x", [6, 4]), ("x", [2]), ("xx", [4]), ("xx", [2]), ("xx", [8])]
     assert batcher.close(10)

@@ -7,7 +7,9 @@ from genrm_lightning.judges.choice import judge_of
 from genrm_lightning.samplers.base import SamplingSettings
 from genrm_lightning.samplers.local import LocalSampler
 from genrm_lightning.serving.engine import Engine
-from genrm_lightning.serving.refusals import Refused
+from genrm_lightning.serving.limits import Limits
+from genrm_lightning.serving.refusals import Refused, Unfit
+from genrm_lightning.serving.service import Service
 from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair
 
 POISON = "poison"
@@ -66,3 +68,44 @@ def test_a_conversation(engine, poisoned):
         else:
             assert one.prompt_tokens == other.prompt_tokens
             assert [sample.token_ids for sample in one.samples] == [sample.token_ids for sample in other.samples]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-7, 0.0])
+def test_a_temperature_hardly_above_nothing_is_greedy(engine, temperature):
+    work = Chat([{"role": "user", "content": "Which?"}], 1)
+    found = [engine(Drawing(t, 1.0, 4, 0), [work])[0].samples[0].token_ids for t in (temperature, 0.0)]
+    assert found[0] == found[1]
+
+
+def test_what_a_client_sends_says_nothing_of_the_judge(engine, poisoned, monkeypatch):
+    """Behind the queue: batch by batch one prompt that is too much for it, and /health says what is tried instead."""
+
+    def three():
+        for _ in range(3):
+            with pytest.raises(Refused, match="OutOfMemoryError"):
+                service.batcher.submit(PAIRS, [Pair.of("Name an animal.", "a fox", POISON)])[0].result(20)
+        return service.status
+
+    poisoned()
+    service = Service(engine.judge, "judge", Limits())
+    service.engine.aloud = False
+    service.start()
+    try:
+        assert three() == "ok"
+
+        def failing(self, requests, settings, salt):
+            raise torch.OutOfMemoryError
+
+        monkeypatch.setattr(LocalSampler, "sample", failing)
+        assert three() == "failing"
+    finally:
+        service.close()
+
+
+def test_a_pair_that_is_too_long_where_none_may_be(judges):
+    """Told as where texts are shortened, and not how to prepare files; no other pair of its batch is harmed."""
+    engine = Engine(judge_of(str(judges / "GenRM"), dtype="float32", too_long="error"), aloud=False)
+    works = [Pair.of("Name an animal.", "a fox", "long " * (5000 * i) + "sky") for i in range(3)]
+    found = engine(PAIRS, works)
+    assert not isinstance(found[0], Refused) and all(isinstance(one, Unfit) for one in found[1:])
+    engine.judge.close()

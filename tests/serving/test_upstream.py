@@ -1,5 +1,6 @@
 """A judge that another server samples: here one of ours, asked as any OpenAI-compatible one."""
 
+import json
 import threading
 import time
 
@@ -95,3 +96,30 @@ def test_a_model_that_is_away(place, servers):
     assert [one.status_code for one in asked(server, PAIRS[:2])] == [502] * 2
     assert time.monotonic() - begun < 8
     assert "Traceback" not in server.log.read_text()
+
+
+STATUS = {"[flagged]": 403, "[gone]": 404, "[poison]": 500}  # by what stands in a prompt
+
+
+class Choosy(Keyed):
+    """Answers some prompts as no other."""
+
+    def ask(self, path, data):
+        for mark, status in STATUS.items():
+            if mark in data.decode():
+                return status, json.dumps({"error": {"message": f"not {mark}"}}).encode()
+        return super().ask(path, data)
+
+
+def test_a_prompt_that_the_model_behind_will_not_have(place, servers):
+    """What is one prompt's own harms no other: neither their answers, nor for long their time."""
+    marked = [{**PAIRS[0], "prompt": mark} for mark in STATUS]
+    with Choosy(int(servers["cot"].url.rpartition(":")[2])) as proxy:
+        server = before(place, proxy.url, "--limits.batch", 5)
+        alone = asked(server, PAIRS[:2])
+        begun = time.monotonic()
+        *others, flagged, gone, poison = asked(server, [*PAIRS[:2], *marked])
+        assert time.monotonic() - begun < 25  # eight tries take more than half a minute
+        assert [one.json()["p"] for one in others] == [one.json()["p"] for one in alone]
+        assert flagged.status_code == gone.status_code == 400 and poison.status_code == 502
+        assert "(not [flagged])" in flagged.json()["error"] and "(not [gone])" in gone.json()["error"]

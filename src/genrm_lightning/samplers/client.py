@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries; they double
 _FAULTS = 8  # answers that are none, of one request, before it is given up
+_BRIEF_FAULTS = 3  # the same where others wait for it, of a server that answered somebody in the last
+_WELL = 60.0  # seconds
 _QUIET = 60.0  # seconds before a fault of the same kind is said again
 _MOST_BYTES = 32 << 20  # of an answer
 _SHOWN = 300  # characters of the server's own words
@@ -30,6 +33,9 @@ _DENIED = (401, 402, 403, 407)
 _BUSY = (408, 409, 425)
 _AWAY = (502, 503, 504)  # a gateway's words for a server that is not there
 _NEVER = (501, 505)
+
+# Whether others of the call wait until this request is given up: its prompt may be what the server fails on.
+brief: ContextVar[bool] = ContextVar("brief", default=False)
 
 T = TypeVar("T")
 
@@ -145,8 +151,9 @@ class Client:
             )
         if now - since > patience:
             raise UserError(f"sampler.openai.url: {where}: {said}; no answer for {patience:g} s; {on} once it answers")
-        if fault.kind not in ("connection", "rate") and faults[fault.kind] >= _FAULTS:
-            raise Unanswered(f"sampler.openai.url: {where}: {said}, {_FAULTS} times for one request; {on}")
+        most = _BRIEF_FAULTS if brief.get() and self._answered and now - self._answered < _WELL else _FAULTS
+        if fault.kind not in ("connection", "rate") and faults[fault.kind] >= most:
+            raise Unanswered(f"sampler.openai.url: {where}: {said}, {most} times for one request; {on}")
         # Jitter changes no sample: it only keeps requests from coming back all at once.
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults[fault.kind] - 1)) * random.uniform(0.5, 1)
         if fault.wait is not None:
@@ -190,7 +197,8 @@ class Client:
         said = f"the server answered {status}"
         words = self._words(data)
         said = f"{said} ({words})" if words else said
-        if status in _DENIED:
+        # A key that was good is not refused: of one prompt a gateway says 403 that its filter will not have.
+        if status in _DENIED and not (status == 403 and self._answered):
             named = self.settings.key_env or "none is named"
             raise UserError(
                 f"sampler.openai.key_env: {said}; the key is read from the environment variable that "

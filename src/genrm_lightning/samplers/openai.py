@@ -27,7 +27,7 @@ from data_tools.judging import Verdict, parse
 from data_tools.order import hash64, unit
 from genrm_lightning.budget import REMEDY
 from genrm_lightning.samplers.base import PromptRefused, Request, Sample, Sampler, SamplingSettings
-from genrm_lightning.samplers.client import Client, Refusal, Unanswered
+from genrm_lightning.samplers.client import Client, Refusal, Unanswered, brief
 from genrm_lightning.samplers.dialect import Dialect, counted_at_most, learn
 from genrm_lightning.samplers.replies import Rationale, Reply, cut, p_of_a, replies
 
@@ -73,7 +73,7 @@ class OpenAISampler(Sampler):
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Iterator[tuple[int, list[Sample]]]:
-        with closing(self.attempt(requests, settings, salt)) as drawn:  # what is under way ends with the first refusal
+        with closing(self._drawn(requests, settings, salt)) as drawn:  # what is under way ends with the first refusal
             for place, samples in drawn:
                 if isinstance(samples, PromptRefused):
                     raise samples
@@ -82,9 +82,15 @@ class OpenAISampler(Sampler):
     def attempt(
         self, requests: Sequence[Request], settings: SamplingSettings, salt: str
     ) -> Generator[tuple[int, list[Sample] | PromptRefused]]:
+        """As :meth:`Sampler.attempt`; a prompt that the server fails on is soon given up where it answers others."""
+        return self._drawn(requests, settings, salt, others_wait=True)
+
+    def _drawn(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str, others_wait: bool = False
+    ) -> Generator[tuple[int, list[Sample] | PromptRefused]]:
         self.check(requests, settings)
         done: queue.SimpleQueue[tuple[int, list[Sample] | PromptRefused] | None] = queue.SimpleQueue()
-        future = self._start(self._all(requests, settings, salt, done))
+        future = self._start(self._all(requests, settings, salt, done, others_wait))
         future.add_done_callback(lambda _: done.put(None))
         try:
             while (item := done.get()) is not None:
@@ -114,7 +120,10 @@ class OpenAISampler(Sampler):
     def _start(self, coroutine) -> Future:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    async def _all(self, requests: Sequence[Request], settings: SamplingSettings, salt: str, done) -> None:
+    async def _all(
+        self, requests: Sequence[Request], settings: SamplingSettings, salt: str, done, others_wait: bool
+    ) -> None:
+        brief.set(others_wait)  # for the tasks made here
         slots = asyncio.Semaphore(self.settings.concurrency)
         found: dict[int, dict[int, Sample]] = {}
         refused: set[int] = set()

@@ -33,7 +33,7 @@ def make_app(service: Service, token: str) -> FastAPI:
         token: that every request but /health must carry.
     """
     # Without pages about itself: they would be for anybody, and load scripts from elsewhere.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     posts: dict[str, tuple[type[shapes.Shape], Handler]] = {
         "/get_reward": (shapes.RewardAsked, service.get_reward),
         "/classify": (shapes.ClassifyAsked, service.classify),

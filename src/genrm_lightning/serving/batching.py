@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -32,9 +31,9 @@ class Batcher:
     Args:
         run: called in that thread alone; an exception it raises is the answer to each item of the batch.
         most: items of a batch.
-        room: sizes of a batch's items together, where one alone is not larger: what one client sends may keep the
-            others waiting, and fill the memory, no longer and no more than that.
-        size: of a work.
+        room: sizes of a batch's items together, in several measures, where one alone is not larger: what one client
+            sends may keep the others waiting, and fill the memory, no longer and no more than that.
+        size: of a work of a group, in the same measures.
         wait: seconds that the first item of a batch waits for others to join it.
         capacity: items that may wait. A request of more is taken all the same where nothing else waits.
         taken_back: called for each item that is cancelled while it waits.
@@ -47,8 +46,8 @@ class Batcher:
         most: int,
         wait: float,
         capacity: int,
-        room: float = math.inf,
-        size: Callable[[Any], int] = lambda work: 0,
+        room: Sequence[float] = (),
+        size: Callable[[Hashable, Any], Sequence[float]] = lambda group, work: (),
         taken_back: Callable[[], None] = lambda: None,
     ) -> None:
         self.run, self.most, self.wait, self.capacity = run, most, wait, capacity
@@ -143,10 +142,11 @@ class Batcher:
 
     def _take(self) -> list[_Item]:
         group = next(iter(self._waiting)).group
-        batch, sizes = [], 0
+        batch: list[_Item] = []
+        left = list(self.room)
         for item in islice((item for item in self._waiting if item.group == group), self.most):
-            sizes += self.size(item.work)
-            if batch and sizes > self.room:
+            left = [room - size for room, size in zip(left, self.size(group, item.work), strict=True)]
+            if batch and min(left, default=0) < 0:
                 break
             batch.append(item)
         for item in batch:

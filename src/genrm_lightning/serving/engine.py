@@ -14,17 +14,18 @@ import polars as pl
 
 from data_tools.errors import UserError
 from genrm_lightning.backbone import load_renderer
-from genrm_lightning.budget import NoneFits
+from genrm_lightning.budget import REMEDY, NoneFits
 from genrm_lightning.errors import NotFinite
 from genrm_lightning.judges.base import Judge, Judged
 from genrm_lightning.judges.memory import judge_in_memory, pairs_of
 from genrm_lightning.judges.reading import ReadingJudge
 from genrm_lightning.judges.sampled import SampledJudge
 from genrm_lightning.samplers.base import PromptRefused, Request, SamplingSettings
+from genrm_lightning.serving.health import is_answer
 from genrm_lightning.serving.refusals import Refused, Unfit
-from genrm_lightning.serving.works import Chat, Drawing, Pair, Written
+from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair, Written
 
-_OWN_FAULT = (400, 413, 422)  # what a server says of a request and not of itself
+_TRIED = Pair.of("Name an animal.", "a fox", "the sky")  # by the server itself
 _Asked = tuple[int, Request, int]  # place in the batch, what is asked, tokens of its prompt
 
 
@@ -76,6 +77,10 @@ class Engine:
         found = dict(zip(unique, self._pairs(list(unique.values())), strict=True))
         return [found[work.pair_id] for work in works]
 
+    def works(self) -> bool:
+        """Whether the judge answers about a pair that no client has sent."""
+        return is_answer(self(PAIRS, [_TRIED])[0])
+
     def _pairs(self, works: Sequence[Pair]) -> list[Judged | Refused]:
         """Where the batch fails it is judged in halves, so that a pair that cannot be judged harms no other one."""
         refused: dict[str, PromptRefused] = {}
@@ -88,7 +93,8 @@ class Engine:
         except NoneFits:
             return [Unfit("the pair")] * len(works)
         except BaseException as error:  # a panic of a library in Rust is no Exception
-            away = self._served and isinstance(error, UserError)  # it would not answer for the half of them either
+            # A model that is away would not answer for the half of them either.
+            away = self._served and isinstance(error, UserError) and not _too_long(error)
             if len(works) > 1 and not away:
                 half = len(works) // 2
                 return self._pairs(works[:half]) + self._pairs(works[half:])
@@ -100,7 +106,7 @@ class Engine:
             return Unfit("the pair")
         if pair_id in refused:
             error = refused[pair_id]
-            if error.status in _OWN_FAULT:
+            if 400 <= error.status < 500:  # what a server says of a request and not of itself
                 return Refused(400, f"the model behind this server refuses the pair: {error.said}")
             return self._refusal(error)
         mine = _only(judged, pair_id)
@@ -150,8 +156,10 @@ class Engine:
         """What a single pair or batch is told that the judge failed on."""
         if isinstance(error, NotFinite):
             return _no_number()
+        if _too_long(error):
+            return Unfit("the pair")
         if isinstance(error, UserError) and not self._served:
-            return Refused(400, str(error))  # a role that the template refuses, a pair too long under too_long: error
+            return Refused(400, str(error))  # a role that the template refuses
         if isinstance(error, UserError):
             if self.aloud:
                 print(f"serve: {error}", file=sys.stderr, flush=True)
@@ -166,6 +174,11 @@ def _finite(judged: Judged) -> bool:
     if judged.rewards is not None:
         columns += [judged.rewards["chosen_reward"], judged.rewards["rejected_reward"]]
     return all(column.is_finite().all() for column in columns)
+
+
+def _too_long(error: BaseException) -> bool:
+    """Whether it is what a pair is told under too_long: error; its remedy is for files."""
+    return isinstance(error, UserError) and not isinstance(error, PromptRefused) and REMEDY in str(error)
 
 
 def _no_number() -> Refused:

@@ -75,8 +75,10 @@ class Guard:
 
 
 def _long_body(scope: Scope) -> bool:
-    """Whether a body is announced that is not read in passing."""
+    """Whether a body is announced that is not read in passing, or that its client may keep back if it is refused."""
     headers = dict(scope["headers"])
+    if b"expect" in headers:
+        return True
     declared = headers.get(b"content-length", b"0")
     return b"transfer-encoding" in headers or not declared.isdigit() or int(declared) > _IN_PASSING
 

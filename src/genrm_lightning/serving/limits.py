@@ -16,9 +16,9 @@ class Limits:
         wait_ms: that the first of a batch waits for others.
         queue: pairs that may wait, and requests that may be under way.
         items: of one request.
-        tokens: that one request may have written: its n times max_tokens.
+        tokens: that one request may have written: its n times max_tokens; and the conversations of a batch together.
         characters: bytes of a request's body; and characters of the texts of a batch that holds more than one item.
-        seconds: for one request, from its head on.
+        seconds: for one request, from its head on; and in which a client must read what its connection cannot hold.
         head: seconds for a request's head, from when the connection is there or the answer before it was sent.
         grace: seconds that requests under way are given when the server is stopped.
     """

@@ -21,7 +21,7 @@ from genrm_lightning.serving.metrics import Metrics
 from genrm_lightning.serving.queued import QueuedJudge
 from genrm_lightning.serving.refusals import Refused, Unfit, stopping
 from genrm_lightning.serving.shapes import ChatAsked, ClassifyAsked, CompareAsked, RewardAsked, ScoreAsked, Text, turns
-from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair
+from genrm_lightning.serving.works import PAIRS, Chat, Drawing, Pair, sizes
 
 _THREADS = 64  # requests whose rewards are computed at a time: their threads mostly wait for the queue
 
@@ -39,9 +39,9 @@ class Service:
         self.engine = Engine(judge)
         self.batcher = Batcher(
             self._judged, most=limits.batch, wait=limits.wait_ms / 1000, capacity=limits.queue,
-            room=limits.characters, size=lambda work: work.characters, taken_back=self.metrics.taken_back,
+            room=(limits.characters, limits.tokens), size=sizes, taken_back=self.metrics.taken_back,
         )  # fmt: skip
-        self.health = Health(limits.seconds)
+        self.health = Health(limits.seconds, self.engine.works)
         self.timers: set[asyncio.Timeout] = set()  # of the requests that are read and answered
         self.threads = ThreadPoolExecutor(min(_THREADS, limits.queue), "rewards")
         self.stopping = self.ended = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from genrm_lightning.judges.memory import Turns, content_id
 from genrm_lightning.samplers.base import Sample, SamplingSettings
 
 PAIRS = "pairs"  # the group of all pairs: any of them may share a batch
+_COLDEST = 1e-6  # temperature: below, logits divided by it would overflow, and draw the likeliest token anyhow
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Drawing:
     seed: int
 
     def settings(self, base: SamplingSettings) -> SamplingSettings:
-        """At a temperature of 0 the likeliest token, and the likelier letter."""
-        greedy = self.temperature == 0
+        """At a temperature of 0, or hardly above, the likeliest token, and the likelier letter."""
+        greedy = self.temperature < _COLDEST
         return SamplingSettings(
             n_samples=1,
             temperature=1.0 if greedy else self.temperature,
@@ -68,6 +70,12 @@ class Written:
 
     samples: list[Sample]
     prompt_tokens: int
+
+
+def sizes(group: Hashable, work: Pair | Chat) -> tuple[int, int]:
+    """Characters of a work's texts, and tokens that its client may have written; a pair's are the server's choice."""
+    tokens = work.n * group.max_tokens if isinstance(group, Drawing) and isinstance(work, Chat) else 0
+    return work.characters, tokens
 
 
 def _length(prompt: str | Turns) -> int:
