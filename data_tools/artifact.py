@@ -208,16 +208,20 @@ def damage_told(paths: Sequence[str | Path]) -> Iterator[None]:
     """Around a query of tables from :func:`scan_tables`, which has not read all of their columns.
 
     Raises:
-        UserError: the query failed, and of these files one cannot be read to its end; else the query's own error.
+        UserError: the query failed, and of these files one cannot be read to its end, or polars panicked though they
+            can; else the query's own error.
     """
     try:
         with panics.contained():
             yield
-    except pl.exceptions.PolarsError:
+    except pl.exceptions.PolarsError as error:
         for path in map(Path, paths):
             with _readable(path):
                 for _ in pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_batches():
                     pass
+        if str(error) == panics.DAMAGED:  # a file can be damaged in ways that not every way to read it meets
+            names = ", ".join(map(str, paths))
+            raise UserError(f"{names}: polars cannot work with this table; it may be damaged: make it anew") from None
         raise
 
 

@@ -26,6 +26,9 @@ _inside = 0  # how many blocks there are now
 _end: Callable[[], None] | None = None  # ends what the first of them began
 
 
+DAMAGED = "it is damaged"
+
+
 @contextmanager
 def contained() -> Iterator[None]:
     """Around reading a file that may be damaged in ways that polars does not expect.
@@ -42,7 +45,7 @@ def contained() -> Iterator[None]:
         with _filtered():
             yield
     except pl.exceptions.PanicException:
-        raise pl.exceptions.ComputeError("it is damaged") from None
+        raise pl.exceptions.ComputeError(DAMAGED) from None
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"{where}: no room left on the disk; make room there and run the same command again")
         if getattr(error, "filename", None) is None or not isinstance(error, OSError):  # a traceback says more
             raise
-        return _fail(f"{error.filename}: {error.strerror or error}")
+        return _fail(f"{os.fsdecode(error.filename)}: {error.strerror or error}")
     except Terminated:
         print(f"terminated{more}", file=sys.stderr)
         return TERMINATED

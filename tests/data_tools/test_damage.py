@@ -135,3 +135,11 @@ def test_a_query_that_fails_over_whole_tables_keeps_its_error(tmp_path):
     judgments().write_parquet(tmp_path / "t.parquet")
     with pytest.raises(pl.exceptions.ColumnNotFoundError), artifact.damage_told([tmp_path / "t.parquet"]):
         pl.scan_parquet(tmp_path / "t.parquet").select("none").collect()
+
+
+def test_a_panic_over_a_table_that_can_be_read_is_one_line(tmp_path):
+    """Damage that polars meets on one way of reading and not on another."""
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "t.parquet")
+    told = pytest.raises(UserError, match=r"t.parquet: .* may be damaged")
+    with told, artifact.damage_told([tmp_path / "t.parquet"]):
+        raise pl.exceptions.PanicException("assertion failed")
