@@ -170,7 +170,7 @@ async def _load(url: str, token: str, rows: list[Row], clients: int) -> dict[str
 
 def expected(judge: str, flags: list[str], warm: list[Row], rows: dict[int, list[Row]]) -> dict[int, dict[str, Any]]:
     """``p`` of each row and ``seconds`` of each load, in one call of a judge that the same flags name."""
-    from genrm_lightning.judges.memory import content_id, judge_in_memory, p_first, pairs_of
+    from genrm_lightning.judges.memory import content_id, p_first, pairs_of
     from genrm_lightning.serve_command import read
 
     made = read(["--judge", judge, "--dtype", "float32", *flags])[1]
@@ -178,7 +178,7 @@ def expected(judge: str, flags: list[str], warm: list[Row], rows: dict[int, list
     def judged(some: list[Row]) -> dict[str, Any]:
         ids = [content_id(*row) for row in some]
         begun = time.perf_counter()
-        p = p_first(judge_in_memory(made, pairs_of([(name, *row) for name, row in zip(ids, some, strict=True)])))
+        p = p_first(made.judge_now(pairs_of([(name, *row) for name, row in zip(ids, some, strict=True)]), "pairs"))
         seconds = time.perf_counter() - begun
         return {"p": {row: p[name] for name, row in zip(ids, some, strict=True)}, "seconds": seconds}
 

@@ -10,7 +10,7 @@ from data_tools.__main__ import main as data_tools
 from data_tools.artifact import read_json
 from genrm_lightning.__main__ import main
 from genrm_lightning.judges.choice import judge_of
-from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
+from genrm_lightning.judges.memory import p_first, pairs_of
 from genrm_lightning.ranking.tables import GROUPS, RANKED
 
 FLAGS = ["--dtype", "float32"]
@@ -46,7 +46,7 @@ def test_a_judge_of_pairs(tmp_path, capsys, place):
     own = judge_of(str(place / "GenRM"), dtype="float32")
     pairs = [(0, 1), (0, 2), (1, 2)]
     rows = [(f"q3/{i}-{j}", "Question 3?", WORDS[i], WORDS[j]) for i, j in pairs]
-    p = p_first(judge_in_memory(own, pairs_of(rows)))
+    p = p_first(own.judge_now(pairs_of(rows), "pairs"))
     wins = [0.0] * 3
     for i, j in pairs:
         wins[i] += p[f"q3/{i}-{j}"]

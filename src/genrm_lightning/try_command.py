@@ -19,7 +19,7 @@ from data_tools.judging import Verdict
 from data_tools.order import chosen_is_a
 from data_tools.visible import visible
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
+from genrm_lightning.judges.memory import p_first, pairs_of
 from genrm_lightning.judging_commands import (
     command_parser,
     common_flags,
@@ -117,7 +117,7 @@ def _shower(judge: Judge, arguments: Namespace, console: Console) -> Iterator[Sh
     if not isinstance(judge, SampledJudge):
 
         def show(prompt: str, first: str, second: str) -> None:
-            _show_numbers(judge_in_memory(judge, pairs_of([("pair", prompt, first, second)])), console)
+            _show_numbers(judge.judge_now(pairs_of([("pair", prompt, first, second)]), "the pair"), console)
 
         try:
             yield show

@@ -8,7 +8,7 @@ from data_tools.errors import UserError
 from genrm_lightning.errors import NotFinite
 from genrm_lightning.judges.base import Judge, Judged, verdicts
 from genrm_lightning.judges.choice import judge_of
-from genrm_lightning.judges.memory import judge_in_memory, p_first, pairs_of
+from genrm_lightning.judges.memory import p_first, pairs_of
 from genrm_lightning.judges.stored import StoredScores
 from genrm_lightning.ranking.rewards import JudgeReward, verl_score
 
@@ -28,7 +28,7 @@ def test_scores_of_a_reward_model(read, capfd):
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
     assert reward(turns, answers) == pytest.approx(found, abs=1e-6) and len(set(found)) == 5
     assert capfd.readouterr() == ("", "")  # a fit calls it at every step
-    judged = judge_in_memory(read["BradleyTerry"], pairs_of([("x", PROMPTS[0], TEXTS[0], TEXTS[1])]))
+    judged = read["BradleyTerry"].judge_now(pairs_of([("x", PROMPTS[0], TEXTS[0], TEXTS[1])]), "pairs")
     assert judged.rewards.row(0)[1:] == pytest.approx(tuple(found[:2]), abs=1e-5)
 
 
@@ -37,7 +37,7 @@ def test_rewards_against_a_reference(read, kind):
     references = ["Green."] * 3 + ["Hi."] * 2
     found = JudgeReward(read[kind])(PROMPTS, TEXTS, reference=references)
     rows = [(str(i), *row) for i, row in enumerate(zip(PROMPTS, TEXTS, references, strict=True))]
-    expected = p_first(judge_in_memory(read[kind], pairs_of(rows)))
+    expected = p_first(read[kind].judge_now(pairs_of(rows), "pairs"))
     assert found == pytest.approx([expected[str(i)] for i in range(5)]) and all(0 < p < 1 for p in found)
     turned = JudgeReward(read[kind])(PROMPTS, references, reference=TEXTS)
     assert [a + b for a, b in zip(found, turned, strict=True)] == pytest.approx([1] * 5, abs=1e-5)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from genrm_lightning.__main__ import main
 from genrm_lightning.judges.choice import judge_of
-from genrm_lightning.judges.memory import content_id, judge_in_memory, p_first, pairs_of
+from genrm_lightning.judges.memory import content_id, p_first, pairs_of
 from genrm_lightning.labelling.labels import labels_of
 from genrm_lightning.ranking.rewards import JudgeReward
 from genrm_lightning.samplers.base import SamplingSettings
@@ -66,7 +66,7 @@ def test_comparisons_are_those_of_offline(servers, offline, kind):
     for prompt, a, b in (("Name an animal.", "a fox", "the sky"), (PROMPT, HOSTILE[1], HOSTILE[2])):
         name = content_id(prompt, a, b)
         pairs = pairs_of([(name, prompt, a, b)])
-        judged = judge_in_memory(offline[kind], pairs)
+        judged = offline[kind].judge_now(pairs, "pairs")
         label = labels_of(pairs, judged.judgments).labels.to_dicts()[0]
         said = post(servers[kind], "/compare", {"prompt": prompt, "response_a": a, "response_b": b})
         assert said["p"] == pytest.approx(p_first(judged)[name], **CLOSE)
@@ -111,7 +111,7 @@ def test_load(servers, offline, clients):
     rows = [("Name an animal.", f"a fox {i % 7} {clients}", f"the sky {i}" * (i % 5 + 1)) for i in range(2 * clients)]
     ids = [content_id(*row) for row in rows]
     expected = {
-        kind: p_first(judge_in_memory(offline[kind], pairs_of([(i, *r) for i, r in zip(ids, rows, strict=True)])))
+        kind: p_first(offline[kind].judge_now(pairs_of([(i, *r) for i, r in zip(ids, rows, strict=True)]), "pairs"))
         for kind in ("direct", "cot")
     }
 

@@ -12,7 +12,7 @@ import polars as pl
 from data_tools.order import chosen_is_a
 from data_tools.schema import PREFERENCE
 from genrm_lightning.evaluation.voting import verdicts
-from genrm_lightning.judges.base import Judge, Judged
+from genrm_lightning.judges.base import Judged
 
 Turns = list[dict[str, str]]
 
@@ -41,15 +41,6 @@ def content_id(prompt: str | Turns, first: str, second: str) -> str:
     """
     turns = [[turn["role"], turn["content"]] for turn in _turns(prompt)]
     return blake2b(json.dumps([turns, first, second]).encode(), digest_size=16).hexdigest()
-
-
-def judge_in_memory(judge: Judge, pairs: pl.DataFrame, where: str = "pairs") -> Judged:
-    """As :meth:`Judge.judge_now`.
-
-    Args:
-        pairs: of :func:`pairs_of`.
-    """
-    return judge.judge_now(pairs, where)
 
 
 def p_first(judged: Judged) -> dict[str, float]:

@@ -17,7 +17,7 @@ from genrm_lightning.backbone import load_renderer
 from genrm_lightning.budget import REMEDY, NoneFits
 from genrm_lightning.errors import NotFinite
 from genrm_lightning.judges.base import Judge, Judged
-from genrm_lightning.judges.memory import judge_in_memory, pairs_of
+from genrm_lightning.judges.memory import pairs_of
 from genrm_lightning.judges.reading import ReadingJudge
 from genrm_lightning.judges.sampled import SampledJudge
 from genrm_lightning.samplers.base import PromptRefused, Request, SamplingSettings
@@ -89,7 +89,7 @@ class Engine:
             if self._served:
                 judged, refused = self.judge.judge_each(rows, "the request")
             else:
-                judged = judge_in_memory(self.judge, rows, "the request")
+                judged = self.judge.judge_now(rows, "the request")
         except NoneFits:
             return [Unfit("the pair")] * len(works)
         except BaseException as error:  # a panic of a library in Rust is no Exception
